@@ -1,0 +1,6 @@
+//! corecast
+#![forbid(unsafe_code)]
+
+mod time;
+
+pub use time::Timestamp;
