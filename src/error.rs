@@ -1,0 +1,483 @@
+//! Errors, by who must act.
+//!
+//! | error | whose | what to do |
+//! |---|---|---|
+//! | [`DecodeError`], [`Violation`] | the peer's | nothing: it was cut off; upgrade or block it |
+//! | [`HandshakeError`], [`DialError`] | the network's or the operator's | check address, network id, versions |
+//! | [`CloseReason`] | says how a peer ended, and by whom | |
+//! | [`SendError`], [`RequestError`] | the caller's | slow down, retry, or drop |
+//! | [`ConfigError`], [`StartError`] | the operator's | change the named field |
+//!
+//! Every rule that a peer can break has one variant, and each variant its own number on the wire and its own counter.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::wire::{GoodbyeCode, RefusalCode};
+
+/// Bytes that are no frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The length field is over 32,768.
+    FrameTooLong {
+        /// The length field.
+        len: u32,
+    },
+    /// The kind is not in the table.
+    UnknownKind {
+        /// The kind byte.
+        kind: u8,
+    },
+    /// A flag that must be zero was set.
+    UnknownFlags {
+        /// The flags byte.
+        flags: u8,
+    },
+    /// A message in the control lane, or a control frame outside it.
+    WrongLane {
+        /// The kind byte.
+        kind: u8,
+    },
+    /// A length that this kind cannot have.
+    WrongLength {
+        /// The kind byte.
+        kind: u8,
+        /// The length field.
+        len: u32,
+    },
+}
+
+/// A rule of the protocol that the peer broke. The peer is told the rule's number and cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// Bytes that are no frame.
+    Decode(DecodeError),
+    /// A message longer than `Limits::max_message`; nothing was allocated for it.
+    MessageTooLong {
+        /// The length that the peer announced, in bytes.
+        len: u32,
+    },
+    /// A fragment of a message that had not begun.
+    UnexpectedFragment,
+    /// A second message in a lane before the first had ended.
+    Interleaved,
+    /// More bytes than the message's first fragment announced.
+    FragmentOverrun,
+    /// Fewer bytes than announced, or a fragment without any.
+    FragmentShort,
+    /// A pong that answers no ping.
+    UnsolicitedPong,
+    /// A response to a request that was never made.
+    UnsolicitedResponse,
+    /// More pings than allowed.
+    PingFlood,
+    /// `Ready` after the handshake.
+    UnexpectedReady,
+    /// Another frame where the handshake needs `Ready`.
+    ExpectedReady,
+}
+
+impl Violation {
+    /// The rule's number in `WIRE.md`, section 6.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Decode(DecodeError::FrameTooLong { .. }) => 1,
+            Self::Decode(DecodeError::UnknownKind { .. }) => 2,
+            Self::Decode(DecodeError::UnknownFlags { .. }) => 3,
+            Self::Decode(DecodeError::WrongLane { .. }) => 4,
+            Self::Decode(DecodeError::WrongLength { .. }) => 5,
+            Self::MessageTooLong { .. } => 6,
+            Self::UnexpectedFragment => 7,
+            Self::Interleaved => 8,
+            Self::FragmentOverrun => 9,
+            Self::FragmentShort => 10,
+            Self::UnsolicitedPong => 11,
+            Self::UnsolicitedResponse => 12,
+            Self::PingFlood => 13,
+            Self::UnexpectedReady => 14,
+            Self::ExpectedReady => 15,
+        }
+    }
+}
+
+impl From<DecodeError> for Violation {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+/// Which side ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Initiator {
+    /// This engine, its application or one of its limits.
+    Local,
+    /// The other side, or the network between.
+    Remote,
+}
+
+/// What made a slow peer too slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Slow {
+    /// It had more than `Limits::outbox_hard` bytes still to receive.
+    HardBound,
+    /// It stayed over `Limits::outbox_soft` for `Limits::soft_grace`, draining slower than `Limits::min_drain_rate`.
+    SoftMark,
+    /// The kernel took no byte for it for `Timeouts::write_stall`.
+    WriteStall,
+    /// It was the one that kept the oldest part of the broadcast log alive when the log reached `Limits::log_bytes`.
+    LogFull,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The application closed it.
+    Requested,
+    /// The engine is shutting down.
+    ShuttingDown,
+    /// A newer connection of the same node and channel took its place.
+    Replaced,
+    /// The other side said goodbye.
+    Goodbye(GoodbyeCode),
+    /// The other side closed its direction without a goodbye.
+    Eof,
+    /// The network or the kernel ended it.
+    Io(io::ErrorKind),
+    /// The other side broke a rule.
+    Violation(Violation),
+    /// The other side read too slowly.
+    SlowPeer(Slow),
+    /// Nothing was received for `Keepalive::timeout`.
+    Unresponsive,
+    /// A frame or a message began and was not finished in time.
+    PartialTimeout,
+    /// Reading was paused for longer than `Timeouts::pause`.
+    PausedTooLong,
+}
+
+impl CloseReason {
+    /// Who ended it.
+    #[must_use]
+    pub const fn initiator(self) -> Initiator {
+        match self {
+            Self::Goodbye(_) | Self::Eof | Self::Io(_) => Initiator::Remote,
+            _ => Initiator::Local,
+        }
+    }
+
+    /// What the other side is told, and the detail; nothing where it cannot hear or ended it itself.
+    pub(crate) const fn goodbye(self) -> Option<(GoodbyeCode, u16)> {
+        Some(match self {
+            Self::Requested | Self::PartialTimeout | Self::PausedTooLong => (GoodbyeCode::Closed, 0),
+            Self::ShuttingDown => (GoodbyeCode::ShuttingDown, 0),
+            Self::Replaced => (GoodbyeCode::Replaced, 0),
+            Self::Violation(violation) => (GoodbyeCode::Violation, violation.code()),
+            Self::SlowPeer(_) => (GoodbyeCode::SlowPeer, 0),
+            Self::Unresponsive => (GoodbyeCode::Unresponsive, 0),
+            Self::Goodbye(_) | Self::Eof => (GoodbyeCode::Closed, 0),
+            Self::Io(_) => return None,
+        })
+    }
+}
+
+/// Why a connection never became a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The other side does not speak this protocol.
+    WrongMagic,
+    /// This side refused the other.
+    Refused(RefusalCode),
+    /// The other side refused this one.
+    RefusedByPeer(RefusalCode),
+    /// The other side took its hello back.
+    Goodbye(GoodbyeCode),
+    /// The other side broke a rule in the last step.
+    Violation(Violation),
+    /// It was not finished within `Timeouts::handshake`.
+    Timeout,
+    /// The other side closed.
+    Eof,
+    /// The network or the kernel ended it.
+    Io(io::ErrorKind),
+    /// The node that answered is not the one that was dialled.
+    WrongNode,
+}
+
+/// Why a dial did not end in a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The connection could not be made.
+    Connect(io::ErrorKind),
+    /// The connection was made, the handshake failed.
+    Handshake(HandshakeError),
+    /// There is a connection to that node and channel already.
+    Duplicate,
+    /// `Limits::max_peers` are connected, or the engine has no room for another dial.
+    Full,
+    /// It was cancelled.
+    Cancelled,
+    /// The engine is shutting down.
+    ShuttingDown,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SendError {
+    /// No such peer, or not any more.
+    NotConnected,
+    /// The peer is being closed.
+    Closing,
+    /// The message is longer than this engine's or that peer's `max_message`.
+    TooLong {
+        /// Bytes of the body.
+        len: usize,
+        /// The most that is allowed towards this peer.
+        max: usize,
+    },
+    /// The peer has `Limits::outbox_hard` bytes still to receive.
+    OutboxFull,
+    /// As many requests to this peer are pending as `Limits::pending_requests` allows.
+    TooManyRequests,
+    /// The inbox of a core has no room, in messages or in bytes.
+    InboxFull {
+        /// The core.
+        core: usize,
+    },
+    /// The engine has stopped.
+    Stopped,
+}
+
+/// Why a request has no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// It could not be sent.
+    Send(SendError),
+    /// No response came before the deadline.
+    TimedOut,
+    /// The peer ended before it responded. Whether the request reached it is not known.
+    PeerClosed,
+    /// A blocking call was made on a core thread, which would wait for itself.
+    WouldDeadlock,
+}
+
+impl From<SendError> for RequestError {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
+/// Why a blocking question to the cores has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// The call was made on a core thread, which would wait for itself.
+    WouldDeadlock,
+    /// A core did not answer in time.
+    TimedOut,
+    /// The engine has stopped.
+    Stopped,
+}
+
+/// A configuration that cannot work: which field, which value, and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The field, as a path: `limits.outbox_hard`.
+    pub field: &'static str,
+    /// The value that was found.
+    pub value: u64,
+    /// What is allowed, and why.
+    pub expected: &'static str,
+    /// The bound that the value missed, where it is one number.
+    pub bound: Option<u64>,
+}
+
+/// Why an engine did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A field of the configuration cannot work.
+    Config(ConfigError),
+    /// A listening socket could not be opened.
+    Listen {
+        /// The address, from `Config::listen`.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A thread, poll or waker could not be made.
+    Core {
+        /// The core.
+        core: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FrameTooLong { len } => write!(f, "a frame of {len} bytes is longer than 32768"),
+            Self::UnknownKind { kind } => write!(f, "frame kind {kind} is not known"),
+            Self::UnknownFlags { flags } => write!(f, "frame flags {flags:#04x} are not known"),
+            Self::WrongLane { kind } => write!(f, "a frame of kind {kind} does not belong in its lane"),
+            Self::WrongLength { kind, len } => write!(f, "a frame of kind {kind} cannot have {len} bytes"),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decode(error) => error.fmt(f),
+            Self::MessageTooLong { len } => write!(f, "a message of {len} bytes is longer than this side accepts"),
+            Self::UnexpectedFragment => f.write_str("a fragment came without a beginning"),
+            Self::Interleaved => f.write_str("a message began before the one before it in its lane had ended"),
+            Self::FragmentOverrun => f.write_str("fragments have more bytes than announced"),
+            Self::FragmentShort => f.write_str("fragments have fewer bytes than announced"),
+            Self::UnsolicitedPong => f.write_str("a pong came without a ping"),
+            Self::UnsolicitedResponse => f.write_str("a response came without a request"),
+            Self::PingFlood => f.write_str("too many pings"),
+            Self::UnexpectedReady => f.write_str("a Ready frame came after the handshake"),
+            Self::ExpectedReady => f.write_str("another frame came where Ready was expected"),
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Requested => f.write_str("closed by the application"),
+            Self::ShuttingDown => f.write_str("the engine is shutting down"),
+            Self::Replaced => f.write_str("replaced by a newer connection of the same node and channel"),
+            Self::Goodbye(code) => write!(f, "the peer said goodbye: {code:?}"),
+            Self::Eof => f.write_str("the peer closed without a goodbye"),
+            Self::Io(kind) => write!(f, "connection lost: {kind}"),
+            Self::Violation(violation) => write!(f, "the peer broke the protocol: {violation}"),
+            Self::SlowPeer(slow) => write!(f, "the peer reads too slowly: {slow:?}"),
+            Self::Unresponsive => f.write_str("the peer sent nothing for keepalive.timeout"),
+            Self::PartialTimeout => f.write_str("the peer began a message and did not finish it in time"),
+            Self::PausedTooLong => f.write_str("reading was paused for longer than timeouts.pause"),
+        }
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongMagic => f.write_str("the other side does not speak this protocol"),
+            Self::Refused(code) => write!(f, "refused: {code:?}"),
+            Self::RefusedByPeer(code) => write!(f, "the other side refused: {code:?}"),
+            Self::Goodbye(code) => write!(f, "the other side withdrew: {code:?}"),
+            Self::Violation(violation) => violation.fmt(f),
+            Self::Timeout => f.write_str("not finished within timeouts.handshake"),
+            Self::Eof => f.write_str("the other side closed"),
+            Self::Io(kind) => write!(f, "connection lost: {kind}"),
+            Self::WrongNode => f.write_str("another node answered than the one that was dialled"),
+        }
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(kind) => write!(f, "could not connect: {kind}"),
+            Self::Handshake(error) => write!(f, "handshake failed: {error}"),
+            Self::Duplicate => f.write_str("there is a connection to that node and channel already"),
+            Self::Full => f.write_str("no room for another peer; raise limits.max_peers"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::ShuttingDown => f.write_str("the engine is shutting down"),
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConnected => f.write_str("no such peer, or not any more"),
+            Self::Closing => f.write_str("the peer is being closed"),
+            Self::TooLong { len, max } => write!(f, "a message of {len} bytes is longer than the {max} this peer takes"),
+            Self::OutboxFull => f.write_str("the peer has limits.outbox_hard bytes still to receive"),
+            Self::TooManyRequests => f.write_str("limits.pending_requests requests to this peer are pending"),
+            Self::InboxFull { core } => {
+                write!(f, "the inbox of core {core} is full; slow down, or raise limits.inbox_messages or limits.inbox_bytes")
+            }
+            Self::Stopped => f.write_str("the engine has stopped"),
+        }
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(error) => write!(f, "not sent: {error}"),
+            Self::TimedOut => f.write_str("no response before the deadline"),
+            Self::PeerClosed => f.write_str("the peer ended before it responded"),
+            Self::WouldDeadlock => f.write_str("a blocking call on a core thread would wait for itself; use Context::request"),
+        }
+    }
+}
+
+impl fmt::Display for QueryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WouldDeadlock => f.write_str("a blocking call on a core thread would wait for itself"),
+            Self::TimedOut => f.write_str("a core did not answer in time"),
+            Self::Stopped => f.write_str("the engine has stopped"),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}, but must be {}", self.field, self.value, self.expected)?;
+        match self.bound {
+            Some(bound) => write!(f, " (here {bound})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Listen { address, source } => write!(f, "config.listen: cannot listen on {address}: {source}"),
+            Self::Core { core, source } => write!(f, "core {core} could not be set up: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+impl std::error::Error for Violation {}
+impl std::error::Error for CloseReason {}
+impl std::error::Error for HandshakeError {}
+impl std::error::Error for DialError {}
+impl std::error::Error for SendError {}
+impl std::error::Error for RequestError {}
+impl std::error::Error for QueryError {}
+impl std::error::Error for ConfigError {}
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Listen { source, .. } | Self::Core { source, .. } => Some(source),
+        }
+    }
+}

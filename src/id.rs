@@ -1,0 +1,181 @@
+//! Names for things: peers, nodes, networks, dials, timers.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+/// One established connection of this engine: core, slot and generation in one word.
+///
+/// It routes by itself: no registry is asked and no lock is taken to find the peer. The generation makes it harmless after the peer
+/// is gone: whatever is done with a stale id is answered with `SendError::NotConnected`, never with another peer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(NonZeroU64);
+
+impl PeerId {
+    /// Slots of one core that an id can tell apart.
+    pub(crate) const MAX_SLOTS: usize = 1 << 24;
+    /// Cores that an id can tell apart.
+    pub(crate) const MAX_CORES: usize = 1 << 8;
+
+    /// `generation` is never zero.
+    pub(crate) fn new(core: usize, slot: u32, generation: u32) -> Self {
+        debug_assert!(core < Self::MAX_CORES && (slot as usize) < Self::MAX_SLOTS);
+        let word = (generation as u64) << 32 | (core as u64) << 24 | slot as u64;
+        Self(NonZeroU64::new(word).expect("generations begin at one"))
+    }
+
+    /// The core that owns the peer, from 0.
+    #[must_use]
+    pub fn core(self) -> usize {
+        (self.0.get() >> 24) as usize & (Self::MAX_CORES - 1)
+    }
+
+    pub(crate) fn slot(self) -> u32 {
+        self.0.get() as u32 & (Self::MAX_SLOTS as u32 - 1)
+    }
+
+    pub(crate) fn generation(self) -> u32 {
+        (self.0.get() >> 32) as u32
+    }
+
+    /// The id as a number, for logs and foreign interfaces.
+    #[must_use]
+    pub fn to_u64(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerId({self})")
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}#{}", self.core(), self.slot(), self.generation())
+    }
+}
+
+/// A node's long-lived name: 32 bytes, printed as 64 hexadecimal digits.
+///
+/// On a plaintext connection it is what the other side *says* it is, and proves nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub [u8; 32]);
+
+/// The network that a node belongs to: 32 bytes that must be equal on both sides of a connection.
+///
+/// Use a hash of whatever tells your networks apart (name, genesis block, environment). The default is all zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct NetworkId(pub [u8; 32]);
+
+/// The text was not 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseIdError;
+
+impl fmt::Display for ParseIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected 64 hexadecimal digits")
+    }
+}
+
+impl std::error::Error for ParseIdError {}
+
+impl NodeId {
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl NetworkId {
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        parse_hex(text).map(Self)
+    }
+}
+
+impl FromStr for NetworkId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        parse_hex(text).map(Self)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Display for NetworkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({self})")
+    }
+}
+
+impl fmt::Debug for NetworkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NetworkId({self})")
+    }
+}
+
+fn parse_hex(text: &str) -> Result<[u8; 32], ParseIdError> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Err(ParseIdError);
+    }
+    let value = |digit: u8| (digit as char).to_digit(16).map_or(0, |value| value as u8);
+    let mut out = [0; 32];
+    for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = value(pair[0]) << 4 | value(pair[1]);
+    }
+    Ok(out)
+}
+
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+/// One wish to be connected, from `dial` until it is established, has failed for good, or is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DialId(pub(crate) u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_id_gives_back_what_it_was_made_of() {
+        for (core, slot, generation) in [(0, 0, 1), (255, (1 << 24) - 1, u32::MAX), (3, 70_000, 9)] {
+            let id = PeerId::new(core, slot, generation);
+            assert_eq!((id.core(), id.slot(), id.generation()), (core, slot, generation));
+        }
+        assert_eq!(size_of::<Option<PeerId>>(), 8);
+    }
+
+    #[test]
+    fn ids_print_and_parse_in_one_form() {
+        let id = NodeId(std::array::from_fn(|index| index as u8 * 7));
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("xy".parse::<NodeId>(), Err(ParseIdError));
+        assert_eq!("+1".repeat(32).parse::<NodeId>(), Err(ParseIdError));
+    }
+}

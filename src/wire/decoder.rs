@@ -1,0 +1,193 @@
+//! Received bytes to frames, in place.
+
+use super::{HEADER_LEN, Header};
+use crate::error::DecodeError;
+
+/// A frame whose payload is still where it was received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameRef<'a> {
+    pub(crate) header: Header,
+    /// The bytes after the header.
+    pub(crate) payload: &'a [u8],
+}
+
+/// Cuts a byte stream into frames.
+///
+/// Whole frames are handed out as slices of the caller's receive buffer. Only a frame that the buffer ends in the middle of is
+/// copied, into `tail`, and completed from the next read. An idle decoder holds no memory.
+///
+/// `tail` is in one of three states: empty; an unfinished frame (`served` is 0); or a frame that was handed out by the last `next` and
+/// is dropped by the following one (`served` is its length).
+#[derive(Debug, Default)]
+pub(crate) struct FrameDecoder {
+    tail: Vec<u8>,
+    served: usize,
+}
+
+impl FrameDecoder {
+    /// The next whole frame of `input`, from position `at`, which moves on by what was used. `None` when all of it is used up.
+    #[inline]
+    pub(crate) fn next<'a>(&'a mut self, input: &'a [u8], at: &mut usize) -> Result<Option<FrameRef<'a>>, DecodeError> {
+        if !self.tail.is_empty() {
+            if self.served == 0 {
+                return self.complete_tail(input, at);
+            }
+            self.release();
+        }
+        let bytes = &input[*at..];
+        let Some(head) = bytes.first_chunk::<HEADER_LEN>() else {
+            self.keep(bytes);
+            *at = input.len();
+            return Ok(None);
+        };
+        let header = Header::decode(*head)?;
+        let end = HEADER_LEN + header.len as usize;
+        if bytes.len() < end {
+            self.keep(bytes);
+            *at = input.len();
+            return Ok(None);
+        }
+        *at += end;
+        Ok(Some(FrameRef { header, payload: &bytes[HEADER_LEN..end] }))
+    }
+
+    /// Puts what was not looked at aside, because the peer is not to be read for now.
+    pub(crate) fn park(&mut self, rest: &[u8]) {
+        if self.served != 0 {
+            self.release();
+        }
+        self.tail.extend_from_slice(rest);
+    }
+
+    /// What was put aside, to be given to `next` as input before anything that is read later.
+    pub(crate) fn unpark(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.tail)
+    }
+
+    /// Bytes that are held between reads.
+    pub(crate) fn held(&self) -> usize {
+        self.tail.capacity()
+    }
+
+    /// Whether a frame has begun and not ended.
+    pub(crate) fn is_partial(&self) -> bool {
+        !self.tail.is_empty() && self.served == 0
+    }
+
+    /// How long the unfinished frame will be, header included; what is known of it where its header is not whole yet.
+    pub(crate) fn partial_len(&self) -> usize {
+        if self.tail.len() < HEADER_LEN { HEADER_LEN } else { Header::frame_len(&self.tail) }
+    }
+
+    #[cold]
+    fn complete_tail<'a>(&'a mut self, input: &'a [u8], at: &mut usize) -> Result<Option<FrameRef<'a>>, DecodeError> {
+        if !self.fill_tail(HEADER_LEN, input, at) {
+            return Ok(None);
+        }
+        let header = Header::decode(*self.tail.first_chunk().expect("filled above"))?;
+        let end = HEADER_LEN + header.len as usize;
+        if !self.fill_tail(end, input, at) {
+            return Ok(None);
+        }
+        self.served = end;
+        Ok(Some(FrameRef { header, payload: &self.tail[HEADER_LEN..end] }))
+    }
+
+    /// Moves bytes into the tail until it has `want`; says whether it has.
+    fn fill_tail(&mut self, want: usize, input: &[u8], at: &mut usize) -> bool {
+        let missing = want.saturating_sub(self.tail.len());
+        let end = input.len().min(*at + missing);
+        self.tail.extend_from_slice(&input[*at..end]);
+        *at = end;
+        self.tail.len() >= want
+    }
+
+    fn keep(&mut self, rest: &[u8]) {
+        if rest.is_empty() {
+            return;
+        }
+        // The header, where it is there, was checked by the caller, so what is reserved is at most one frame.
+        let whole = if rest.len() < HEADER_LEN { HEADER_LEN } else { Header::frame_len(rest) };
+        self.tail.reserve_exact(whole);
+        self.tail.extend_from_slice(rest);
+    }
+
+    /// Gives the tail's memory back: most peers are never cut in the middle of a frame again.
+    fn release(&mut self) {
+        self.tail = Vec::new();
+        self.served = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Kind, Meta, append_message};
+    use super::*;
+
+    fn stream() -> (Vec<u8>, usize) {
+        let mut bytes = Vec::new();
+        for (index, len) in [0, 1, 7, 8, 300, 2000].into_iter().enumerate() {
+            append_message(&mut bytes, Kind::Data, Meta::new(index as u16), None, &vec![index as u8; len], 1024);
+        }
+        append_message(&mut bytes, Kind::Request, Meta::new(9), Some(u64::MAX), b"request", 1024);
+        bytes.extend_from_slice(&Header::control(Kind::Ping).encode());
+        bytes.extend_from_slice(&[1; 8]);
+        (bytes, 9)
+    }
+
+    fn decode(chunks: &[&[u8]]) -> Vec<(Header, Vec<u8>)> {
+        let mut decoder = FrameDecoder::default();
+        let mut frames = Vec::new();
+        for chunk in chunks {
+            let mut at = 0;
+            while let Some(frame) = decoder.next(chunk, &mut at).unwrap() {
+                frames.push((frame.header, frame.payload.to_vec()));
+            }
+            assert_eq!(at, chunk.len());
+        }
+        assert!(!decoder.is_partial());
+        frames
+    }
+
+    #[test]
+    fn every_cut_in_two_and_single_bytes_give_the_same_frames() {
+        let (bytes, count) = stream();
+        let whole = decode(&[&bytes]);
+        assert_eq!(whole.len(), count);
+        for cut in 0..=bytes.len() {
+            assert_eq!(decode(&[&bytes[..cut], &bytes[cut..]]), whole, "cut at {cut}");
+        }
+        assert_eq!(decode(&bytes.chunks(1).collect::<Vec<_>>()), whole);
+        assert_eq!(decode(&bytes.chunks(7).collect::<Vec<_>>()), whole);
+    }
+
+    #[test]
+    fn a_decoder_between_frames_holds_nothing() {
+        let (bytes, _) = stream();
+        let mut decoder = FrameDecoder::default();
+        for chunk in bytes.chunks(100) {
+            let mut at = 0;
+            while decoder.next(chunk, &mut at).unwrap().is_some() {}
+        }
+        assert_eq!(decoder.held(), 0);
+    }
+
+    #[test]
+    fn an_unfinished_frame_reserves_no_more_than_its_own_length() {
+        let mut bytes = Vec::new();
+        append_message(&mut bytes, Kind::Data, Meta::new(1), None, &[0; 1000], 1024);
+        let mut decoder = FrameDecoder::default();
+        assert!(decoder.next(&bytes[..20], &mut 0).unwrap().is_none());
+        assert!(decoder.is_partial());
+        assert_eq!(decoder.partial_len(), 1008);
+        assert!(decoder.held() <= 1008 + 8);
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_from_the_header_alone() {
+        let mut decoder = FrameDecoder::default();
+        let input = [0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 0, 0];
+        assert_eq!(decoder.next(&input, &mut 0).unwrap_err(), DecodeError::FrameTooLong { len: u32::MAX });
+        assert_eq!(decoder.held(), 0);
+    }
+}

@@ -1,0 +1,189 @@
+//! A message, encoded once.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{CORRELATION_LEN, DEFAULT_FRAGMENT, HEADER_LEN, Header, Kind, Lane, MAX_MESSAGE, Meta, TOTAL_LEN};
+
+/// Why a message could not be encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The body is longer than `max` bytes: `Limits::max_message`, or 16 MiB where no configuration is involved.
+    TooLong {
+        /// Bytes of the body.
+        len: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { len, max } => write!(
+                f,
+                "a message of {len} bytes is longer than the {max} that are allowed; split it or raise Limits::max_message on both sides"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// A message in its wire form: encoded once, shared by every core and every peer that it goes to.
+///
+/// Cloning is one atomic increment. The bytes include the headers of all fragments, so nothing is encoded again, however many peers
+/// the frame reaches.
+#[derive(Clone)]
+pub struct Frame {
+    /// One allocation: reference counts and wire bytes.
+    bytes: Arc<[u8]>,
+}
+
+impl Frame {
+    /// Encodes a message with the default cut of 16 KiB.
+    ///
+    /// One allocation. Fails only where `body` is longer than the protocol's ceiling of 16 MiB; whether it fits an engine's own
+    /// `max_message`, and the peer's, is checked when it is sent.
+    pub fn new(meta: impl Into<Meta>, body: &[u8]) -> Result<Self, FrameError> {
+        Self::encode(Kind::Data, meta.into(), None, body, DEFAULT_FRAGMENT)
+    }
+
+    pub(crate) fn encode(kind: Kind, meta: Meta, correlation: Option<u64>, body: &[u8], cut: usize) -> Result<Self, FrameError> {
+        if body.len() > MAX_MESSAGE {
+            return Err(FrameError::TooLong { len: body.len(), max: MAX_MESSAGE });
+        }
+        let len = message_wire_len(correlation.is_some(), body.len(), cut);
+        // An exact-size iterator makes the one allocation; the bytes are written in place afterwards.
+        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
+        let out = Arc::get_mut(&mut bytes).expect("a new allocation has one owner");
+        let mut at = 0;
+        each_piece(kind, meta, correlation, body, cut, |piece| {
+            out[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+        });
+        debug_assert_eq!(at, len);
+        Ok(Self { bytes })
+    }
+
+    /// The wire bytes: every fragment with its header.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Type and lane.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        let header = self.header();
+        Meta { message_type: header.message_type, lane: header.lane.unwrap_or_default() }
+    }
+
+    /// Bytes of the message's body, without headers.
+    #[must_use]
+    pub fn body_len(&self) -> usize {
+        let header = self.header();
+        let correlation = if header.kind.has_correlation() { CORRELATION_LEN } else { 0 };
+        if header.more {
+            let total = &self.bytes[HEADER_LEN..HEADER_LEN + TOTAL_LEN];
+            u32::from_le_bytes([total[0], total[1], total[2], total[3]]) as usize
+        } else {
+            header.len as usize - correlation
+        }
+    }
+
+    /// The lane that the frame was encoded for.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        self.header().lane.unwrap_or_default()
+    }
+
+    fn header(&self) -> Header {
+        let first = self.bytes.first_chunk().expect("a frame begins with a header");
+        Header::decode(*first).expect("this side encoded the header")
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame").field("meta", &self.meta()).field("body_len", &self.body_len()).finish()
+    }
+}
+
+/// How many bytes a message takes on the wire, headers of all fragments included.
+#[inline]
+pub(crate) fn message_wire_len(has_correlation: bool, body: usize, cut: usize) -> usize {
+    let correlation = if has_correlation { CORRELATION_LEN } else { 0 };
+    if correlation + body <= cut {
+        return HEADER_LEN + correlation + body;
+    }
+    let fragments = (TOTAL_LEN + correlation + body).div_ceil(cut);
+    fragments * HEADER_LEN + TOTAL_LEN + correlation + body
+}
+
+/// Appends a message to `out`, cut into fragments where it is longer than `cut` bytes.
+#[inline]
+pub(crate) fn append_message(out: &mut Vec<u8>, kind: Kind, meta: Meta, correlation: Option<u64>, body: &[u8], cut: usize) {
+    if correlation.is_none() && body.len() <= cut {
+        // The common case: one header, one body, no loop.
+        out.extend_from_slice(&Header::message(kind, meta, false, body.len()).encode());
+        out.extend_from_slice(body);
+        return;
+    }
+    each_piece(kind, meta, correlation, body, cut, |piece| out.extend_from_slice(piece));
+}
+
+/// The pieces of a message in wire order. Both encoders are made of it, so the two cannot drift apart.
+fn each_piece(kind: Kind, meta: Meta, correlation: Option<u64>, body: &[u8], cut: usize, mut put: impl FnMut(&[u8])) {
+    let mut prefix = [0; TOTAL_LEN + CORRELATION_LEN];
+    let mut prefix_len = 0;
+    let whole = body.len() + correlation.map_or(0, |_| CORRELATION_LEN) <= cut;
+    if !whole {
+        prefix[..TOTAL_LEN].copy_from_slice(&(body.len() as u32).to_le_bytes());
+        prefix_len = TOTAL_LEN;
+    }
+    if let Some(correlation) = correlation {
+        prefix[prefix_len..prefix_len + CORRELATION_LEN].copy_from_slice(&correlation.to_le_bytes());
+        prefix_len += CORRELATION_LEN;
+    }
+    let first = body.len().min(cut - prefix_len);
+    let (mut chunk, mut rest) = body.split_at(first);
+    put(&Header::message(kind, meta, !whole, prefix_len + first).encode());
+    put(&prefix[..prefix_len]);
+    put(chunk);
+    while !rest.is_empty() {
+        (chunk, rest) = rest.split_at(rest.len().min(cut));
+        put(&Header::message(Kind::Fragment, meta, !rest.is_empty(), chunk.len()).encode());
+        put(chunk);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_is_known_before_encoding() {
+        for cut in [1024, 4096, 16384] {
+            for body_len in [0, 1, cut - 13, cut - 12, cut - 9, cut - 8, cut - 4, cut, cut + 1, 2 * cut - 4, 2 * cut, 5 * cut + 3] {
+                let body = vec![7; body_len];
+                for correlation in [None, Some(9)] {
+                    let kind = if correlation.is_some() { Kind::Request } else { Kind::Data };
+                    let frame = Frame::encode(kind, Meta::new(3), correlation, &body, cut).unwrap();
+                    assert_eq!(frame.as_bytes().len(), message_wire_len(correlation.is_some(), body_len, cut));
+                    assert_eq!(frame.body_len(), body_len, "cut {cut} correlation {correlation:?}");
+                    let mut appended = Vec::new();
+                    append_message(&mut appended, kind, Meta::new(3), correlation, &body, cut);
+                    assert_eq!(appended, frame.as_bytes());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_over_the_ceiling_is_refused_before_it_is_copied() {
+        let body = vec![0; MAX_MESSAGE + 1];
+        assert_eq!(Frame::new(1, &body).unwrap_err(), FrameError::TooLong { len: MAX_MESSAGE + 1, max: MAX_MESSAGE });
+    }
+}

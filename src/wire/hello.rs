@@ -1,0 +1,269 @@
+//! What is exchanged before and around messages: preamble, hello, refusal, and the payloads of control frames.
+
+use super::{HEADER_LEN, HELLO_LEN, Header, Kind, PREAMBLE_LEN, REFUSAL_LEN, VERSION};
+use crate::id::{NetworkId, NodeId};
+
+const MAGIC: [u8; 4] = [0xCC, b'C', b'R', b'P'];
+const SUITE_PLAINTEXT: u8 = 0;
+const REFUSAL_MARKER: u8 = 0xFF;
+
+/// The first eight bytes of each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Preamble;
+
+/// What the first eight bytes of the other side turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    Preamble,
+    /// The first half of a refusal; eight more bytes follow.
+    Refusal,
+    /// Not this protocol at all: answered with silence.
+    WrongMagic,
+    /// This protocol, but not as this side speaks it.
+    Refused(RefusalCode),
+}
+
+impl Preamble {
+    pub(crate) fn encode() -> [u8; PREAMBLE_LEN] {
+        let [a, b, c, d] = MAGIC;
+        [a, b, c, d, VERSION, SUITE_PLAINTEXT, 0, 0]
+    }
+
+    pub(crate) fn decode(bytes: [u8; PREAMBLE_LEN]) -> Opening {
+        if bytes[..4] != MAGIC {
+            Opening::WrongMagic
+        } else if bytes[5] == REFUSAL_MARKER {
+            Opening::Refusal
+        } else if bytes[4] != VERSION {
+            Opening::Refused(RefusalCode::Version)
+        } else if bytes[5] != SUITE_PLAINTEXT {
+            Opening::Refused(RefusalCode::Suite)
+        } else if bytes[6..] != [0, 0] {
+            Opening::Refused(RefusalCode::Malformed)
+        } else {
+            Opening::Preamble
+        }
+    }
+}
+
+/// Who a side is, and what it accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) network: NetworkId,
+    /// In plaintext a claim.
+    pub(crate) node: NodeId,
+    pub(crate) instance: u64,
+    pub(crate) features: u64,
+    pub(crate) max_message: u32,
+    pub(crate) channel: u16,
+}
+
+impl Hello {
+    pub(crate) fn encode(&self) -> [u8; HELLO_LEN] {
+        let mut out = [0; HELLO_LEN];
+        out[..32].copy_from_slice(self.network.as_bytes());
+        out[32..64].copy_from_slice(self.node.as_bytes());
+        out[64..72].copy_from_slice(&self.instance.to_le_bytes());
+        out[72..80].copy_from_slice(&self.features.to_le_bytes());
+        out[80..84].copy_from_slice(&self.max_message.to_le_bytes());
+        out[84..86].copy_from_slice(&self.channel.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8; HELLO_LEN]) -> Result<Self, RefusalCode> {
+        let hello = Self {
+            network: NetworkId(field(bytes, 0)),
+            node: NodeId(field(bytes, 32)),
+            instance: u64::from_le_bytes(field(bytes, 64)),
+            features: u64::from_le_bytes(field(bytes, 72)),
+            max_message: u32::from_le_bytes(field(bytes, 80)),
+            channel: u16::from_le_bytes(field(bytes, 84)),
+        };
+        if bytes[86..] != [0, 0] || hello.max_message == 0 {
+            return Err(RefusalCode::Malformed);
+        }
+        Ok(hello)
+    }
+}
+
+/// `N` bytes at a constant offset.
+fn field<const N: usize>(bytes: &[u8; HELLO_LEN], at: usize) -> [u8; N] {
+    *bytes[at..].first_chunk().expect("the offsets are constants inside the hello")
+}
+
+/// Why an acceptor would not have a dialler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u16)]
+pub enum RefusalCode {
+    /// The version is not spoken.
+    Version = 1,
+    /// The suite is not spoken.
+    Suite = 2,
+    /// A field that must be zero was not, or one that must not be was.
+    Malformed = 3,
+    /// The network ids differ.
+    WrongNetwork = 4,
+    /// The node id is the acceptor's own.
+    SelfConnection = 5,
+    /// There is already a connection for this node and channel.
+    Duplicate = 6,
+    /// No room for another peer.
+    Full = 7,
+    /// The acceptor is going away.
+    ShuttingDown = 8,
+    /// A code that this version does not know.
+    Unknown = 0xFFFF,
+}
+
+impl RefusalCode {
+    pub(crate) const fn from_wire(code: u16) -> Self {
+        match code {
+            1 => Self::Version,
+            2 => Self::Suite,
+            3 => Self::Malformed,
+            4 => Self::WrongNetwork,
+            5 => Self::SelfConnection,
+            6 => Self::Duplicate,
+            7 => Self::Full,
+            8 => Self::ShuttingDown,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The fixed answer of an acceptor that refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: RefusalCode,
+}
+
+impl Refusal {
+    pub(crate) fn encode(self) -> [u8; REFUSAL_LEN] {
+        let mut out = [0; REFUSAL_LEN];
+        out[..4].copy_from_slice(&MAGIC);
+        out[4] = VERSION;
+        out[5] = REFUSAL_MARKER;
+        out[6..8].copy_from_slice(&(self.code as u16).to_le_bytes());
+        out[8] = VERSION;
+        out[9] = VERSION;
+        out
+    }
+
+    /// From bytes whose first eight were recognised by [`Preamble::decode`].
+    pub(crate) fn decode(bytes: &[u8; REFUSAL_LEN]) -> Self {
+        Self { code: RefusalCode::from_wire(u16::from_le_bytes([bytes[6], bytes[7]])) }
+    }
+}
+
+/// Why a side says goodbye.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u16)]
+pub enum GoodbyeCode {
+    /// The application closed the connection.
+    Closed = 0,
+    /// The engine is shutting down.
+    ShuttingDown = 1,
+    /// A newer connection took this one's place.
+    Replaced = 2,
+    /// There is already a connection for this node and channel.
+    Duplicate = 3,
+    /// The receiver of the goodbye reads too slowly.
+    SlowPeer = 4,
+    /// The receiver of the goodbye broke a rule; `detail` is its number.
+    Violation = 5,
+    /// No room for another peer.
+    Full = 6,
+    /// Nothing was received for the dead time.
+    Unresponsive = 7,
+}
+
+/// The last frame of a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Goodbye {
+    pub(crate) code: GoodbyeCode,
+    pub(crate) detail: u16,
+    pub(crate) delay_ms: u32,
+}
+
+impl Goodbye {
+    pub(crate) fn new(code: GoodbyeCode, detail: u16) -> Self {
+        Self { code, detail, delay_ms: 0 }
+    }
+
+    pub(crate) fn encode(self) -> [u8; HEADER_LEN + 8] {
+        let mut payload = [0; 8];
+        payload[..2].copy_from_slice(&(self.code as u16).to_le_bytes());
+        payload[2..4].copy_from_slice(&self.detail.to_le_bytes());
+        payload[4..].copy_from_slice(&self.delay_ms.to_le_bytes());
+        control_frame(Kind::Goodbye, payload)
+    }
+
+    pub(crate) fn decode(payload: [u8; 8]) -> Self {
+        let [c0, c1, d0, d1, m0, m1, m2, m3] = payload;
+        let code = match u16::from_le_bytes([c0, c1]) {
+            1 => GoodbyeCode::ShuttingDown,
+            2 => GoodbyeCode::Replaced,
+            3 => GoodbyeCode::Duplicate,
+            4 => GoodbyeCode::SlowPeer,
+            5 => GoodbyeCode::Violation,
+            6 => GoodbyeCode::Full,
+            7 => GoodbyeCode::Unresponsive,
+            _ => GoodbyeCode::Closed,
+        };
+        Self { code, detail: u16::from_le_bytes([d0, d1]), delay_ms: u32::from_le_bytes([m0, m1, m2, m3]) }
+    }
+}
+
+/// A whole control frame of 16 bytes: ping, pong, goodbye.
+pub(crate) fn control_frame(kind: Kind, payload: [u8; 8]) -> [u8; HEADER_LEN + 8] {
+    let mut out = [0; HEADER_LEN + 8];
+    out[..HEADER_LEN].copy_from_slice(&Header::control(kind).encode());
+    out[HEADER_LEN..].copy_from_slice(&payload);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello { network: NetworkId([1; 32]), node: NodeId([2; 32]), instance: 3, features: 4, max_message: 5, channel: 6 }
+    }
+
+    #[test]
+    fn hello_refusal_and_goodbye_survive_the_round_trip() {
+        assert_eq!(Hello::decode(&hello().encode()), Ok(hello()));
+        for code in 1..=8 {
+            let refusal = Refusal { code: RefusalCode::from_wire(code) };
+            assert_eq!(Refusal::decode(&refusal.encode()), refusal);
+        }
+        let goodbye = Goodbye { code: GoodbyeCode::Violation, detail: 7, delay_ms: 1000 };
+        assert_eq!(Goodbye::decode(*goodbye.encode().last_chunk().unwrap()), goodbye);
+    }
+
+    #[test]
+    fn an_opening_is_told_apart_by_magic_then_version_then_suite() {
+        let with = |at: usize, byte: u8| {
+            let mut bytes = Preamble::encode();
+            bytes[at] = byte;
+            Preamble::decode(bytes)
+        };
+        assert_eq!(Preamble::decode(Preamble::encode()), Opening::Preamble);
+        assert_eq!(with(0, 0), Opening::WrongMagic);
+        assert_eq!(with(4, 2), Opening::Refused(RefusalCode::Version));
+        assert_eq!(with(5, 1), Opening::Refused(RefusalCode::Suite));
+        assert_eq!(with(5, 255), Opening::Refusal);
+        assert_eq!(with(6, 1), Opening::Refused(RefusalCode::Malformed));
+    }
+
+    #[test]
+    fn a_hello_with_reserved_bytes_or_no_message_length_is_malformed() {
+        let mut bytes = hello().encode();
+        bytes[87] = 1;
+        assert_eq!(Hello::decode(&bytes), Err(RefusalCode::Malformed));
+        let bytes = Hello { max_message: 0, ..hello() }.encode();
+        assert_eq!(Hello::decode(&bytes), Err(RefusalCode::Malformed));
+    }
+}
