@@ -222,6 +222,8 @@ pub enum DialError {
     Duplicate,
     /// `Limits::max_peers` are connected, or the engine has no room for another dial.
     Full,
+    /// The address is not on loopback, and plaintext is allowed there only.
+    PlaintextRemote,
     /// It was cancelled.
     Cancelled,
     /// The engine is shutting down.
@@ -245,6 +247,9 @@ pub enum SendError {
     },
     /// The peer has `Limits::outbox_hard` bytes still to receive.
     OutboxFull,
+    /// Broadcasts of this turn already take half of `Limits::outbox_hard`, or the broadcast log is full: nothing was sent to anyone. Go on
+    /// in a later turn (a timer of zero length is one).
+    LogFull,
     /// As many requests to this peer are pending as `Limits::pending_requests` allows.
     TooManyRequests,
     /// The inbox of a core has no room, in messages or in bytes.
@@ -401,6 +406,9 @@ impl fmt::Display for DialError {
             Self::Handshake(error) => write!(f, "handshake failed: {error}"),
             Self::Duplicate => f.write_str("there is a connection to that node and channel already"),
             Self::Full => f.write_str("no room for another peer; raise limits.max_peers"),
+            Self::PlaintextRemote => {
+                f.write_str("not a loopback address: plaintext elsewhere needs Security::Plaintext { allow_remote: true }")
+            }
             Self::Cancelled => f.write_str("cancelled"),
             Self::ShuttingDown => f.write_str("the engine is shutting down"),
         }
@@ -414,6 +422,7 @@ impl fmt::Display for SendError {
             Self::Closing => f.write_str("the peer is being closed"),
             Self::TooLong { len, max } => write!(f, "a message of {len} bytes is longer than the {max} this peer takes"),
             Self::OutboxFull => f.write_str("the peer has limits.outbox_hard bytes still to receive"),
+            Self::LogFull => f.write_str("this turn's broadcasts take half of limits.outbox_hard already; go on in a later turn"),
             Self::TooManyRequests => f.write_str("limits.pending_requests requests to this peer are pending"),
             Self::InboxFull { core } => {
                 write!(f, "the inbox of core {core} is full; slow down, or raise limits.inbox_messages or limits.inbox_bytes")

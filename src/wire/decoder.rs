@@ -59,6 +59,15 @@ impl FrameDecoder {
         self.tail.extend_from_slice(rest);
     }
 
+    /// The same, with the frame that was handed out last: `frame` where it stood in the input, `rest` after it.
+    pub(crate) fn park_again(&mut self, frame: &[u8], rest: &[u8]) {
+        if self.served == 0 {
+            self.tail.extend_from_slice(frame);
+        }
+        self.served = 0;
+        self.tail.extend_from_slice(rest);
+    }
+
     /// What was put aside, to be given to `next` as input before anything that is read later.
     pub(crate) fn unpark(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.tail)

@@ -1,0 +1,456 @@
+//! What an engine is told before it starts.
+//!
+//! Every field says what it means, its unit, its default and why, and what happens at the limit. [`Config::validate`] checks the
+//! relations between them; [`crate::Engine::start`] calls it and names the field that cannot work.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::error::ConfigError;
+use crate::id::{NetworkId, NodeId, PeerId};
+use crate::wire::{DEFAULT_FRAGMENT, HEADER_LEN, MAX_FRAME_PAYLOAD, MAX_MESSAGE, MIN_FRAGMENT, message_wire_len};
+
+/// Everything an engine is told. Begin with [`Config::plaintext`] and change fields.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// How connections are protected. There is no default: plaintext has to be asked for.
+    pub security: Security,
+    /// Both sides of a connection must have the same. Default: all zero.
+    pub network: NetworkId,
+    /// The name that this engine claims. Default: drawn at random at each start. In plaintext nobody can check it.
+    pub node: Option<NodeId>,
+    /// Where to listen. Port 0 takes a free one: see [`crate::Engine::local_addrs`]. Default: nowhere, the engine only dials.
+    pub listen: Vec<SocketAddr>,
+    /// How many cores, and whether they are pinned. Default: one, not pinned.
+    pub cores: Cores,
+    /// Bounds on messages, peers and memory.
+    pub limits: Limits,
+    /// How silence is told from death.
+    pub keepalive: Keepalive,
+    /// How long each thing may take.
+    pub timeouts: Timeouts,
+    /// How dialling is retried.
+    pub backoff: BackoffConfig,
+    /// Sockets, buffers and waiting.
+    pub io: Io,
+    /// Where the engine's randomness begins (jitter, instance number, node id). Default: drawn from the system. Set it to replay a run.
+    pub seed: Option<u64>,
+}
+
+/// How connections are protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Security {
+    /// Not at all: whoever can reach the socket can read, change and claim anything. For one machine or a closed wire.
+    Plaintext {
+        /// Whether addresses other than loopback may be listened on and dialled. False refuses them with an error that says so.
+        allow_remote: bool,
+    },
+}
+
+/// The threads of the engine. Each core is one thread with its own event loop, peers and memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// So many threads, placed by the kernel's scheduler. The default is one: an embedding program should decide on pinning itself,
+    /// and two engines that pin themselves to the same processor halve each other.
+    Unpinned(usize),
+    /// One thread on each of these processors (the kernel's numbers). A processor that cannot be had is reported by
+    /// [`crate::Engine::warnings`], and its core runs unpinned.
+    Pinned(Vec<usize>),
+}
+
+impl Cores {
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Unpinned(count) => *count,
+            Self::Pinned(list) => list.len(),
+        }
+    }
+}
+
+/// Bounds on messages, peers and memory. At each of them something happens that the field says, and it is counted.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Established peers, whole engine. Default 1,024. One more is refused (`Full`).
+    pub max_peers: usize,
+    /// Connections whose handshake is not finished, whole engine. Default 256: five seconds of 50 new peers a second. One more is
+    /// closed as soon as it is accepted.
+    pub max_half_open: usize,
+    /// Longest message body, bytes, both directions. Default 1 MiB, ceiling 16 MiB. A longer one is refused before it is sent; a peer that
+    /// announces one is cut off before anything is allocated.
+    pub max_message: usize,
+    /// Where long messages are cut, in bytes after the header, 1 KiB to 32 KiB. Default 16 KiB: smaller lets urgent lanes in sooner,
+    /// larger costs fewer headers.
+    pub fragment: usize,
+    /// Most that a peer may have still to receive, bytes. Default 16 MiB. A send that would pass it is refused (`OutboxFull`); a
+    /// peer that a broadcast takes over it is cut off (`SlowPeer(HardBound)`). At least twice the longest message.
+    pub outbox_hard: usize,
+    /// From here on a send answers `Backpressure`, and `on_drained` follows when the peer is below half of it again. Default 4 MiB. A
+    /// peer that stays over it for `soft_grace` and drains slower than `min_drain_rate` is cut off (`SlowPeer(SoftMark)`).
+    pub outbox_soft: usize,
+    /// See `outbox_soft`. Default 5 s.
+    pub soft_grace: Duration,
+    /// See `outbox_soft`. Bytes a second. Default 64 KiB/s.
+    pub min_drain_rate: usize,
+    /// Memory of each core for broadcasts that some peer has still to receive, bytes. Default 64 MiB, at least twice `outbox_hard`. At
+    /// the cap the peers that hold the oldest part have what they need copied, where it is little, or are cut off (`SlowPeer(LogFull)`).
+    pub log_bytes: usize,
+    /// Memory for direct sends that are not yet written, whole engine, bytes. Default 256 MiB, divided evenly among the cores. A send
+    /// that would pass it is refused (`OutboxFull`).
+    pub send_bytes: usize,
+    /// Memory of each core for messages that have not arrived whole, bytes. Default 128 MiB. Over it, reading from the peer that
+    /// began one more is paused until there is room, for at most `Timeouts::pause`.
+    pub reassembly_bytes: usize,
+    /// Requests that wait for a response, per peer. Default 1,024. One more is refused (`TooManyRequests`).
+    pub pending_requests: usize,
+    /// Commands that handles may have queued for a core. Default 4,096. One more is refused (`InboxFull`).
+    pub inbox_messages: usize,
+    /// Bytes of frames that may be queued for a core. Default 64 MiB. One more is refused (`InboxFull`).
+    pub inbox_bytes: usize,
+    /// Dials that the engine is asked to keep up at a time. Default 65,536. One more fails (`Full`).
+    pub max_dials: usize,
+    /// Timers that a core's handler may have set. Default 65,536. One more is not set (`None`).
+    pub max_timers: usize,
+}
+
+/// How silence is told from death. Both sides of a connection do this, each by its own configuration.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Keepalive {
+    /// A ping is sent to a peer from which nothing came for so long. Default 5 s.
+    pub interval: Duration,
+    /// A peer from which nothing came for so long is cut off (`Unresponsive`). Default 15 s. At least twice `interval`.
+    pub timeout: Duration,
+    /// Pings that a peer may send, a second. Default 4. More, past the burst, is a violation (`PingFlood`).
+    pub max_pings_per_second: u32,
+    /// Pings that may come at once. Default 8.
+    pub ping_burst: u32,
+}
+
+/// How long each thing may take. Each has an end, so that nothing is held for ever.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// From connect or accept to an established peer. Default 5 s, and no byte extends it.
+    pub handshake: Duration,
+    /// A dial's TCP connect. Default 5 s.
+    pub connect: Duration,
+    /// Bytes are waiting for a peer and the kernel took none. Default 10 s, then `SlowPeer(WriteStall)`.
+    pub write_stall: Duration,
+    /// A frame or message that began, plus the time its length takes at 64 KiB/s. Default 10 s, then `PartialTimeout`.
+    pub partial: Duration,
+    /// Reading paused by the handler or for lack of memory. Default 60 s, then `PausedTooLong`: two sides that have both stopped reading
+    /// would otherwise hold each other for ever.
+    pub pause: Duration,
+    /// From goodbye to the end of the socket: the other side's chance to read what was sent. Default 2 s.
+    pub linger: Duration,
+    /// What a shutdown gives the outboxes. Default 5 s.
+    pub drain: Duration,
+}
+
+/// How dialling is retried: the wait doubles from `min` to `max`, and the actual wait is uniform in between ("full jitter").
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct BackoffConfig {
+    /// First wait. Default 50 ms.
+    pub min: Duration,
+    /// Longest wait. Default 30 s.
+    pub max: Duration,
+}
+
+/// How long a core looks for work before it goes to sleep.
+///
+/// A core that sleeps is woken by the kernel, which takes 10 to 20 us; one that still looks is there at once. Looking costs the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spin {
+    /// How long after the last message. Zero: not at all. Default 100 us.
+    pub window: Duration,
+    /// Spin although there are fewer processors than cores + 1, or a CPU quota, and do not shrink the window when looking was in vain.
+    /// Default false.
+    pub forced: bool,
+}
+
+/// Sockets, buffers and waiting.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Io {
+    /// How long a core looks for work before it sleeps.
+    pub spin: Spin,
+    /// The receive buffer of each core, bytes. Default 256 KiB: one read of a fast peer. 64 KiB measured worst for 16 KiB messages.
+    pub receive_buffer: usize,
+    /// Most that is read from one peer in one turn before the others have theirs, bytes. Default 256 KiB.
+    pub read_budget: usize,
+    /// Most that is written to one peer in one turn, bytes. Default 256 KiB.
+    pub write_budget: usize,
+    /// Peers that are written to before the core looks for input again. Default 512.
+    pub flush_peers: usize,
+    /// Time that writing may take before the core looks for input again. Default 1 ms.
+    pub flush_time: Duration,
+    /// Readiness events taken from the kernel at once. Default 1,024.
+    pub events: usize,
+    /// Connections accepted in one turn. Default 16.
+    pub accepts: usize,
+    /// `SO_SNDBUF` of each connection, bytes. Default: the kernel's own tuning.
+    pub send_buffer: Option<usize>,
+    /// `SO_RCVBUF` of each connection, bytes. Default: the kernel's own tuning.
+    pub socket_receive_buffer: Option<usize>,
+    /// `TCP_NOTSENT_LOWAT`, bytes: how much the kernel takes beyond what is in flight. Less keeps more of the order in the engine's lanes.
+    /// Default: not set. Linux only.
+    pub notsent_lowat: Option<u32>,
+}
+
+impl Config {
+    /// A configuration for plaintext connections on loopback, with the defaults that each field documents.
+    #[must_use]
+    pub fn plaintext() -> Self {
+        Self {
+            security: Security::Plaintext { allow_remote: false },
+            network: NetworkId::default(),
+            node: None,
+            listen: Vec::new(),
+            cores: Cores::Unpinned(1),
+            limits: Limits::default(),
+            keepalive: Keepalive::default(),
+            timeouts: Timeouts::default(),
+            backoff: BackoffConfig::default(),
+            io: Io::default(),
+            seed: None,
+        }
+    }
+
+    /// The same, listening on `address` as well.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen.push(address);
+        self
+    }
+
+    /// The same, on these cores.
+    #[must_use]
+    pub fn cores(mut self, cores: Cores) -> Self {
+        self.cores = cores;
+        self
+    }
+
+    /// Whether the security allows this address to be listened on or dialled.
+    pub(crate) fn allows(&self, address: &SocketAddr) -> bool {
+        match self.security {
+            Security::Plaintext { allow_remote } => allow_remote || address.ip().to_canonical().is_loopback(),
+        }
+    }
+
+    /// Checks every field and the relations between them; the error names the field, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check_cores()?;
+        self.check_messages()?;
+        self.check_memory()?;
+        self.check_times()?;
+        self.check_io()
+    }
+
+    fn check_cores(&self) -> Result<(), ConfigError> {
+        let count = self.cores.count();
+        within("cores", count, 1, PeerId::MAX_CORES, "1 to 256 threads")?;
+        within("limits.max_peers", self.limits.max_peers, 1, PeerId::MAX_SLOTS / 2, "1 to 8388608 peers")?;
+        within("limits.max_half_open", self.limits.max_half_open, 1, PeerId::MAX_SLOTS / 2, "1 to 8388608 connections")?;
+        for (index, address) in self.listen.iter().enumerate() {
+            if !self.allows(address) {
+                return Err(ConfigError {
+                    field: "listen",
+                    value: index as u64,
+                    expected: "a loopback address: plaintext elsewhere needs Security::Plaintext { allow_remote: true } (the value is the entry's position)",
+                    bound: None,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_messages(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        within("limits.max_message", limits.max_message, 1, MAX_MESSAGE, "1 byte to 16 MiB")?;
+        within("limits.fragment", limits.fragment, MIN_FRAGMENT, MAX_FRAME_PAYLOAD, "1 KiB to 32 KiB")?;
+        at_least("limits.pending_requests", limits.pending_requests, 1, "at least 1")?;
+        let twice = 2 * message_wire_len(true, limits.max_message, limits.fragment);
+        at_least("limits.outbox_hard", limits.outbox_hard, twice, "at least twice max_message with its fragment headers")?;
+        within("limits.outbox_soft", limits.outbox_soft, 1, limits.outbox_hard, "1 byte to outbox_hard")
+    }
+
+    fn check_memory(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        let message = message_wire_len(true, limits.max_message, limits.fragment.max(HEADER_LEN));
+        at_least("limits.log_bytes", limits.log_bytes, 2 * limits.outbox_hard, "at least twice outbox_hard")?;
+        at_least("limits.send_bytes", limits.send_bytes / self.cores.count(), message, "at least one max_message for each core")?;
+        at_least("limits.reassembly_bytes", limits.reassembly_bytes, limits.max_message, "at least max_message")?;
+        within("limits.inbox_messages", limits.inbox_messages, 16, 1 << 24, "16 to 16777216 commands")?;
+        within(
+            "limits.inbox_bytes",
+            limits.inbox_bytes,
+            message,
+            u32::MAX as usize,
+            "at least one max_message with its headers, under 4 GiB",
+        )?;
+        at_least("limits.max_dials", limits.max_dials, 1, "at least 1")
+    }
+
+    fn check_times(&self) -> Result<(), ConfigError> {
+        let keepalive = &self.keepalive;
+        at_least_time("keepalive.interval", keepalive.interval, Duration::from_millis(10))?;
+        at_least_time("keepalive.timeout", keepalive.timeout, 2 * keepalive.interval)?;
+        at_least("keepalive.ping_burst", keepalive.ping_burst as usize, 1, "at least 1")?;
+        at_least("keepalive.max_pings_per_second", keepalive.max_pings_per_second as usize, 1, "at least 1")?;
+        let timeouts = &self.timeouts;
+        let shortest = Duration::from_millis(10);
+        for (field, value) in [
+            ("timeouts.handshake", timeouts.handshake),
+            ("timeouts.connect", timeouts.connect),
+            ("timeouts.write_stall", timeouts.write_stall),
+            ("timeouts.partial", timeouts.partial),
+            ("timeouts.pause", timeouts.pause),
+            ("timeouts.linger", timeouts.linger),
+            ("limits.soft_grace", self.limits.soft_grace),
+        ] {
+            at_least_time(field, value, shortest)?;
+        }
+        at_least_time("backoff.min", self.backoff.min, Duration::from_millis(1))?;
+        at_least_time("backoff.max", self.backoff.max, self.backoff.min)
+    }
+
+    fn check_io(&self) -> Result<(), ConfigError> {
+        let io = &self.io;
+        within("io.receive_buffer", io.receive_buffer, 4096, 64 << 20, "4 KiB to 64 MiB")?;
+        at_least("io.read_budget", io.read_budget, 1, "at least 1 byte")?;
+        at_least("io.write_budget", io.write_budget, HEADER_LEN + MAX_FRAME_PAYLOAD, "at least one frame of 32 KiB")?;
+        at_least("io.flush_peers", io.flush_peers, 1, "at least 1")?;
+        within("io.events", io.events, 1, 1 << 16, "1 to 65536")?;
+        at_least("io.accepts", io.accepts, 1, "at least 1")
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_peers: 1024,
+            max_half_open: 256,
+            max_message: 1 << 20,
+            fragment: DEFAULT_FRAGMENT,
+            outbox_hard: 16 << 20,
+            outbox_soft: 4 << 20,
+            soft_grace: Duration::from_secs(5),
+            min_drain_rate: 64 << 10,
+            log_bytes: 64 << 20,
+            send_bytes: 256 << 20,
+            reassembly_bytes: 128 << 20,
+            pending_requests: 1024,
+            inbox_messages: 4096,
+            inbox_bytes: 64 << 20,
+            max_dials: 1 << 16,
+            max_timers: 1 << 16,
+        }
+    }
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(5), timeout: Duration::from_secs(15), max_pings_per_second: 4, ping_burst: 8 }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            connect: Duration::from_secs(5),
+            write_stall: Duration::from_secs(10),
+            partial: Duration::from_secs(10),
+            pause: Duration::from_secs(60),
+            linger: Duration::from_secs(2),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self { min: Duration::from_millis(50), max: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Spin {
+    fn default() -> Self {
+        Self { window: Duration::from_micros(100), forced: false }
+    }
+}
+
+impl Default for Io {
+    fn default() -> Self {
+        Self {
+            spin: Spin::default(),
+            receive_buffer: 256 << 10,
+            read_budget: 256 << 10,
+            write_budget: 256 << 10,
+            flush_peers: 512,
+            flush_time: Duration::from_millis(1),
+            events: 1024,
+            accepts: 16,
+            send_buffer: None,
+            socket_receive_buffer: None,
+            notsent_lowat: None,
+        }
+    }
+}
+
+fn at_least(field: &'static str, value: usize, min: usize, expected: &'static str) -> Result<(), ConfigError> {
+    if value >= min { Ok(()) } else { Err(ConfigError { field, value: value as u64, expected, bound: Some(min as u64) }) }
+}
+
+fn within(field: &'static str, value: usize, min: usize, max: usize, expected: &'static str) -> Result<(), ConfigError> {
+    at_least(field, value, min, expected)?;
+    if value <= max { Ok(()) } else { Err(ConfigError { field, value: value as u64, expected, bound: Some(max as u64) }) }
+}
+
+fn at_least_time(field: &'static str, value: Duration, min: Duration) -> Result<(), ConfigError> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if value >= min {
+        Ok(())
+    } else {
+        Err(ConfigError { field, value: millis(value), expected: "at least so many milliseconds", bound: Some(millis(min)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_on_one_core_and_on_sixteen() {
+        for count in [1, 16] {
+            assert_eq!(Config::plaintext().cores(Cores::Unpinned(count)).validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn an_impossible_relation_names_its_field_and_bound() {
+        let field = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::plaintext();
+            change(&mut config);
+            config.validate().unwrap_err().field
+        };
+        assert_eq!(field(&|c| c.cores = Cores::Unpinned(0)), "cores");
+        assert_eq!(field(&|c| c.limits.max_message = 17 << 20), "limits.max_message");
+        assert_eq!(field(&|c| c.limits.outbox_hard = 2 << 20), "limits.outbox_hard");
+        assert_eq!(field(&|c| c.limits.outbox_soft = 17 << 20), "limits.outbox_soft");
+        assert_eq!(field(&|c| c.limits.log_bytes = 31 << 20), "limits.log_bytes");
+        assert_eq!(field(&|c| c.keepalive.timeout = Duration::from_secs(9)), "keepalive.timeout");
+        assert_eq!(field(&|c| c.listen.push("10.0.0.1:1".parse().unwrap())), "listen");
+        assert_eq!(field(&|c| c.io.write_budget = 1000), "io.write_budget");
+    }
+
+    #[test]
+    fn mapped_loopback_is_loopback() {
+        assert!(Config::plaintext().allows(&"[::ffff:127.0.0.1]:1".parse().unwrap()));
+        assert!(!Config::plaintext().allows(&"[::ffff:10.0.0.1]:1".parse().unwrap()));
+    }
+}

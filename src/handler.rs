@@ -1,0 +1,377 @@
+//! The application's side of a core: what it is told ([`Handler`]) and what it can do about it ([`Context`]).
+
+use std::any::Any;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::codec::{CodecError, Typed, encode_with};
+use crate::error::{CloseReason, DialError, RequestError, SendError};
+use crate::id::{DialId, NodeId, PeerId};
+use crate::shard::{Payload, Shard};
+use crate::time::Timestamp;
+use crate::wire::{Frame, FrameError, Meta};
+
+/// A received message. The body is still in the core's receive buffer: copy what has to outlive the call.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Message<'a> {
+    /// Type and lane, as the sender gave them.
+    pub meta: Meta,
+    /// The bytes between the headers: what the sender handed over.
+    pub body: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    pub(crate) fn new(meta: Meta, body: &'a [u8]) -> Self {
+        Self { meta, body }
+    }
+
+    /// The application's message type.
+    #[must_use]
+    pub fn message_type(&self) -> u16 {
+        self.meta.message_type
+    }
+
+    /// Decodes the body with the codec of `M`. Does not look at the message type: match on that first.
+    pub fn decode<M: Typed>(&self) -> Result<M, CodecError> {
+        M::decode(self.body)
+    }
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// This engine.
+    Dialled,
+    /// The other side.
+    Accepted,
+}
+
+/// What is known about a peer from its handshake on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Who the other side says it is: proved if `authenticated`, a mere claim otherwise.
+    pub node: NodeId,
+    /// Whether the claim was proved. Never in plaintext.
+    pub authenticated: bool,
+    /// A number that the other side drew when it started: it changes when the node restarts.
+    pub instance: u64,
+    /// The channel that the dialler chose: a node can have one connection on each.
+    pub channel: u16,
+    /// The other end's address.
+    pub address: SocketAddr,
+    /// Who opened the connection.
+    pub direction: Direction,
+    /// The dial that led to it.
+    pub dial: Option<DialId>,
+    /// The longest message that the other side takes, bytes.
+    pub max_message: usize,
+}
+
+/// The right to answer one request, once. Keep it as long as needed; the requester's deadline is running.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the requester waits for the response until its deadline"]
+pub struct Responder {
+    pub(crate) peer: PeerId,
+    pub(crate) correlation: u64,
+}
+
+impl Responder {
+    /// Who asked.
+    #[must_use]
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+}
+
+/// Where a message stands that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sent {
+    /// In the peer's outbox; it leaves at the end of the turn.
+    Queued,
+    /// In the peer's outbox, which now has more than `Limits::outbox_soft` bytes: wait for `on_drained` before sending much more.
+    Backpressure,
+    /// On its way to the peer's core, where it may still be refused; that is counted there.
+    Forwarded,
+}
+
+/// A wish to be connected to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    pub(crate) address: SocketAddr,
+    pub(crate) channel: u16,
+    pub(crate) expected: Option<NodeId>,
+    pub(crate) once: bool,
+}
+
+impl Dial {
+    /// Connects to `address` on channel 0, and again, with backoff, whenever that fails or ends, until it is cancelled.
+    #[must_use]
+    pub fn to(address: SocketAddr) -> Self {
+        Self { address, channel: 0, expected: None, once: false }
+    }
+
+    /// On another channel: one connection exists for each node and channel.
+    #[must_use]
+    pub fn channel(self, channel: u16) -> Self {
+        Self { channel, ..self }
+    }
+
+    /// Only if that node answers.
+    #[must_use]
+    pub fn expect(self, node: NodeId) -> Self {
+        Self { expected: Some(node), ..self }
+    }
+
+    /// One attempt, no second.
+    #[must_use]
+    pub fn once(self) -> Self {
+        Self { once: true, ..self }
+    }
+}
+
+/// A timer of this core's handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerId(pub(crate) crate::shard::TimerKey);
+
+/// The application on one core.
+///
+/// A handler is made on its core by the factory given to [`crate::Engine::start`], stays there, and needs no locks. Its methods are called one at
+/// a time, never from within each other. While one runs, nothing else happens on its core: do not block and do not compute for
+/// long. What a call sends leaves together at the end of the turn.
+pub trait Handler: Sized + 'static {
+    /// What [`crate::Handle::post`] sends to this handler from other threads.
+    type Command: Send + 'static;
+
+    /// The core runs. Called once, before anything else.
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        let _ = cx;
+    }
+
+    /// A peer is established. From here on it takes part in broadcasts.
+    fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
+        let _ = (cx, peer, info);
+    }
+
+    /// A message came.
+    fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>);
+
+    /// A request came. Answer with [`Context::respond`] or [`crate::Handle::respond`], now or later; one that is never answered times out at the other side.
+    fn on_request(&mut self, cx: &mut Context<'_>, peer: PeerId, request: Message<'_>, responder: Responder) {
+        let _ = (cx, peer, request, responder);
+    }
+
+    /// A request that this core's handler made has ended: with the response, or without.
+    fn on_response(&mut self, cx: &mut Context<'_>, peer: PeerId, tag: u64, result: Result<Message<'_>, RequestError>) {
+        let _ = (cx, peer, tag, result);
+    }
+
+    /// A peer's outbox was over `Limits::outbox_soft` and is below half of it again.
+    fn on_drained(&mut self, cx: &mut Context<'_>, peer: PeerId) {
+        let _ = (cx, peer);
+    }
+
+    /// A message that a handle sent with a tag was refused by this core.
+    fn on_send_failed(&mut self, cx: &mut Context<'_>, peer: PeerId, tag: u64, reason: SendError) {
+        let _ = (cx, peer, tag, reason);
+    }
+
+    /// An attempt to connect failed. The next comes after `retry_in`; `None`: there is no next one.
+    fn on_dial_failed(&mut self, cx: &mut Context<'_>, dial: DialId, error: DialError, retry_in: Option<Duration>) {
+        let _ = (cx, dial, error, retry_in);
+    }
+
+    /// A peer is gone. Its id means nobody from here on.
+    fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
+        let _ = (cx, peer, reason);
+    }
+
+    /// A command came from [`crate::Handle::post`].
+    fn on_command(&mut self, cx: &mut Context<'_>, command: Self::Command) {
+        let _ = (cx, command);
+    }
+
+    /// A timer that was set with this tag has come.
+    fn on_timer(&mut self, cx: &mut Context<'_>, tag: u64) {
+        let _ = (cx, tag);
+    }
+}
+
+/// What a handler can do, on its core, during a call.
+pub struct Context<'a> {
+    shard: &'a mut Shard,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(shard: &'a mut Shard) -> Self {
+        Self { shard }
+    }
+
+    /// This core, from 0.
+    #[must_use]
+    pub fn core(&self) -> usize {
+        self.shard.core()
+    }
+
+    /// How many cores the engine has.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        self.shard.cores()
+    }
+
+    /// The time of this turn. Reading it costs nothing; it does not advance during a call.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shard.now()
+    }
+
+    /// Sends a message to one peer: copied once, into what leaves at the end of the turn. No allocation.
+    ///
+    /// The answer is about the peer's outbox. For a peer of another core it is [`Sent::Forwarded`], and costs an allocation.
+    pub fn send(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8]) -> Result<Sent, SendError> {
+        self.shard.send(peer, Payload::data(meta.into(), body))
+    }
+
+    /// Sends an encoded message: by reference where it is large.
+    pub fn send_frame(&mut self, peer: PeerId, frame: &Frame) -> Result<Sent, SendError> {
+        self.shard.send(peer, Payload::Frame(frame))
+    }
+
+    /// Sends all of these, in order, or none.
+    pub fn send_batch(&mut self, peer: PeerId, frames: &[Frame]) -> Result<Sent, SendError> {
+        self.shard.send_batch(peer, frames)
+    }
+
+    /// Encodes a typed message and sends it.
+    pub fn send_typed<M: Typed>(&mut self, peer: PeerId, message: &M) -> Result<Sent, TypedSendError> {
+        encode_with(message, |body| self.shard.send(peer, Payload::data(M::meta(), body)))?.map_err(TypedSendError::Send)
+    }
+
+    /// Encodes a message once, to be sent many times, cut into fragments as this engine's configuration says.
+    pub fn frame(&self, meta: impl Into<Meta>, body: &[u8]) -> Result<Frame, FrameError> {
+        self.shard.frame(meta.into(), body)
+    }
+
+    /// Sends to every established peer of every core, or, on error, to none.
+    pub fn broadcast(&mut self, frame: &Frame) -> Result<(), SendError> {
+        self.shard.broadcast(frame, None)
+    }
+
+    /// Sends to every established peer of every core but one: the one it came from, say.
+    pub fn broadcast_except(&mut self, frame: &Frame, except: PeerId) -> Result<(), SendError> {
+        self.shard.broadcast(frame, Some(except))
+    }
+
+    /// Sends all of these, in order, to every established peer of every core, or, on error, none to anyone.
+    pub fn broadcast_batch(&mut self, frames: &[Frame]) -> Result<(), SendError> {
+        self.shard.broadcast_batch(frames)
+    }
+
+    /// Asks a peer something. [`Handler::on_response`] is called on this core, exactly once, with `tag`: with the response, or with the reason why there is none.
+    pub fn request(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8], timeout: Duration, tag: u64) -> Result<Sent, SendError> {
+        let core = self.shard.core();
+        self.shard.request(peer, meta.into(), body, timeout, crate::proto::Origin::Handler { core, tag })
+    }
+
+    /// Answers a request.
+    pub fn respond(&mut self, responder: Responder, meta: impl Into<Meta>, body: &[u8]) -> Result<Sent, SendError> {
+        self.shard.send(responder.peer, Payload::response(meta.into(), responder.correlation, body))
+    }
+
+    /// Ends a peer: what is queued leaves first, then a goodbye.
+    pub fn close(&mut self, peer: PeerId) {
+        self.shard.close_peer(peer);
+    }
+
+    /// Connects to an address. The outcome is `on_connected` on the core that gets the peer (`info.dial` is this id), or `on_dial_failed` here.
+    pub fn dial(&mut self, dial: Dial) -> DialId {
+        self.shard.dial(dial)
+    }
+
+    /// Ends a dial. A connection that it led to stays.
+    pub fn cancel_dial(&mut self, dial: DialId) {
+        self.shard.cancel_dial(dial);
+    }
+
+    /// Calls `on_timer` with `tag` once, not sooner than `after` from now (to the millisecond). `None`: `Limits::max_timers` are set.
+    pub fn set_timer(&mut self, after: Duration, tag: u64) -> Option<TimerId> {
+        self.shard.set_timer(after, tag).map(TimerId)
+    }
+
+    /// Takes a timer back. False: it has come already.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.shard.cancel_timer(timer.0)
+    }
+
+    /// Reads nothing more from a peer of this core, so that TCP slows it down. Ends by `resume_read`, or, after `Timeouts::pause`, with the peer.
+    pub fn pause_read(&mut self, peer: PeerId) {
+        self.shard.pause_read(peer);
+    }
+
+    /// Reads from the peer again.
+    pub fn resume_read(&mut self, peer: PeerId) {
+        self.shard.resume_read(peer);
+    }
+
+    /// Keeps a value with a peer of this core until it is gone. False: no such peer. A value that was there is dropped.
+    pub fn set_user<T: 'static>(&mut self, peer: PeerId, value: T) -> bool {
+        self.shard.set_user(peer, Box::new(value))
+    }
+
+    /// The value kept with a peer.
+    #[must_use]
+    pub fn user<T: 'static>(&self, peer: PeerId) -> Option<&T> {
+        self.shard.user(peer).and_then(<dyn Any>::downcast_ref)
+    }
+
+    /// The value kept with a peer.
+    pub fn user_mut<T: 'static>(&mut self, peer: PeerId) -> Option<&mut T> {
+        self.shard.user_mut(peer).and_then(<dyn Any>::downcast_mut)
+    }
+
+    /// The established peers of this core.
+    pub fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.shard.peers()
+    }
+
+    /// What is known about a peer of this core.
+    #[must_use]
+    pub fn peer_info(&self, peer: PeerId) -> Option<&PeerInfo> {
+        self.shard.peer_info(peer)
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("core", &self.core()).finish_non_exhaustive()
+    }
+}
+
+/// Why a typed message was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TypedSendError {
+    /// It could not be encoded.
+    Codec(CodecError),
+    /// It could not be sent.
+    Send(SendError),
+}
+
+impl From<CodecError> for TypedSendError {
+    fn from(error: CodecError) -> Self {
+        Self::Codec(error)
+    }
+}
+
+impl fmt::Display for TypedSendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Codec(error) => error.fmt(f),
+            Self::Send(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TypedSendError {}

@@ -1,0 +1,276 @@
+//! What a core counts.
+//!
+//! A core counts in plain integers of its own and publishes them, all at once, into atomics that only it writes: before it sleeps, and
+//! every few milliseconds while it does not. Reading takes no lock and disturbs no core. The set of counters is fixed; none is per peer.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
+        /// One figure of [`Stats`]. All only grow, except where "now" is said.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        #[repr(u8)]
+        pub enum Counter {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Counter {
+            /// Every counter, in a fixed order.
+            pub const ALL: &'static [Counter] = &[$(Counter::$variant,)*];
+
+            /// The name under which it is printed.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Counter::$variant => $name,)* }
+            }
+        }
+
+        const COUNTERS: usize = [$(Counter::$variant,)*].len();
+    };
+}
+
+counters! {
+    /// Messages that were handed to the application.
+    MessagesReceived = "messages_received",
+    /// Messages whose last byte the kernel took, each once per peer it went to.
+    MessagesSent = "messages_sent",
+    /// Messages that were accepted for a peer and dropped because it ended.
+    MessagesDropped = "messages_dropped",
+    /// Bytes read from sockets of established peers.
+    BytesReceived = "bytes_received",
+    /// Bytes that the kernel took from established peers' outboxes.
+    BytesSent = "bytes_sent",
+    /// Frames that were appended to this core's broadcast log.
+    Broadcasts = "broadcasts",
+    /// Broadcasts from this core that were refused.
+    BroadcastsRefused = "broadcasts_refused",
+    /// Sends and responses to peers of this core that were refused.
+    SendsRefused = "sends_refused",
+    /// Requests that were sent to peers of this core.
+    RequestsSent = "requests_sent",
+    /// Requests whose deadline came before a response.
+    RequestsTimedOut = "requests_timed_out",
+    /// Responses to requests that nobody waits for any more.
+    LateResponses = "late_responses",
+    /// Pings that were sent.
+    PingsSent = "pings_sent",
+    /// Reads that were put off because the memory for unfinished messages was used up.
+    ReassemblyWaits = "reassembly_waits",
+    /// Peers whose part of the broadcast log was copied to set the log free.
+    LogEvacuations = "log_evacuations",
+    /// Connections taken from a listener.
+    Accepted = "accepted",
+    /// Connections that were closed at once because `limits.max_half_open` were in their handshake.
+    RefusedHalfOpen = "refused_half_open",
+    /// Times that accepting stopped because the process had no file descriptor left.
+    AcceptPauses = "accept_pauses",
+    /// Other errors of accept.
+    AcceptErrors = "accept_errors",
+    /// Peers that were established.
+    Established = "established",
+    /// Connection attempts that were started.
+    DialAttempts = "dial_attempts",
+    /// Connection attempts that did not end in a peer.
+    DialFailures = "dial_failures",
+    /// Handshakes refused: not this protocol.
+    HandshakeWrongMagic = "handshake_wrong_magic",
+    /// Handshakes refused: version.
+    HandshakeVersion = "handshake_version",
+    /// Handshakes refused: suite.
+    HandshakeSuite = "handshake_suite",
+    /// Handshakes refused: malformed.
+    HandshakeMalformed = "handshake_malformed",
+    /// Handshakes refused: another network.
+    HandshakeWrongNetwork = "handshake_wrong_network",
+    /// Handshakes refused: this very node.
+    HandshakeSelf = "handshake_self_connection",
+    /// Handshakes refused: connected already.
+    HandshakeDuplicate = "handshake_duplicate",
+    /// Handshakes refused: no room for another peer.
+    HandshakeFull = "handshake_full",
+    /// Handshakes refused: shutting down.
+    HandshakeShuttingDown = "handshake_shutting_down",
+    /// Handshakes ended: another node answered than was dialled.
+    HandshakeWrongNode = "handshake_wrong_node",
+    /// Handshakes ended: refused by the other side.
+    HandshakeRefusedByPeer = "handshake_refused_by_peer",
+    /// Handshakes ended: taken back by the other side.
+    HandshakeGoodbye = "handshake_goodbye",
+    /// Handshakes ended: a rule was broken.
+    HandshakeViolation = "handshake_violation",
+    /// Handshakes ended: too slow.
+    HandshakeTimeout = "handshake_timeout",
+    /// Handshakes ended: the other side closed.
+    HandshakeEof = "handshake_eof",
+    /// Handshakes ended: network or kernel.
+    HandshakeIo = "handshake_io",
+    /// Peers ended: by the application.
+    ClosedRequested = "closed_requested",
+    /// Peers ended: shutdown.
+    ClosedShuttingDown = "closed_shutting_down",
+    /// Peers ended: replaced by a newer connection.
+    ClosedReplaced = "closed_replaced",
+    /// Peers ended: goodbye of the other side.
+    ClosedGoodbye = "closed_goodbye",
+    /// Peers ended: closed by the other side without goodbye.
+    ClosedEof = "closed_eof",
+    /// Peers ended: network or kernel.
+    ClosedIo = "closed_io",
+    /// Peers ended: a rule was broken. See the counters `violation_*`.
+    ClosedViolation = "closed_violation",
+    /// Peers ended: more than `limits.outbox_hard` to receive.
+    SlowHardBound = "closed_slow_hard_bound",
+    /// Peers ended: over `limits.outbox_soft` for too long.
+    SlowSoftMark = "closed_slow_soft_mark",
+    /// Peers ended: the kernel took nothing for `timeouts.write_stall`.
+    SlowWriteStall = "closed_slow_write_stall",
+    /// Peers ended: kept the oldest part of a full broadcast log.
+    SlowLogFull = "closed_slow_log_full",
+    /// Peers ended: nothing received for `keepalive.timeout`.
+    ClosedUnresponsive = "closed_unresponsive",
+    /// Peers ended: a frame or message was not finished in time.
+    ClosedPartial = "closed_partial",
+    /// Peers ended: reading was paused for too long.
+    ClosedPaused = "closed_paused",
+    /// Rule 1 broken.
+    ViolationFrameTooLong = "violation_frame_too_long",
+    /// Rule 2 broken.
+    ViolationUnknownKind = "violation_unknown_kind",
+    /// Rule 3 broken.
+    ViolationUnknownFlags = "violation_unknown_flags",
+    /// Rule 4 broken.
+    ViolationWrongLane = "violation_wrong_lane",
+    /// Rule 5 broken.
+    ViolationWrongLength = "violation_wrong_length",
+    /// Rule 6 broken.
+    ViolationMessageTooLong = "violation_message_too_long",
+    /// Rule 7 broken.
+    ViolationUnexpectedFragment = "violation_unexpected_fragment",
+    /// Rule 8 broken.
+    ViolationInterleaved = "violation_interleaved",
+    /// Rule 9 broken.
+    ViolationFragmentOverrun = "violation_fragment_overrun",
+    /// Rule 10 broken.
+    ViolationFragmentShort = "violation_fragment_short",
+    /// Rule 11 broken.
+    ViolationUnsolicitedPong = "violation_unsolicited_pong",
+    /// Rule 12 broken.
+    ViolationUnsolicitedResponse = "violation_unsolicited_response",
+    /// Rule 13 broken.
+    ViolationPingFlood = "violation_ping_flood",
+    /// Rule 14 broken.
+    ViolationUnexpectedReady = "violation_unexpected_ready",
+    /// Rule 15 broken.
+    ViolationExpectedReady = "violation_expected_ready",
+    /// Turns of the loop.
+    Turns = "turns",
+    /// Times that the core went to sleep.
+    Sleeps = "sleeps",
+    /// Processor time of the core's thread, nanoseconds.
+    CpuNanos = "cpu_ns",
+    /// Established peers now.
+    Peers = "peers",
+    /// Connections in their handshake now.
+    HalfOpen = "half_open",
+    /// Bytes of the broadcast log in memory now.
+    LogBytes = "log_bytes",
+    /// Bytes queued for single peers in memory now.
+    PrivateBytes = "private_bytes",
+    /// Bytes taken from the budget for unfinished messages now.
+    ReassemblyBytes = "reassembly_bytes",
+    /// Timers set now.
+    Timers = "timers",
+}
+
+/// A reading of the counters of one core, or of all of them together.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stats {
+    values: [u64; COUNTERS],
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self { values: [0; COUNTERS] }
+    }
+}
+
+impl Stats {
+    /// One figure.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.values[counter as usize]
+    }
+
+    /// Every figure, in the order of [`Counter::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (Counter, u64)> + '_ {
+        Counter::ALL.iter().map(|&counter| (counter, self.get(counter)))
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, counter: Counter, more: u64) {
+        self.values[counter as usize] += more;
+    }
+
+    #[inline]
+    pub(crate) fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, counter: Counter, value: u64) {
+        self.values[counter as usize] = value;
+    }
+
+    /// Adds another core's figures.
+    pub(crate) fn merge(&mut self, other: &Stats) {
+        for (mine, theirs) in self.values.iter_mut().zip(other.values) {
+            *mine += theirs;
+        }
+    }
+}
+
+impl fmt::Debug for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().filter(|&(_, value)| value != 0).map(|(counter, value)| (counter.name(), value))).finish()
+    }
+}
+
+/// Where a core publishes its counters.
+#[derive(Debug)]
+pub(crate) struct Published {
+    values: [AtomicU64; COUNTERS],
+}
+
+impl Published {
+    pub(crate) fn new() -> Self {
+        Self { values: [const { AtomicU64::new(0) }; COUNTERS] }
+    }
+
+    pub(crate) fn publish(&self, stats: &Stats) {
+        for (published, &value) in self.values.iter().zip(&stats.values) {
+            // Each figure stands for itself; nothing is ordered by them.
+            published.store(value, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn read(&self) -> Stats {
+        Stats { values: std::array::from_fn(|index| self.values[index].load(Ordering::Relaxed)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_in_snake_case() {
+        let mut names: Vec<_> = Counter::ALL.iter().map(|counter| counter.name()).collect();
+        assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), COUNTERS);
+    }
+}

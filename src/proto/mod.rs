@@ -1,0 +1,26 @@
+//! One peer, without a socket.
+//!
+//! This module owns what a connection says and keeps: handshake, keepalive, the messages that are arriving, the requests that wait, and
+//! what is to be sent. It is given bytes and the time, and gives bytes back. It does not know which core it is on, who the application
+//! is, or how many other peers there are.
+
+mod handshake;
+mod keepalive;
+mod log;
+mod outbox;
+mod peer;
+mod reassembly;
+mod requests;
+mod rtt;
+mod session;
+mod timers;
+
+pub(crate) use handshake::{Handshake, Progress};
+pub(crate) use keepalive::Keepalive;
+pub(crate) use log::Logs;
+pub(crate) use outbox::{QueuedPool, Slices, charge};
+pub(crate) use peer::{Due, Peer, Received};
+pub(crate) use reassembly::Budget;
+pub(crate) use requests::{Origin, Requests};
+pub(crate) use session::Session;
+pub(crate) use timers::{Timer, Timers};

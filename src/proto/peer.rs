@@ -1,0 +1,223 @@
+//! One established peer, dialled or accepted: the same from here on.
+
+use std::time::Duration;
+
+use super::keepalive::{Keepalive, Life};
+use super::log::Logs;
+use super::outbox::{Advanced, Outbox, QueuedPool};
+use super::reassembly::{Assembled, Budget, Piece, Reassembly, split_correlation};
+use super::requests::{Origin, Requests};
+use super::session::Session;
+use super::timers::{Timer, Timers};
+use crate::config::Config;
+use crate::error::Violation;
+use crate::time::Timestamp;
+use crate::wire::{FrameDecoder, FrameRef, Goodbye, GoodbyeCode, Kind, Meta, control_frame};
+
+/// Bytes a second below which an unfinished frame or message takes too long.
+const SLOWEST_ARRIVAL: u64 = 64 << 10;
+
+/// What a received frame means for the core.
+#[derive(Debug)]
+pub(crate) enum Received<'a> {
+    /// Nothing: it was the peer's own business, or a piece of something.
+    Handled,
+    /// An answer of so many bytes was queued.
+    Queued(usize),
+    /// A whole message, still in the receive buffer.
+    Message { kind: Kind, meta: Meta, correlation: u64, body: &'a [u8] },
+    /// A message that came in pieces.
+    Assembled(Assembled),
+    /// A message begins that the core has no room for now: give the frame again later.
+    NoRoom,
+    /// The other side leaves.
+    Goodbye(GoodbyeCode),
+}
+
+/// What a deadline of this peer means for the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing to do, or done.
+    Handled,
+    /// A ping of so many bytes was queued.
+    Queued(usize),
+    Unresponsive,
+    WriteStall,
+    Partial,
+    SoftGrace,
+    Pause,
+    Linger,
+}
+
+/// The protocol's state of one established peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) outbox: Outbox,
+    pub(crate) decoder: FrameDecoder,
+    pub(crate) timers: Timers,
+    pub(crate) keepalive: Keepalive,
+    /// Most peers never send a message in pieces, or are asked anything.
+    reassembly: Option<Box<Reassembly>>,
+    requests: Option<Box<Requests>>,
+    session: Session,
+}
+
+impl Peer {
+    pub(crate) fn new(config: &Config, logs: &Logs, now: Timestamp) -> Self {
+        let mut timers = Timers::default();
+        timers.set(Timer::Keepalive, now + config.keepalive.interval);
+        Self {
+            outbox: Outbox::new(logs),
+            decoder: FrameDecoder::default(),
+            timers,
+            keepalive: Keepalive::new(now, config.keepalive.max_pings_per_second, config.keepalive.ping_burst),
+            reassembly: None,
+            requests: None,
+            session: Session::Plaintext,
+        }
+    }
+
+    pub(crate) fn session(&self) -> Session {
+        self.session
+    }
+
+    /// Takes one frame. `budget` and `pool` are the core's.
+    #[inline]
+    pub(crate) fn handle_frame<'a>(
+        &mut self,
+        now: Timestamp,
+        frame: FrameRef<'a>,
+        max_message: usize,
+        budget: &mut Budget,
+        pool: &mut QueuedPool,
+    ) -> Result<Received<'a>, Violation> {
+        let header = frame.header;
+        if header.kind.is_control() {
+            return self.handle_control(now, header.kind, frame.payload, pool);
+        }
+        if header.more || header.kind == Kind::Fragment {
+            return self.handle_piece(frame, max_message, budget);
+        }
+        let lane = header.lane.unwrap_or_default();
+        let (correlation, body) = split_correlation(header.kind, frame.payload);
+        if body.len() > max_message {
+            return Err(Violation::MessageTooLong { len: body.len() as u32 });
+        }
+        if self.reassembly.as_ref().is_some_and(|reassembly| reassembly.is_busy(lane)) {
+            return Err(Violation::Interleaved);
+        }
+        let meta = Meta { message_type: header.message_type, lane };
+        Ok(Received::Message { kind: header.kind, meta, correlation, body })
+    }
+
+    fn handle_control<'a>(&mut self, now: Timestamp, kind: Kind, payload: &[u8], pool: &mut QueuedPool) -> Result<Received<'a>, Violation> {
+        let payload = payload.first_chunk::<8>();
+        match (kind, payload) {
+            (Kind::Ping, Some(nonce)) => {
+                self.keepalive.handle_ping(now)?;
+                // A peer has one ping outstanding, so it waits for the pong that is still queued, if one is.
+                if self.outbox.has_control() {
+                    return Ok(Received::Handled);
+                }
+                Ok(Received::Queued(self.outbox.push_control(pool, &control_frame(Kind::Pong, *nonce))))
+            }
+            (Kind::Pong, Some(nonce)) => {
+                self.keepalive.handle_pong(now, u64::from_le_bytes(*nonce))?;
+                Ok(Received::Handled)
+            }
+            (Kind::Goodbye, Some(goodbye)) => Ok(Received::Goodbye(Goodbye::decode(*goodbye).code)),
+            _ => Err(Violation::UnexpectedReady),
+        }
+    }
+
+    fn handle_piece<'a>(&mut self, frame: FrameRef<'a>, max_message: usize, budget: &mut Budget) -> Result<Received<'a>, Violation> {
+        let reassembly = self.reassembly.get_or_insert_default();
+        let piece = if frame.header.kind == Kind::Fragment {
+            reassembly.go_on(frame.header, frame.payload, budget)
+        } else {
+            reassembly.begin(frame.header, frame.payload, max_message, budget)
+        };
+        if reassembly.is_empty() {
+            self.reassembly = None;
+        }
+        Ok(match piece? {
+            Piece::Taken => Received::Handled,
+            Piece::Whole(message) => Received::Assembled(message),
+            Piece::NoRoom => Received::NoRoom,
+        })
+    }
+
+    /// After a batch of bytes: sets or clears the deadlines for what is unfinished. `frame_ended` and `message_ended` say whether one did
+    /// in this batch: what is unfinished now began after it.
+    #[inline]
+    pub(crate) fn watch_partial(&mut self, now: Timestamp, config: &Config, frame_ended: bool, message_ended: bool) {
+        let frame = if self.decoder.is_partial() { self.decoder.partial_len() } else { 0 };
+        self.watch(Timer::PartialFrame, frame, frame_ended, now, config);
+        let message = self.reassembly.as_ref().map_or(0, |reassembly| reassembly.missing());
+        self.watch(Timer::PartialMessage, message, message_ended, now, config);
+    }
+
+    #[inline]
+    fn watch(&mut self, timer: Timer, unfinished: usize, restart: bool, now: Timestamp, config: &Config) {
+        if unfinished == 0 {
+            self.timers.clear(timer);
+        } else if restart || !self.timers.is_set(timer) {
+            let nanos = (unfinished as u64).saturating_mul(1_000_000_000 / SLOWEST_ARRIVAL);
+            self.timers.set(timer, now + config.timeouts.partial + Duration::from_nanos(nanos));
+        }
+    }
+
+    pub(crate) fn pending_requests(&self) -> usize {
+        self.requests.as_ref().map_or(0, |requests| requests.len())
+    }
+
+    pub(crate) fn begin_request(&mut self, origin: Origin) -> u64 {
+        self.requests.get_or_insert_default().insert(origin)
+    }
+
+    /// The response to `correlation` came.
+    pub(crate) fn answer(&mut self, correlation: u64) -> Result<Option<Origin>, Violation> {
+        self.requests.as_mut().map_or(Err(Violation::UnsolicitedResponse), |requests| requests.answer(correlation))
+    }
+
+    pub(crate) fn expire_request(&mut self, correlation: u64) -> Option<Origin> {
+        self.requests.as_mut()?.expire(correlation)
+    }
+
+    /// The next of this peer's deadlines that has come, and what it means. `None` when there is no other.
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp, config: &Config, pool: &mut QueuedPool) -> Option<Due> {
+        Some(match self.timers.pop_expired(now)? {
+            Timer::Keepalive => match self.keepalive.poll(now, config.keepalive.interval, config.keepalive.timeout) {
+                Life::Dead => Due::Unresponsive,
+                Life::Alive { look_again } => {
+                    self.timers.set(Timer::Keepalive, look_again);
+                    Due::Handled
+                }
+                Life::Probe { nonce, look_again } => {
+                    self.timers.set(Timer::Keepalive, look_again);
+                    Due::Queued(self.outbox.push_control(pool, &control_frame(Kind::Ping, nonce.to_le_bytes())))
+                }
+            },
+            Timer::WriteStall => Due::WriteStall,
+            Timer::PartialFrame | Timer::PartialMessage => Due::Partial,
+            Timer::SoftGrace => Due::SoftGrace,
+            Timer::Pause => Due::Pause,
+            Timer::Linger => Due::Linger,
+        })
+    }
+
+    /// The peer leaves: gives back what it had of the core, and says who still waits for a response.
+    pub(crate) fn release(&mut self, budget: &mut Budget) -> Vec<Origin> {
+        if let Some(reassembly) = self.reassembly.take() {
+            reassembly.abandon(budget);
+        }
+        self.decoder = FrameDecoder::default();
+        self.requests.take().map(|requests| requests.abandon()).unwrap_or_default()
+    }
+
+    /// Drops what is queued. Returns what that was, and whether a goodbye can follow: not where a frame is half out.
+    pub(crate) fn cut_off(&mut self, logs: &Logs, pool: &mut QueuedPool) -> (Advanced, bool) {
+        let mid_frame = self.outbox.is_mid_frame();
+        (self.outbox.clear(logs, pool), !mid_frame)
+    }
+}

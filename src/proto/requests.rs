@@ -1,0 +1,74 @@
+//! Requests that wait for a response.
+
+use std::collections::HashMap;
+
+use crate::error::Violation;
+
+/// Who asked, and where the answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The handler of a core, which gave this tag.
+    Handler { core: usize, tag: u64 },
+    /// A thread that waits; the shell knows it by this number.
+    Waiter(u64),
+}
+
+/// The requests to one peer that have no response yet.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    /// The last correlation id that was given out.
+    last: u64,
+    pending: HashMap<u64, Origin>,
+}
+
+impl Requests {
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// A new request's correlation id.
+    pub(crate) fn insert(&mut self, origin: Origin) -> u64 {
+        self.last += 1;
+        self.pending.insert(self.last, origin);
+        self.last
+    }
+
+    /// The response to `correlation` came: who asked; `None` where nobody waits any more.
+    pub(crate) fn answer(&mut self, correlation: u64) -> Result<Option<Origin>, Violation> {
+        if correlation == 0 || correlation > self.last {
+            return Err(Violation::UnsolicitedResponse);
+        }
+        Ok(self.pending.remove(&correlation))
+    }
+
+    /// The deadline of `correlation` came: who asked, unless it was answered.
+    pub(crate) fn expire(&mut self, correlation: u64) -> Option<Origin> {
+        self.pending.remove(&correlation)
+    }
+
+    /// The peer is gone: everyone who still waits, in the order in which they asked.
+    pub(crate) fn abandon(self) -> Vec<Origin> {
+        let mut pending: Vec<_> = self.pending.into_iter().collect();
+        pending.sort_unstable_by_key(|&(correlation, _)| correlation);
+        pending.into_iter().map(|(_, origin)| origin).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_finds_who_asked_once_and_only_for_what_was_asked() {
+        let mut requests = Requests::default();
+        let origin = Origin::Handler { core: 0, tag: 7 };
+        let id = requests.insert(origin);
+        assert_eq!(requests.answer(id + 1), Err(Violation::UnsolicitedResponse));
+        assert_eq!(requests.answer(0), Err(Violation::UnsolicitedResponse));
+        assert_eq!(requests.answer(id), Ok(Some(origin)));
+        assert_eq!(requests.answer(id), Ok(None), "late or repeated answers are ignored");
+        let second = requests.insert(Origin::Waiter(1));
+        assert_eq!(requests.expire(second), Some(Origin::Waiter(1)));
+        assert_eq!(requests.answer(second), Ok(None));
+    }
+}

@@ -1,0 +1,141 @@
+//! Reasons to counters, and the figures that are levels.
+
+use std::time::Duration;
+
+use super::Shard;
+use crate::error::{CloseReason, DecodeError, HandshakeError, Slow, Violation};
+use crate::handler::PeerInfo;
+use crate::id::PeerId;
+use crate::metrics::{Counter, Stats};
+use crate::wire::RefusalCode;
+
+/// A peer, as it was when it was asked about.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PeerSnapshot {
+    /// Its id.
+    pub id: PeerId,
+    /// What its handshake said.
+    pub info: PeerInfo,
+    /// Bytes that it has still to receive.
+    pub queued_bytes: usize,
+    /// Whether its socket takes nothing for now.
+    pub blocked: bool,
+    /// Whether reading from it is paused.
+    pub paused: bool,
+    /// Requests to it that have no response yet.
+    pub pending_requests: usize,
+    /// Smoothed round-trip time (RFC 6298), once a ping was answered.
+    pub rtt: Option<Duration>,
+    /// How long it has been established.
+    pub age: Duration,
+}
+
+impl Stats {
+    pub(super) fn count_close(&mut self, reason: CloseReason) {
+        if let CloseReason::Violation(violation) = reason {
+            self.count_violation(violation);
+        }
+        self.count(match reason {
+            CloseReason::Requested => Counter::ClosedRequested,
+            CloseReason::ShuttingDown => Counter::ClosedShuttingDown,
+            CloseReason::Replaced => Counter::ClosedReplaced,
+            CloseReason::Goodbye(_) => Counter::ClosedGoodbye,
+            CloseReason::Eof => Counter::ClosedEof,
+            CloseReason::Io(_) => Counter::ClosedIo,
+            CloseReason::Violation(_) => Counter::ClosedViolation,
+            CloseReason::SlowPeer(Slow::HardBound) => Counter::SlowHardBound,
+            CloseReason::SlowPeer(Slow::SoftMark) => Counter::SlowSoftMark,
+            CloseReason::SlowPeer(Slow::WriteStall) => Counter::SlowWriteStall,
+            CloseReason::SlowPeer(Slow::LogFull) => Counter::SlowLogFull,
+            CloseReason::Unresponsive => Counter::ClosedUnresponsive,
+            CloseReason::PartialTimeout => Counter::ClosedPartial,
+            CloseReason::PausedTooLong => Counter::ClosedPaused,
+        });
+    }
+
+    fn count_violation(&mut self, violation: Violation) {
+        self.count(match violation {
+            Violation::Decode(DecodeError::FrameTooLong { .. }) => Counter::ViolationFrameTooLong,
+            Violation::Decode(DecodeError::UnknownKind { .. }) => Counter::ViolationUnknownKind,
+            Violation::Decode(DecodeError::UnknownFlags { .. }) => Counter::ViolationUnknownFlags,
+            Violation::Decode(DecodeError::WrongLane { .. }) => Counter::ViolationWrongLane,
+            Violation::Decode(DecodeError::WrongLength { .. }) => Counter::ViolationWrongLength,
+            Violation::MessageTooLong { .. } => Counter::ViolationMessageTooLong,
+            Violation::UnexpectedFragment => Counter::ViolationUnexpectedFragment,
+            Violation::Interleaved => Counter::ViolationInterleaved,
+            Violation::FragmentOverrun => Counter::ViolationFragmentOverrun,
+            Violation::FragmentShort => Counter::ViolationFragmentShort,
+            Violation::UnsolicitedPong => Counter::ViolationUnsolicitedPong,
+            Violation::UnsolicitedResponse => Counter::ViolationUnsolicitedResponse,
+            Violation::PingFlood => Counter::ViolationPingFlood,
+            Violation::UnexpectedReady => Counter::ViolationUnexpectedReady,
+            Violation::ExpectedReady => Counter::ViolationExpectedReady,
+        });
+    }
+
+    pub(super) fn count_handshake(&mut self, error: HandshakeError) {
+        if let HandshakeError::Violation(violation) = error {
+            self.count_violation(violation);
+        }
+        self.count(match error {
+            HandshakeError::WrongMagic => Counter::HandshakeWrongMagic,
+            HandshakeError::Refused(code) => match code {
+                RefusalCode::Version => Counter::HandshakeVersion,
+                RefusalCode::Suite => Counter::HandshakeSuite,
+                RefusalCode::WrongNetwork => Counter::HandshakeWrongNetwork,
+                RefusalCode::SelfConnection => Counter::HandshakeSelf,
+                RefusalCode::Duplicate => Counter::HandshakeDuplicate,
+                RefusalCode::Full => Counter::HandshakeFull,
+                RefusalCode::ShuttingDown => Counter::HandshakeShuttingDown,
+                RefusalCode::Malformed | RefusalCode::Unknown => Counter::HandshakeMalformed,
+            },
+            HandshakeError::RefusedByPeer(_) => Counter::HandshakeRefusedByPeer,
+            HandshakeError::Goodbye(_) => Counter::HandshakeGoodbye,
+            HandshakeError::Violation(_) => Counter::HandshakeViolation,
+            HandshakeError::Timeout => Counter::HandshakeTimeout,
+            HandshakeError::Eof => Counter::HandshakeEof,
+            HandshakeError::Io(_) => Counter::HandshakeIo,
+            HandshakeError::WrongNode => Counter::HandshakeWrongNode,
+        });
+    }
+}
+
+impl Shard {
+    /// The counters, with the levels as they are now.
+    pub(crate) fn stats(&mut self) -> &Stats {
+        for (counter, level) in [
+            (Counter::Peers, self.slots.established()),
+            (Counter::HalfOpen, self.half_open.len()),
+            (Counter::LogBytes, self.logs.held()),
+            (Counter::PrivateBytes, self.private),
+            (Counter::ReassemblyBytes, self.budget.used()),
+            (Counter::Timers, self.wheel.len()),
+        ] {
+            self.stats.set(counter, level as u64);
+        }
+        &self.stats
+    }
+
+    /// The driver counts here what only it sees.
+    pub(crate) fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
+    }
+
+    /// The established peers, as they are now.
+    pub(crate) fn snapshot(&self) -> Vec<PeerSnapshot> {
+        let established = self.slots.iter().filter(|(_, entry)| entry.is_established());
+        established
+            .map(|(slot, entry)| PeerSnapshot {
+                id: self.slots.id(slot),
+                info: entry.cold.info.clone(),
+                queued_bytes: entry.peer.outbox.claimed(&self.logs),
+                blocked: entry.blocked,
+                paused: entry.paused,
+                pending_requests: entry.peer.pending_requests(),
+                rtt: entry.peer.keepalive.rtt(),
+                age: self.now - entry.cold.established_at,
+            })
+            .collect()
+    }
+}

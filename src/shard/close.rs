@@ -1,0 +1,162 @@
+//! How peers end, and what they give back.
+
+use super::mail::Control;
+use super::slots::State;
+use super::{Action, Conn, Event, Shard};
+use crate::error::{CloseReason, RequestError};
+use crate::id::PeerId;
+use crate::metrics::Counter;
+use crate::proto::Timer;
+use crate::wire::{Goodbye, GoodbyeCode};
+
+impl Shard {
+    /// The application wants a peer to end.
+    pub(crate) fn close_peer(&mut self, peer: PeerId) {
+        if self.slots.find(peer).is_some() {
+            self.close(peer.slot(), CloseReason::Requested);
+        } else if peer.core() != self.core && peer.core() < self.cores() {
+            self.out.control(peer.core(), Control::Close { peer });
+        }
+    }
+
+    /// Ends an established peer: to the application it is gone with this turn, on the wire as soon as what it is owed has left.
+    pub(super) fn close(&mut self, slot: u32, reason: CloseReason) {
+        if !self.slots.at(slot).is_established() {
+            return;
+        }
+        let peer = self.slots.id(slot);
+        self.slots.unestablish();
+        self.stats.count_close(reason);
+        let entry = self.slots.at_mut(slot);
+        for origin in entry.peer.release(&mut self.budget) {
+            self.fail_request(peer, origin, RequestError::PeerClosed);
+        }
+        self.events.push_back(Event::Closed { peer, reason });
+        self.feed_starved();
+        let entry = self.slots.at_mut(slot);
+        entry.state = State::Farewell;
+        entry.pressed = false;
+        entry.peer.timers.keep_only(Timer::Linger);
+        match reason {
+            // The other side reads on, so it gets what it is owed.
+            CloseReason::Requested | CloseReason::ShuttingDown | CloseReason::Replaced | CloseReason::Eof => self.drain(slot, reason),
+            // The other side reads no more.
+            CloseReason::Io(_) | CloseReason::Goodbye(_) => self.end(slot),
+            _ => self.cut_off(slot, reason),
+        }
+    }
+
+    fn drain(&mut self, slot: u32, reason: CloseReason) {
+        let deadline = self.now + self.shared.config.timeouts.drain;
+        let entry = self.slots.at_mut(slot);
+        entry.state = State::Draining { tell: reason };
+        entry.peer.outbox.detach(&self.logs, &mut self.pool);
+        entry.peer.timers.set(Timer::Linger, deadline);
+        self.rearm(slot);
+        if self.slots.at(slot).peer.outbox.is_empty(&self.logs) {
+            self.drained_closing(slot);
+        } else {
+            self.mark_dirty(slot);
+        }
+    }
+
+    /// Drops what is queued, says why, and leaves.
+    fn cut_off(&mut self, slot: u32, reason: CloseReason) {
+        let deadline = self.now + self.shared.config.timeouts.linger;
+        let entry = self.slots.at_mut(slot);
+        let (dropped, can_tell) = entry.peer.cut_off(&self.logs, &mut self.pool);
+        self.private -= dropped.freed;
+        self.stats.add(Counter::MessagesDropped, dropped.messages);
+        if can_tell {
+            entry.state = State::Farewell;
+            entry.peer.timers.set(Timer::Linger, deadline);
+            self.rearm(slot);
+            self.queue_goodbye(slot, reason);
+        } else {
+            self.end(slot);
+        }
+    }
+
+    pub(super) fn queue_goodbye(&mut self, slot: u32, reason: CloseReason) {
+        match reason.goodbye() {
+            Some((code, detail)) => {
+                let goodbye = Goodbye::new(code, detail).encode();
+                self.private += self.slots.at_mut(slot).peer.outbox.push_control(&mut self.pool, &goodbye);
+                self.mark_dirty(slot);
+            }
+            None => self.end(slot),
+        }
+    }
+
+    /// The socket goes now. The slot goes with the turn.
+    pub(super) fn end(&mut self, slot: u32) {
+        let entry = self.slots.at_mut(slot);
+        if entry.state == State::Ended {
+            return;
+        }
+        debug_assert!(entry.state != State::Established, "close() comes first");
+        entry.state = State::Ended;
+        self.unsent_bytes += entry.peer.outbox.claimed(&self.logs) as u64;
+        let dropped = entry.peer.outbox.clear(&self.logs, &mut self.pool);
+        self.private -= dropped.freed;
+        self.stats.add(Counter::MessagesDropped, dropped.messages);
+        if entry.blocked {
+            entry.blocked = false;
+            self.blocked -= 1;
+        }
+        let grant = entry.cold.grant;
+        let received = entry.received;
+        self.out.control(0, Control::Ended { grant, received });
+        self.actions.push_back(Action::Close { conn: Conn::Peer(slot) });
+        self.ended.push(slot);
+    }
+
+    /// A newer connection takes this one's place.
+    pub(super) fn replace(&mut self, grant: u64) {
+        let peer = self.slots.iter().find(|(_, entry)| entry.cold.grant == grant).map(|(slot, _)| slot);
+        let half = self.half_open.iter().find(|(_, half)| half.grant() == Some(grant)).map(|(half, _)| half as u32);
+        if let Some(slot) = peer {
+            self.close(slot, CloseReason::Replaced);
+        } else if let Some(half) = half {
+            self.withdraw_half(half, GoodbyeCode::Duplicate);
+        }
+    }
+
+    /// Ends everything: no new peers, and the old ones get what they are owed until the drain deadline.
+    pub(super) fn shut_down(&mut self) {
+        if std::mem::replace(&mut self.shutting_down, true) {
+            return;
+        }
+        self.with_directory(|directory, means| directory.shut_down(means));
+        let halves: Vec<u32> = self.half_open.iter().map(|(index, _)| index as u32).collect();
+        for half in halves {
+            self.withdraw_half(half, GoodbyeCode::ShuttingDown);
+        }
+        let peers: Vec<u32> = self.slots.iter().map(|(slot, _)| slot).collect();
+        for slot in peers {
+            self.close(slot, CloseReason::ShuttingDown);
+        }
+    }
+
+    /// Whether a shutdown has nothing left to wait for.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.shutting_down && self.slots.is_empty() && self.half_open.is_empty() && self.events.is_empty() && self.out.control.is_empty()
+    }
+
+    pub(crate) fn unsent_bytes(&self) -> u64 {
+        self.unsent_bytes
+    }
+
+    /// Frees what has ended. The driver has closed the sockets.
+    pub(super) fn free_ended(&mut self) {
+        for slot in self.ended.drain(..) {
+            let entry = self.slots.remove(slot);
+            if let Some((_, key)) = entry.armed {
+                self.wheel.cancel(key);
+            }
+        }
+        for half in self.ended_half.drain(..) {
+            self.half_open.remove(half as usize);
+        }
+    }
+}

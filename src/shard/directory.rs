@@ -1,0 +1,258 @@
+//! What spans cores: who is connected, and who is to be dialled.
+//!
+//! The directory lives on core 0. Cores ask it, by message, before a connection becomes a peer, and tell it when one is over. It is on no
+//! message path. It owns the rule that there is one connection per node and channel, the cap on peers, and the dials with their backoff; it
+//! knows no sockets and no peers' state.
+
+use std::collections::HashMap;
+use std::collections::hash_map;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::mail::{Ask, Control};
+use super::wheel::{TimerKey, TimerWheel};
+use super::{Deadline, Outgoing};
+use crate::config::Config;
+use crate::error::DialError;
+use crate::handler::Dial;
+use crate::id::{DialId, NodeId};
+use crate::rng::Rng;
+use crate::time::Timestamp;
+use crate::wire::RefusalCode;
+
+/// A node that connects anew replaces its own connection, but not more often than this.
+const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
+
+type Key = (NodeId, u16);
+
+/// A connection that may be, or is.
+#[derive(Debug)]
+struct Grant {
+    number: u64,
+    core: usize,
+    instance: u64,
+    dialled: bool,
+    granted_at: Timestamp,
+}
+
+/// A wish to be connected.
+#[derive(Debug)]
+struct Dialling {
+    dial: Dial,
+    /// The core whose handler is told.
+    home: usize,
+    backoff: Backoff,
+    state: DialState,
+}
+
+#[derive(Debug)]
+enum DialState {
+    /// A core is trying.
+    Attempting,
+    /// The next attempt comes with this timer.
+    Waiting(TimerKey),
+    Connected,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    config: Arc<Config>,
+    node: NodeId,
+    grants: HashMap<Key, Grant>,
+    /// What each grant is for, until its core says that the connection is over: a replaced one outlives its place in `grants`.
+    numbers: HashMap<u64, (Key, Option<DialId>)>,
+    next_grant: u64,
+    dials: HashMap<DialId, Dialling>,
+    /// Targets of the dials: none is dialled twice.
+    targets: HashMap<(SocketAddr, u16), DialId>,
+    shutting_down: bool,
+}
+
+/// What the directory needs of its core to act.
+pub(super) struct Means<'a> {
+    pub(super) now: Timestamp,
+    pub(super) out: &'a mut Outgoing,
+    pub(super) wheel: &'a mut TimerWheel<Deadline>,
+    pub(super) rng: &'a mut Rng,
+    /// The core with the fewest connections.
+    pub(super) least_loaded: usize,
+}
+
+impl Directory {
+    pub(crate) fn new(config: Arc<Config>, node: NodeId) -> Self {
+        Self {
+            config,
+            node,
+            grants: HashMap::new(),
+            numbers: HashMap::new(),
+            next_grant: 1,
+            dials: HashMap::new(),
+            targets: HashMap::new(),
+            shutting_down: false,
+        }
+    }
+
+    /// May this connection be?
+    pub(super) fn ask(&mut self, ask: Ask, means: &mut Means<'_>) {
+        let key = (ask.node, ask.channel);
+        let verdict = self.judge(&ask, &key, means.now);
+        let half = ask.half;
+        match verdict {
+            Err(code) => means.out.control(half.core, Control::Denied { half, code }),
+            Ok(()) => {
+                if let Some(old) = self.grants.get(&key) {
+                    means.out.control(old.core, Control::Replace { grant: old.number });
+                }
+                let number = self.next_grant;
+                self.next_grant += 1;
+                let grant = Grant { number, core: half.core, instance: ask.instance, dialled: ask.dial.is_some(), granted_at: means.now };
+                self.grants.insert(key, grant);
+                self.numbers.insert(number, (key, ask.dial));
+                if let Some(dialling) = ask.dial.and_then(|id| self.dials.get_mut(&id)) {
+                    dialling.state = DialState::Connected;
+                }
+                means.out.control(half.core, Control::Granted { half, grant: number });
+            }
+        }
+    }
+
+    fn judge(&self, ask: &Ask, key: &Key, now: Timestamp) -> Result<(), RefusalCode> {
+        if self.shutting_down {
+            return Err(RefusalCode::ShuttingDown);
+        }
+        if ask.node == self.node {
+            return Err(RefusalCode::SelfConnection);
+        }
+        if ask.dial.is_some_and(|id| !self.dials.contains_key(&id)) {
+            return Err(RefusalCode::Duplicate); // cancelled meanwhile
+        }
+        let Some(old) = self.grants.get(key) else {
+            return if self.grants.len() < self.config.limits.max_peers { Ok(()) } else { Err(RefusalCode::Full) };
+        };
+        let new_wins = if old.instance != ask.instance {
+            true // the node has restarted: what it had before is gone
+        } else if old.dialled == ask.dial.is_some() {
+            now - old.granted_at >= REPLACE_INTERVAL
+        } else {
+            // Both sides dialled: both keep the one that the smaller node dialled.
+            ask.dial.is_some() == (self.node < ask.node)
+        };
+        if new_wins { Ok(()) } else { Err(RefusalCode::Duplicate) }
+    }
+
+    /// The connection of a grant is over.
+    pub(super) fn ended(&mut self, number: u64, received: bool, means: &mut Means<'_>) {
+        let Some((key, dial)) = self.numbers.remove(&number) else { return };
+        if let hash_map::Entry::Occupied(grant) = self.grants.entry(key)
+            && grant.get().number == number
+        {
+            grant.remove();
+        }
+        if let Some(id) = dial {
+            self.dial_ended(id, received, means);
+        }
+    }
+
+    fn dial_ended(&mut self, id: DialId, received: bool, means: &mut Means<'_>) {
+        let Some(dialling) = self.dials.get_mut(&id) else { return };
+        if dialling.dial.once {
+            self.forget(id);
+            return;
+        }
+        if received {
+            // Backing off ends when the other side has proved to be useful, not merely reachable.
+            dialling.backoff.reset();
+        }
+        self.wait(id, means);
+    }
+
+    /// Sets the timer for the next attempt. Returns how long that is.
+    fn wait(&mut self, id: DialId, means: &mut Means<'_>) -> Option<Duration> {
+        let dialling = self.dials.get_mut(&id)?;
+        let wait = dialling.backoff.next(self.config.backoff.min, self.config.backoff.max, means.rng);
+        dialling.state = DialState::Waiting(means.wheel.insert(means.now + wait, Deadline::Redial(id)));
+        Some(wait)
+    }
+
+    pub(super) fn dial(&mut self, id: DialId, dial: Dial, home: usize, means: &mut Means<'_>) {
+        let target = (dial.address, dial.channel);
+        let refused = if self.shutting_down {
+            Some(DialError::ShuttingDown)
+        } else if self.targets.contains_key(&target) {
+            Some(DialError::Duplicate)
+        } else if self.dials.len() >= self.config.limits.max_dials {
+            Some(DialError::Full)
+        } else if !self.config.allows(&dial.address) {
+            Some(DialError::PlaintextRemote)
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            means.out.control(home, Control::DialFailed { id, error, retry_in: None });
+            return;
+        }
+        self.targets.insert(target, id);
+        self.dials.insert(id, Dialling { dial, home, backoff: Backoff::new(), state: DialState::Attempting });
+        means.out.control(means.least_loaded, Control::Connect { id, dial });
+    }
+
+    /// The timer of a waiting dial has come.
+    pub(super) fn redial(&mut self, id: DialId, means: &mut Means<'_>) {
+        if let Some(dialling) = self.dials.get_mut(&id) {
+            dialling.state = DialState::Attempting;
+            means.out.control(means.least_loaded, Control::Connect { id, dial: dialling.dial });
+        }
+    }
+
+    pub(super) fn attempt_failed(&mut self, id: DialId, error: DialError, means: &mut Means<'_>) {
+        let Some(dialling) = self.dials.get(&id) else { return };
+        let (home, once) = (dialling.home, dialling.dial.once);
+        let retry_in = if once || self.shutting_down { None } else { self.wait(id, means) };
+        if retry_in.is_none() {
+            self.forget(id);
+        }
+        means.out.control(home, Control::DialFailed { id, error, retry_in });
+    }
+
+    /// Ends a dial. A connection that it led to stays.
+    pub(super) fn cancel(&mut self, id: DialId, means: &mut Means<'_>) {
+        if let Some(dialling) = self.dials.get(&id) {
+            let home = dialling.home;
+            match dialling.state {
+                DialState::Connected => {}
+                DialState::Waiting(timer) => {
+                    means.wheel.cancel(timer);
+                    means.out.control(home, Control::DialFailed { id, error: DialError::Cancelled, retry_in: None });
+                }
+                DialState::Attempting => means.out.control(home, Control::DialFailed { id, error: DialError::Cancelled, retry_in: None }),
+            }
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: DialId) {
+        if let Some(dialling) = self.dials.remove(&id) {
+            self.targets.remove(&(dialling.dial.address, dialling.dial.channel));
+        }
+    }
+
+    /// Grants nothing more and dials nobody.
+    pub(super) fn shut_down(&mut self, means: &mut Means<'_>) {
+        self.shutting_down = true;
+        for (_, dialling) in self.dials.drain() {
+            if let DialState::Waiting(timer) = dialling.state {
+                means.wheel.cancel(timer);
+            }
+        }
+        self.targets.clear();
+    }
+
+    /// Connections that may be, or are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.grants.len()
+    }
+}

@@ -1,0 +1,250 @@
+//! What leaves.
+
+use super::slots::State;
+use super::{Action, Conn, Event, Shard};
+use crate::error::{CloseReason, Slow};
+use crate::metrics::Counter;
+use crate::proto::{Slices, Timer};
+
+/// Growth of the logs after which it is looked at what can be released: 256 KiB to 1,000 peers take 100 ms to write, a look at them 20 us.
+pub(super) const RECLAIM_STEP: usize = 256 * 1024;
+/// What a peer may need of a full log at most for it to be copied instead of the peer being cut off.
+const EVACUATED: usize = 64 * 1024;
+
+impl Shard {
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        let entry = self.slots.at_mut(slot);
+        if !entry.dirty && !entry.blocked {
+            entry.dirty = true;
+            self.dirty.push_back(slot);
+        }
+    }
+
+    /// Before a flush: finds the peers that broadcasts of this turn are for.
+    pub(crate) fn begin_flush(&mut self) {
+        let ends = self.logs.ends().map(|cursor| cursor.position);
+        if ends == self.swept {
+            return;
+        }
+        self.swept = ends;
+        let count = self.slots.high_water();
+        // From another peer each time, so that none is always the last.
+        self.rotation = if self.rotation + 1 < count { self.rotation + 1 } else { 0 };
+        for slot in (self.rotation..count).chain(0..self.rotation) {
+            self.sweep(slot);
+        }
+    }
+
+    #[inline]
+    fn sweep(&mut self, slot: u32) {
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        let claimed = entry.peer.outbox.claimed(&self.logs);
+        if claimed == 0 {
+            return;
+        }
+        if !entry.dirty && !entry.blocked {
+            entry.dirty = true;
+            self.dirty.push_back(slot);
+        }
+        if claimed >= self.shared.config.limits.outbox_soft {
+            self.sweep_slow(slot, claimed);
+        }
+    }
+
+    #[cold]
+    fn sweep_slow(&mut self, slot: u32, claimed: usize) {
+        if !self.slots.at(slot).is_established() {
+            return;
+        }
+        if claimed > self.shared.config.limits.outbox_hard {
+            self.close(slot, CloseReason::SlowPeer(Slow::HardBound));
+        } else {
+            self.press(slot);
+        }
+    }
+
+    /// Whether anything is to be written now.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty() || self.logs.ends().map(|cursor| cursor.position) != self.swept
+    }
+
+    /// The next peer to write to: then `contiguous` or `gather`, and `advance`.
+    #[inline]
+    pub(crate) fn pop_dirty(&mut self) -> Option<u32> {
+        loop {
+            let slot = self.dirty.pop_front()?;
+            let Some(entry) = self.slots.get_mut(slot) else { continue };
+            entry.dirty = false;
+            if entry.state != State::Ended && !entry.blocked && !entry.peer.outbox.is_empty(&self.logs) {
+                return Some(slot);
+            }
+        }
+    }
+
+    /// What is to be written, where it is in one piece.
+    #[inline]
+    pub(crate) fn contiguous(&self, slot: u32) -> Option<&[u8]> {
+        self.slots.at(slot).peer.outbox.contiguous(&self.logs)
+    }
+
+    /// What is to be written.
+    pub(crate) fn gather<'a>(&'a self, slot: u32, out: &mut Slices<'a>) {
+        self.slots.at(slot).peer.outbox.gather(&self.logs, out);
+    }
+
+    /// The kernel took so many bytes of what `gather` listed. `full`: it takes no more for now.
+    #[inline]
+    pub(crate) fn advance(&mut self, slot: u32, taken: usize, full: bool) {
+        let entry = self.slots.at_mut(slot);
+        let advanced = entry.peer.outbox.advance(&self.logs, &mut self.pool, taken);
+        self.private -= advanced.freed;
+        self.stats.add(Counter::BytesSent, taken as u64);
+        self.stats.add(Counter::MessagesSent, advanced.messages);
+        if entry.pressed {
+            self.relieve(slot, taken);
+        }
+        if full {
+            self.block(slot, taken > 0);
+            return;
+        }
+        let entry = self.slots.at_mut(slot);
+        if !entry.peer.outbox.is_empty(&self.logs) {
+            self.mark_dirty(slot);
+        } else if entry.state != State::Established {
+            self.drained_closing(slot);
+        }
+    }
+
+    /// The socket takes nothing more: wait until it says otherwise, but not for ever.
+    fn block(&mut self, slot: u32, progress: bool) {
+        let entry = self.slots.at_mut(slot);
+        if !entry.blocked {
+            entry.blocked = true;
+            self.blocked += 1;
+        }
+        if progress || !entry.peer.timers.is_set(Timer::WriteStall) {
+            entry.peer.timers.set(Timer::WriteStall, self.now + self.shared.config.timeouts.write_stall);
+            self.rearm(slot);
+        }
+    }
+
+    /// The socket can be written to again.
+    pub(crate) fn handle_writable(&mut self, slot: u32) {
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        if entry.blocked {
+            entry.blocked = false;
+            self.blocked -= 1;
+            entry.peer.timers.clear(Timer::WriteStall);
+            self.mark_dirty(slot);
+        }
+    }
+
+    /// Bytes left a peer that is over its soft mark, or was.
+    #[cold]
+    fn relieve(&mut self, slot: u32, taken: usize) {
+        let soft = self.shared.config.limits.outbox_soft;
+        let entry = self.slots.at_mut(slot);
+        entry.cold.drained += taken as u64;
+        if entry.peer.outbox.claimed(&self.logs) < soft / 2 {
+            entry.pressed = false;
+            entry.peer.timers.clear(Timer::SoftGrace);
+            if entry.is_established() {
+                self.events.push_back(Event::Drained(self.slots.id(slot)));
+            }
+        }
+    }
+
+    /// The grace time of a peer over its soft mark is up: is it slow, or merely busy?
+    pub(super) fn judge_soft(&mut self, slot: u32) {
+        let limits = &self.shared.config.limits;
+        let entry = self.slots.at_mut(slot);
+        let wanted = limits.min_drain_rate as f64 * limits.soft_grace.as_secs_f64();
+        if (entry.cold.drained as f64) < wanted {
+            self.close(slot, CloseReason::SlowPeer(Slow::SoftMark));
+        } else {
+            entry.cold.drained = 0;
+            entry.peer.timers.set(Timer::SoftGrace, self.now + limits.soft_grace);
+        }
+    }
+
+    /// Everything that a closing peer had to send has left.
+    pub(super) fn drained_closing(&mut self, slot: u32) {
+        match self.slots.at(slot).state {
+            State::Draining { tell } => {
+                self.slots.at_mut(slot).state = State::Farewell;
+                self.queue_goodbye(slot, tell);
+            }
+            State::Farewell => {
+                self.actions.push_back(Action::ShutdownWrite { conn: Conn::Peer(slot) });
+                let entry = self.slots.at_mut(slot);
+                entry.state = State::HalfClosed;
+                entry.peer.timers.set(Timer::Linger, self.now + self.shared.config.timeouts.linger);
+                if entry.eof {
+                    self.end(slot);
+                }
+            }
+            State::Established | State::HalfClosed | State::Ended => {}
+        }
+    }
+
+    /// After a flush: gives back the parts of the logs that everybody has.
+    pub(super) fn reclaim(&mut self) {
+        if self.logs.is_empty() {
+            return;
+        }
+        if self.dirty.is_empty() && self.blocked == 0 && !self.is_dirty() {
+            self.logs.release(self.swept);
+        } else if self.logs.held() >= self.reclaim_at {
+            self.release_read();
+            self.enforce_log_bound();
+            self.reclaim_at = self.logs.held() + RECLAIM_STEP.max(self.logs.held() / 4);
+        }
+        if self.logs.is_empty() {
+            self.reclaim_at = RECLAIM_STEP;
+        }
+    }
+
+    /// Looks where the slowest reader of each log is, and releases what is before it.
+    fn release_read(&mut self) {
+        let mut oldest = self.logs.ends().map(|cursor| cursor.position);
+        for (_, entry) in self.slots.iter() {
+            for (oldest, needs) in oldest.iter_mut().zip(entry.peer.outbox.oldest(&self.logs)) {
+                *oldest = needs.min(*oldest);
+            }
+        }
+        self.logs.release(oldest);
+    }
+
+    /// Over the bound, whoever keeps the oldest segment alive lets go of it: with a copy, or with the connection.
+    fn enforce_log_bound(&mut self) {
+        while self.logs.held() > self.shared.config.limits.log_bytes {
+            let holders: Vec<u32> = self.slots.iter().filter(|(_, entry)| self.holds_oldest(entry)).map(|(slot, _)| slot).collect();
+            if holders.is_empty() {
+                return;
+            }
+            for slot in holders {
+                self.let_go(slot);
+            }
+            self.release_read();
+        }
+    }
+
+    fn holds_oldest(&self, entry: &super::slots::Entry) -> bool {
+        let needs = entry.peer.outbox.oldest(&self.logs);
+        (0..needs.len()).any(|lane| needs[lane] < self.logs.lane(lane).oldest_end() && needs[lane] < self.logs.lane(lane).end().position)
+    }
+
+    fn let_go(&mut self, slot: u32) {
+        let claimed = self.slots.at(slot).peer.outbox.claimed(&self.logs);
+        if claimed <= EVACUATED && self.private + claimed <= self.max_private {
+            let outbox = &mut self.slots.at_mut(slot).peer.outbox;
+            self.private += outbox.evacuate(&self.logs, &mut self.pool);
+            self.stats.count(Counter::LogEvacuations);
+        } else if self.slots.at(slot).is_established() {
+            self.close(slot, CloseReason::SlowPeer(Slow::LogFull));
+        } else {
+            self.end(slot);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Connections that are not peers yet.
+//!
+//! They have a slab of their own, small fixed buffers, one deadline from connect or accept to the end of the handshake, and no slot, no outbox
+//! and no word with the application before the directory has granted them.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::admission::Ticket;
+use super::mail::{Ask, Control, HalfRef};
+use super::slots::{Cold, Entry};
+use super::wheel::TimerKey;
+use super::{Action, Conn, Deadline, Event, Shard};
+use crate::error::{DialError, HandshakeError};
+use crate::handler::{Dial, Direction, PeerInfo};
+use crate::id::DialId;
+use crate::metrics::Counter;
+use crate::proto::{Handshake, Peer, Progress};
+use crate::wire::{GoodbyeCode, Hello, RefusalCode};
+
+/// How far a half-open connection is.
+///
+/// ```text
+/// Connecting --connected--> Shaking --granted, and Ready--> (a peer)
+///                              |
+///                              +--refused--> Leaving --FIN both ways, or linger--> (gone)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Connecting,
+    Shaking,
+    /// The last word is on its way; `told`: it has left.
+    Leaving {
+        told: bool,
+    },
+    Ended,
+}
+
+/// One connection in its handshake.
+#[derive(Debug)]
+pub(super) struct HalfOpen {
+    state: State,
+    handshake: Handshake,
+    serial: u32,
+    address: SocketAddr,
+    dial: Option<DialId>,
+    timer: TimerKey,
+    /// Taken by the peer that this becomes.
+    ticket: Option<Ticket>,
+    theirs: Option<Hello>,
+    grant: Option<u64>,
+}
+
+impl HalfOpen {
+    pub(super) fn grant(&self) -> Option<u64> {
+        self.grant
+    }
+}
+
+impl Shard {
+    /// A connection was accepted for this core.
+    pub(crate) fn handle_accepted(&mut self, address: SocketAddr, ticket: Ticket) -> u32 {
+        let handshake = Handshake::accepted(self.hello);
+        let half = self.open_half(handshake, State::Shaking, address, None, ticket);
+        if self.shutting_down {
+            let error = self.half_open[half as usize].handshake.deny(RefusalCode::ShuttingDown);
+            self.fail_half(half, error);
+        }
+        half
+    }
+
+    pub(super) fn connect(&mut self, id: DialId, dial: Dial) {
+        self.stats.count(Counter::DialAttempts);
+        let handshake = Handshake::dialled(Hello { channel: dial.channel, ..self.hello }, dial.expected);
+        let ticket = self.shared.admission.dial_on(self.core);
+        let half = self.open_half(handshake, State::Connecting, dial.address, Some(id), ticket);
+        self.actions.push_back(Action::Connect { half, address: dial.address });
+    }
+
+    fn open_half(&mut self, handshake: Handshake, state: State, address: SocketAddr, dial: Option<DialId>, ticket: Ticket) -> u32 {
+        let timeouts = &self.shared.config.timeouts;
+        let limit = if state == State::Connecting { timeouts.connect } else { timeouts.handshake };
+        let vacant = self.half_open.vacant_entry();
+        let index = vacant.key() as u32;
+        let timer = self.wheel.insert(self.now + limit, Deadline::Half(index));
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let serial = self.next_serial;
+        vacant.insert(HalfOpen { state, handshake, serial, address, dial, timer, ticket: Some(ticket), theirs: None, grant: None });
+        index
+    }
+
+    /// The connection that `Action::Connect` asked for is there: the handshake begins.
+    pub(crate) fn handle_connected(&mut self, half: u32) {
+        let deadline = self.now + self.shared.config.timeouts.handshake;
+        let open = &mut self.half_open[half as usize];
+        if open.state == State::Connecting {
+            open.state = State::Shaking;
+            self.wheel.cancel(open.timer);
+            open.timer = self.wheel.insert(deadline, Deadline::Half(half));
+            self.actions.push_back(Action::WriteHalf { half });
+        }
+    }
+
+    /// How many bytes to read at most; none while the directory is asked.
+    pub(crate) fn half_wanted(&self, half: u32) -> usize {
+        match self.half_open.get(half as usize) {
+            Some(open) if open.state == State::Shaking => open.handshake.wanted(),
+            // What a connection sends that was refused is read and ignored.
+            Some(HalfOpen { state: State::Leaving { .. }, .. }) => usize::MAX,
+            _ => 0,
+        }
+    }
+
+    /// Bytes of a handshake came, no more than were wanted.
+    pub(crate) fn handle_half_read(&mut self, half: u32, bytes: &[u8]) {
+        let open = &mut self.half_open[half as usize];
+        if open.state != State::Shaking {
+            return;
+        }
+        match open.handshake.handle_bytes(bytes) {
+            Ok(Progress::Pending) => {}
+            Ok(Progress::Ask(theirs)) => {
+                open.theirs = Some(theirs);
+                let half = HalfRef { core: self.core, index: half, serial: open.serial };
+                let ask = Ask { half, node: theirs.node, instance: theirs.instance, channel: theirs.channel, dial: open.dial };
+                self.out.control(0, Control::Ask(ask));
+            }
+            Ok(Progress::Established) => self.promote(half),
+            Err(error) => self.fail_half(half, error),
+        }
+    }
+
+    pub(crate) fn half_output(&self, half: u32) -> &[u8] {
+        match &self.half_open[half as usize] {
+            HalfOpen { state: State::Connecting | State::Ended, .. } => &[],
+            open => open.handshake.output(),
+        }
+    }
+
+    pub(crate) fn half_advance(&mut self, half: u32, taken: usize) {
+        let open = &mut self.half_open[half as usize];
+        open.handshake.advance(taken);
+        if open.state == (State::Leaving { told: false }) && open.handshake.output().is_empty() {
+            open.state = State::Leaving { told: true };
+            self.actions.push_back(Action::ShutdownWrite { conn: Conn::Half(half) });
+        }
+    }
+
+    pub(crate) fn handle_half_eof(&mut self, half: u32) {
+        self.fail_or_end(half, HandshakeError::Eof);
+    }
+
+    pub(crate) fn handle_half_error(&mut self, half: u32, kind: io::ErrorKind) {
+        self.fail_or_end(half, HandshakeError::Io(kind));
+    }
+
+    pub(super) fn half_timeout(&mut self, half: u32) {
+        self.fail_or_end(half, HandshakeError::Timeout);
+    }
+
+    fn fail_or_end(&mut self, half: u32, error: HandshakeError) {
+        match self.half_open[half as usize].state {
+            State::Connecting => {
+                let kind = match error {
+                    HandshakeError::Io(kind) => kind,
+                    _ => io::ErrorKind::TimedOut,
+                };
+                self.report_half(half, DialError::Connect(kind));
+                self.end_half(half);
+            }
+            State::Shaking => self.fail_half(half, error),
+            State::Leaving { .. } => self.end_half(half),
+            State::Ended => {}
+        }
+    }
+
+    /// The handshake is over without a peer. What it has still to say is said.
+    fn fail_half(&mut self, half: u32, error: HandshakeError) {
+        self.stats.count_handshake(error);
+        let duplicate =
+            matches!(error, HandshakeError::Refused(RefusalCode::Duplicate) | HandshakeError::RefusedByPeer(RefusalCode::Duplicate));
+        self.report_half(half, if duplicate { DialError::Duplicate } else { DialError::Handshake(error) });
+        let says = matches!(error, HandshakeError::Refused(_) | HandshakeError::WrongNode);
+        let open = &mut self.half_open[half as usize];
+        if says && !open.handshake.output().is_empty() {
+            self.leave_half(half);
+        } else {
+            self.end_half(half);
+        }
+    }
+
+    fn leave_half(&mut self, half: u32) {
+        let linger = self.now + self.shared.config.timeouts.linger;
+        let open = &mut self.half_open[half as usize];
+        open.state = State::Leaving { told: false };
+        self.wheel.cancel(open.timer);
+        open.timer = self.wheel.insert(linger, Deadline::Half(half));
+        self.actions.push_back(Action::WriteHalf { half });
+        self.actions.push_back(Action::ReadHalf { half });
+    }
+
+    /// Tells the directory how an attempt or a grant ended.
+    fn report_half(&mut self, half: u32, error: DialError) {
+        let open = &mut self.half_open[half as usize];
+        let (dial, grant) = (open.dial.take(), open.grant.take());
+        if dial.is_some() {
+            self.stats.count(Counter::DialFailures);
+        }
+        match (grant, dial) {
+            (Some(grant), _) => self.out.control(0, Control::Ended { grant, received: false }),
+            (None, Some(dial)) => self.out.control(0, Control::AttemptFailed { dial, error }),
+            (None, None) => {}
+        }
+    }
+
+    /// This side takes its hello back: another connection is kept, or the engine is going away.
+    pub(super) fn withdraw_half(&mut self, half: u32, code: GoodbyeCode) {
+        let open = &mut self.half_open[half as usize];
+        let error = if code == GoodbyeCode::ShuttingDown { RefusalCode::ShuttingDown } else { RefusalCode::Duplicate };
+        match open.state {
+            State::Shaking => {
+                if open.grant.is_some() {
+                    open.handshake.withdraw(code);
+                }
+                self.fail_half(half, HandshakeError::Refused(error));
+            }
+            State::Connecting => {
+                self.report_half(half, DialError::ShuttingDown);
+                self.end_half(half);
+            }
+            State::Leaving { .. } | State::Ended => {}
+        }
+    }
+
+    fn end_half(&mut self, half: u32) {
+        let open = &mut self.half_open[half as usize];
+        if open.state != State::Ended {
+            open.state = State::Ended;
+            open.ticket = None;
+            self.wheel.cancel(open.timer);
+            self.actions.push_back(Action::Close { conn: Conn::Half(half) });
+            self.ended_half.push(half);
+        }
+    }
+
+    fn find_half(&mut self, half: HalfRef) -> Option<&mut HalfOpen> {
+        self.half_open.get_mut(half.index as usize).filter(|open| open.serial == half.serial && open.state == State::Shaking)
+    }
+
+    /// The directory's word: this connection may be.
+    pub(super) fn granted(&mut self, half: HalfRef, grant: u64) {
+        let Some(open) = self.find_half(half) else {
+            // It ended while the directory was asked.
+            self.out.control(0, Control::Ended { grant, received: false });
+            return;
+        };
+        open.grant = Some(grant);
+        let channel = open.theirs.map_or(0, |theirs| theirs.channel);
+        match open.handshake.grant(channel) {
+            Progress::Established => self.promote(half.index),
+            _ => {
+                self.actions.push_back(Action::WriteHalf { half: half.index });
+                self.actions.push_back(Action::ReadHalf { half: half.index });
+            }
+        }
+    }
+
+    /// The directory's word: this connection must not be.
+    pub(super) fn denied(&mut self, half: HalfRef, code: RefusalCode) {
+        if let Some(open) = self.find_half(half) {
+            let error = open.handshake.deny(code);
+            self.fail_half(half.index, error);
+        }
+    }
+
+    /// Both sides agree: the connection becomes a peer.
+    fn promote(&mut self, half: u32) {
+        let open = &mut self.half_open[half as usize];
+        open.state = State::Ended;
+        self.wheel.cancel(open.timer);
+        let (Some(theirs), Some(grant), Some(mut ticket)) = (open.theirs, open.grant, open.ticket.take()) else {
+            unreachable!("a handshake ends after hello and grant");
+        };
+        ticket.establish();
+        let mut peer = Peer::new(&self.shared.config, &self.logs, self.now);
+        // A dialler's Ready is a frame, and the first that leaves.
+        let ready = open.handshake.output();
+        if !ready.is_empty() {
+            self.private += peer.outbox.push_control(&mut self.pool, ready);
+        }
+        let info = PeerInfo {
+            node: theirs.node,
+            authenticated: peer.session().is_authenticated(),
+            instance: theirs.instance,
+            channel: theirs.channel,
+            address: open.address,
+            direction: if open.handshake.is_dialled() { Direction::Dialled } else { Direction::Accepted },
+            dial: open.dial,
+            max_message: theirs.max_message as usize,
+        };
+        let cold = Cold { info, grant, ticket, user: None, established_at: self.now, drained: 0 };
+        let id = self.slots.insert(Entry::new(peer, cold));
+        self.ended_half.push(half);
+        self.stats.count(Counter::Established);
+        self.rearm(id.slot());
+        self.mark_dirty(id.slot());
+        self.actions.push_back(Action::Promote { half, slot: id.slot() });
+        self.events.push_back(Event::Connected(id));
+    }
+
+    /// Connections in their handshake.
+    pub(crate) fn half_open(&self) -> usize {
+        self.half_open.len()
+    }
+}

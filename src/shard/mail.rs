@@ -1,0 +1,120 @@
+//! What cores and threads say to a core.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{DialError, RequestError};
+use crate::handler::Dial;
+use crate::id::{DialId, NodeId, PeerId};
+use crate::proto::Origin;
+use crate::wire::{Frame, Meta, RefusalCode};
+
+/// Messages on their way: bounded by credit, refused at the source.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    Send { peer: PeerId, frame: Frame, notify: Option<u64> },
+    SendBatch { peer: PeerId, frames: Box<[Frame]> },
+    Broadcast { frame: Frame, except: Option<PeerId> },
+    BroadcastBatch { frames: Arc<[Frame]> },
+    Request { peer: PeerId, meta: Meta, body: Box<[u8]>, timeout: Duration, origin: Origin },
+    Respond { peer: PeerId, correlation: u64, meta: Meta, body: Box<[u8]> },
+}
+
+impl Mail {
+    /// Bytes that the mail is charged while it is queued.
+    pub(crate) fn cost(&self) -> usize {
+        let frames = |frames: &[Frame]| frames.iter().map(|frame| frame.as_bytes().len() + size_of::<Frame>()).sum();
+        match self {
+            Self::Send { frame, .. } | Self::Broadcast { frame, .. } => frame.as_bytes().len(),
+            Self::SendBatch { frames: batch, .. } => frames(batch),
+            Self::BroadcastBatch { frames: batch } => frames(batch),
+            Self::Request { body, .. } | Self::Respond { body, .. } => body.len(),
+        }
+    }
+}
+
+/// A half-open connection of some core. The serial number makes it harmless after the connection is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HalfRef {
+    pub(crate) core: usize,
+    pub(crate) index: u32,
+    pub(crate) serial: u32,
+}
+
+/// A connection that asks the directory whether it may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub(crate) half: HalfRef,
+    pub(crate) node: NodeId,
+    pub(crate) instance: u64,
+    pub(crate) channel: u16,
+    /// The dial that this connection comes from; `None` where the other side dialled.
+    pub(crate) dial: Option<DialId>,
+}
+
+/// A message that has left the receive buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) meta: Meta,
+    pub(crate) body: Vec<u8>,
+}
+
+/// What keeps connections in order. Never refused: each is bounded by connections, dials or pending requests.
+#[derive(Debug)]
+pub(crate) enum Control {
+    // To the directory.
+    Ask(Ask),
+    /// The connection that had this grant is over. `received`: the other side has sent at least one message.
+    Ended {
+        grant: u64,
+        received: bool,
+    },
+    /// An attempt failed before it had a grant.
+    AttemptFailed {
+        dial: DialId,
+        error: DialError,
+    },
+    Dial {
+        id: DialId,
+        dial: Dial,
+        home: usize,
+    },
+    CancelDial {
+        id: DialId,
+    },
+
+    // From the directory.
+    Granted {
+        half: HalfRef,
+        grant: u64,
+    },
+    Denied {
+        half: HalfRef,
+        code: RefusalCode,
+    },
+    /// Close the connection that has this grant: another one takes its place.
+    Replace {
+        grant: u64,
+    },
+    Connect {
+        id: DialId,
+        dial: Dial,
+    },
+    DialFailed {
+        id: DialId,
+        error: DialError,
+        retry_in: Option<Duration>,
+    },
+
+    // From any core or handle.
+    Close {
+        peer: PeerId,
+    },
+    /// The outcome of a request that a handler of this core made to a peer of another.
+    Answer {
+        peer: PeerId,
+        tag: u64,
+        result: Result<Owned, RequestError>,
+    },
+    Shutdown,
+}

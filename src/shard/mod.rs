@@ -1,0 +1,272 @@
+//! One core, without its thread: every peer of it, their timers, the broadcasts.
+//!
+//! A [`Shard`] is a state machine. It is told what happened (bytes came, a socket can be written, a message came from another core, time
+//! passed) and says what is to be done: by return value where it is hot, by [`Shard::poll_action`] and the outgoing queues where it is
+//! rare. It has no socket, no thread and no clock, so the simulator in `src/tests` runs twenty of them in one thread, from a seed.
+//!
+//! A turn, in the order in which its driver calls: `begin_turn`, `handle_control` / `handle_mail` / `handle_command`, the half-open
+//! connections' and peers' `handle_*`, `handle_timeouts`, `settle`, then `begin_flush` and for each `pop_dirty` `gather` and `advance`, then `poll_action`
+//! to the end, then `finish_turn`. Nothing is freed before `finish_turn`, so an index stays what it was for a whole turn.
+
+mod account;
+mod admission;
+mod backoff;
+mod close;
+mod credit;
+mod directory;
+mod flush;
+mod half_open;
+mod mail;
+mod receive;
+mod send;
+mod slots;
+mod timeouts;
+mod turn;
+mod wheel;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use admission::{Admission, Ticket};
+pub(crate) use credit::{Credit, reserve_all};
+pub(crate) use mail::{Control, Mail, Owned};
+pub(crate) use receive::ReadOutcome;
+pub(crate) use send::Payload;
+pub(crate) use wheel::TimerKey;
+
+use crate::config::Config;
+use crate::error::{CloseReason, DialError, RequestError, SendError};
+use crate::id::{DialId, NodeId, PeerId};
+use crate::metrics::Stats;
+use crate::proto::{Budget, Logs, QueuedPool};
+use crate::rng::Rng;
+use crate::time::Timestamp;
+use crate::wire::{Frame, FrameError, Hello, Meta};
+use directory::Directory;
+use half_open::HalfOpen;
+use slots::Slots;
+use wheel::TimerWheel;
+
+/// A connection of this core, as its driver names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Conn {
+    /// In its handshake. A space of its own, so that strangers take no peer's slot.
+    Half(u32),
+    Peer(u32),
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Open a connection and report with `handle_connected` or `handle_half_error`.
+    Connect { half: u32, address: SocketAddr },
+    /// The half-open connection's socket is the peer's from now on. It may be readable.
+    Promote { half: u32, slot: u32 },
+    /// Look whether the peer is readable: it was not read for a while.
+    Read { slot: u32 },
+    /// Write to the half-open connection what `half_output` says.
+    WriteHalf { half: u32 },
+    /// The half-open connection may be readable: the directory has answered.
+    ReadHalf { half: u32 },
+    /// Send FIN; go on reading.
+    ShutdownWrite { conn: Conn },
+    /// Close the socket.
+    Close { conn: Conn },
+    /// A waiting thread's request has ended.
+    Answer { waiter: u64, result: Result<Owned, RequestError> },
+}
+
+/// What the application is still to be told: everything but messages and commands, which it gets at once.
+#[derive(Debug)]
+enum Event {
+    Connected(PeerId),
+    Response { peer: PeerId, tag: u64, result: Result<Owned, RequestError> },
+    Drained(PeerId),
+    SendFailed { peer: PeerId, tag: u64, reason: SendError },
+    DialFailed { dial: DialId, error: DialError, retry_in: Option<Duration> },
+    Closed { peer: PeerId, reason: CloseReason },
+    Timer { tag: u64 },
+}
+
+/// What a deadline in the wheel is for.
+#[derive(Clone, Copy, Debug)]
+enum Deadline {
+    Peer(u32),
+    Half(u32),
+    Request { peer: PeerId, correlation: u64 },
+    User { tag: u64 },
+    Redial(DialId),
+}
+
+/// What is on its way to other cores, and to this core itself.
+#[derive(Debug, Default)]
+struct Outgoing {
+    core: usize,
+    control: VecDeque<(usize, Control)>,
+    local: VecDeque<Control>,
+    mail: VecDeque<(usize, Mail)>,
+}
+
+impl Outgoing {
+    fn control(&mut self, core: usize, control: Control) {
+        if core == self.core { self.local.push_back(control) } else { self.control.push_back((core, control)) }
+    }
+}
+
+/// What the cores of an engine share, besides messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    /// The node, and the number drawn at this start.
+    pub(crate) node: NodeId,
+    pub(crate) instance: u64,
+    pub(crate) admission: Arc<Admission>,
+    /// The room for mail from core to core, by target.
+    pub(crate) credits: Arc<[Credit]>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Arc<Config>, rng: &mut Rng) -> Self {
+        let cores = config.cores.count();
+        let limits = &config.limits;
+        let mut random = [0; 32];
+        rng.fill(&mut random);
+        Self {
+            node: config.node.unwrap_or(NodeId(random)),
+            instance: rng.next_u64(),
+            admission: Admission::new(cores, limits.max_half_open),
+            credits: (0..cores).map(|_| Credit::new(limits.inbox_messages, limits.inbox_bytes)).collect(),
+            config,
+        }
+    }
+}
+
+/// All state of one core.
+pub(crate) struct Shard {
+    core: usize,
+    shared: Shared,
+    /// What this side says of itself; the channel is the dial's.
+    hello: Hello,
+    now: Timestamp,
+    rng: Rng,
+
+    slots: Slots,
+    half_open: slab::Slab<HalfOpen>,
+    next_serial: u32,
+
+    logs: Logs,
+    pool: QueuedPool,
+    budget: Budget,
+    /// Bytes that single peers keep in memory, and how many they may.
+    private: usize,
+    max_private: usize,
+    /// Bytes that were appended to the logs in this turn.
+    appended: usize,
+    /// When the logs grow to so many bytes, look what can be released.
+    reclaim_at: usize,
+
+    wheel: TimerWheel<Deadline>,
+    user_timers: usize,
+
+    /// Peers with something to write and a socket that may take it. Each is in it once (`Entry::dirty`).
+    dirty: VecDeque<u32>,
+    /// Peers whose socket takes nothing for now.
+    blocked: usize,
+    /// The ends of the logs when all peers were last looked at.
+    swept: [u64; 3],
+    /// Where the next sweep begins.
+    rotation: u32,
+    /// Peers to be read again because they were paused.
+    resuming: Vec<u32>,
+    /// Peers that wait for memory to receive a message in pieces.
+    starved: VecDeque<PeerId>,
+    /// To be freed at the end of the turn.
+    ended: Vec<u32>,
+    ended_half: Vec<u32>,
+
+    events: VecDeque<Event>,
+    actions: VecDeque<Action>,
+    out: Outgoing,
+    /// On core 0 only.
+    directory: Option<Directory>,
+    next_dial: u64,
+    shutting_down: bool,
+    /// Bytes that were still queued when a closing peer's time was up.
+    unsent_bytes: u64,
+    stats: Stats,
+}
+
+impl Shard {
+    pub(crate) fn new(core: usize, shared: Shared, seed: u64, now: Timestamp) -> Self {
+        let config = &shared.config;
+        let hello = Hello {
+            network: config.network,
+            node: shared.node,
+            instance: shared.instance,
+            features: 0,
+            max_message: config.limits.max_message as u32,
+            channel: 0,
+        };
+        Self {
+            core,
+            hello,
+            now,
+            rng: Rng::new(seed),
+            slots: Slots::new(core),
+            half_open: slab::Slab::new(),
+            next_serial: 0,
+            logs: Logs::new(),
+            pool: QueuedPool::default(),
+            budget: Budget::new(config.limits.reassembly_bytes),
+            private: 0,
+            max_private: config.limits.send_bytes / config.cores.count(),
+            appended: 0,
+            reclaim_at: flush::RECLAIM_STEP,
+            wheel: TimerWheel::new(now),
+            user_timers: 0,
+            dirty: VecDeque::new(),
+            blocked: 0,
+            swept: [0; 3],
+            rotation: 0,
+            resuming: Vec::new(),
+            starved: VecDeque::new(),
+            ended: Vec::new(),
+            ended_half: Vec::new(),
+            events: VecDeque::new(),
+            actions: VecDeque::new(),
+            out: Outgoing { core, ..Outgoing::default() },
+            directory: (core == 0).then(|| Directory::new(Arc::clone(config), shared.node)),
+            next_dial: 0,
+            shutting_down: false,
+            unsent_bytes: 0,
+            stats: Stats::default(),
+            shared,
+        }
+    }
+
+    pub(crate) fn core(&self) -> usize {
+        self.core
+    }
+
+    pub(crate) fn cores(&self) -> usize {
+        self.shared.credits.len()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub(crate) fn frame(&self, meta: Meta, body: &[u8]) -> Result<Frame, FrameError> {
+        let limits = &self.config().limits;
+        if body.len() > limits.max_message {
+            return Err(FrameError::TooLong { len: body.len(), max: limits.max_message });
+        }
+        Frame::encode(crate::wire::Kind::Data, meta, None, body, limits.fragment)
+    }
+}

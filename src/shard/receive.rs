@@ -1,0 +1,246 @@
+//! What peers send.
+
+use super::mail::{Control, Owned};
+use super::slots::State;
+use super::{Action, Event, Shard};
+use crate::error::{CloseReason, RequestError, Violation};
+use crate::handler::{Context, Handler, Message, Responder};
+use crate::id::PeerId;
+use crate::metrics::Counter;
+use crate::proto::{Origin, Received, Timer};
+use crate::wire::{FrameDecoder, Kind, Meta};
+
+/// Whether the driver should go on reading this peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadOutcome {
+    Continue,
+    /// Paused or closed. `Action::Read` says when to go on.
+    Stop,
+}
+
+/// What was seen in a batch of bytes.
+#[derive(Clone, Copy, Default)]
+struct Batch {
+    frame_ended: bool,
+    message_ended: bool,
+}
+
+impl Shard {
+    /// Bytes came from a peer. Messages among them go to the handler at once, still in place.
+    pub(crate) fn handle_read<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
+        let entry = self.slots.at_mut(slot);
+        match entry.state {
+            State::Established => {}
+            // Read on, into nothing, so that the other side's FIN is seen and what it still has to read is not destroyed.
+            State::Draining { .. } | State::Farewell | State::HalfClosed => return ReadOutcome::Continue,
+            State::Ended => return ReadOutcome::Stop,
+        }
+        self.stats.add(Counter::BytesReceived, input.len() as u64);
+        entry.peer.keepalive.handle_bytes(self.now);
+        self.read_batch(handler, slot, input)
+    }
+
+    /// Whether a read is to be made at all.
+    pub(crate) fn wants_read(&self, slot: u32) -> bool {
+        self.slots.get(slot).is_some_and(|entry| match entry.state {
+            State::Established => !entry.paused,
+            State::Ended => false,
+            _ => !entry.eof,
+        })
+    }
+
+    fn read_batch<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
+        // Taken out, so that a frame that was completed in it can be lent to the handler while the handler has the shard.
+        let mut decoder = std::mem::take(&mut self.slots.at_mut(slot).peer.decoder);
+        let mut batch = Batch::default();
+        let result = self.read_frames(handler, slot, &mut decoder, input, &mut batch);
+        if let Err(violation) = result {
+            self.close(slot, CloseReason::Violation(violation));
+        }
+        let entry = self.slots.at_mut(slot);
+        if !entry.is_established() {
+            return ReadOutcome::Stop;
+        }
+        entry.peer.decoder = decoder;
+        if entry.paused {
+            return ReadOutcome::Stop;
+        }
+        entry.peer.watch_partial(self.now, &self.shared.config, batch.frame_ended, batch.message_ended);
+        self.rearm(slot);
+        ReadOutcome::Continue
+    }
+
+    fn read_frames<H: Handler>(
+        &mut self,
+        handler: &mut H,
+        slot: u32,
+        decoder: &mut FrameDecoder,
+        input: &[u8],
+        batch: &mut Batch,
+    ) -> Result<(), Violation> {
+        let peer = self.slots.id(slot);
+        let max_message = self.config().limits.max_message;
+        let mut at = 0;
+        loop {
+            let begin = at;
+            let Some(frame) = decoder.next(input, &mut at)? else { return Ok(()) };
+            let entry = self.slots.at_mut(slot);
+            match entry.peer.handle_frame(self.now, frame, max_message, &mut self.budget, &mut self.pool)? {
+                Received::Message { kind, meta, correlation, body } => self.deliver(handler, peer, kind, meta, correlation, body)?,
+                Received::Assembled(message) => {
+                    batch.message_ended = true;
+                    self.deliver(handler, peer, message.kind, message.meta, message.correlation, &message.body)?;
+                    self.feed_starved();
+                }
+                Received::Handled => {}
+                Received::Queued(bytes) => {
+                    self.private += bytes;
+                    self.mark_dirty(slot);
+                }
+                Received::Goodbye(code) => {
+                    self.close(slot, CloseReason::Goodbye(code));
+                    return Ok(());
+                }
+                Received::NoRoom => {
+                    decoder.park_again(&input[begin..at], &input[at..]);
+                    self.starve(slot);
+                    return Ok(());
+                }
+            }
+            batch.frame_ended = true;
+            if !self.slots.at(slot).is_read() {
+                decoder.park(&input[at..]);
+                return Ok(());
+            }
+        }
+    }
+
+    /// One whole message.
+    #[inline]
+    fn deliver<H: Handler>(
+        &mut self,
+        handler: &mut H,
+        peer: PeerId,
+        kind: Kind,
+        meta: Meta,
+        correlation: u64,
+        body: &[u8],
+    ) -> Result<(), Violation> {
+        self.stats.count(Counter::MessagesReceived);
+        self.slots.at_mut(peer.slot()).received = true;
+        let message = Message::new(meta, body);
+        match kind {
+            Kind::Data => handler.on_message(&mut Context::new(self), peer, message),
+            Kind::Request => handler.on_request(&mut Context::new(self), peer, message, Responder { peer, correlation }),
+            _ => self.deliver_response(handler, peer, correlation, message)?,
+        }
+        Ok(())
+    }
+
+    fn deliver_response<H: Handler>(
+        &mut self,
+        handler: &mut H,
+        peer: PeerId,
+        correlation: u64,
+        message: Message<'_>,
+    ) -> Result<(), Violation> {
+        let owned = || Owned { meta: message.meta, body: message.body.to_vec() };
+        match self.slots.at_mut(peer.slot()).peer.answer(correlation)? {
+            None => self.stats.count(Counter::LateResponses),
+            Some(Origin::Handler { core, tag }) if core == self.core => self.respond_to_handler(handler, peer, tag, Ok(message)),
+            Some(Origin::Handler { core, tag }) => self.out.control(core, Control::Answer { peer, tag, result: Ok(owned()) }),
+            Some(Origin::Waiter(waiter)) => self.actions.push_back(Action::Answer { waiter, result: Ok(owned()) }),
+        }
+        Ok(())
+    }
+
+    pub(super) fn respond_to_handler<H: Handler>(
+        &mut self,
+        handler: &mut H,
+        peer: PeerId,
+        tag: u64,
+        result: Result<Message<'_>, RequestError>,
+    ) {
+        handler.on_response(&mut Context::new(self), peer, tag, result);
+    }
+
+    /// A request has ended without a response.
+    pub(super) fn fail_request(&mut self, peer: PeerId, origin: Origin, error: RequestError) {
+        match origin {
+            Origin::Handler { core, tag } if core == self.core => self.events.push_back(Event::Response { peer, tag, result: Err(error) }),
+            Origin::Handler { core, tag } => self.out.control(core, Control::Answer { peer, tag, result: Err(error) }),
+            Origin::Waiter(waiter) => self.actions.push_back(Action::Answer { waiter, result: Err(error) }),
+        }
+    }
+
+    /// The other side has closed its direction.
+    pub(crate) fn handle_eof(&mut self, slot: u32) {
+        self.slots.at_mut(slot).eof = true;
+        match self.slots.at(slot).state {
+            State::Established => self.close(slot, CloseReason::Eof),
+            State::HalfClosed => self.end(slot),
+            _ => {}
+        }
+    }
+
+    /// The kernel says that the connection is lost.
+    pub(crate) fn handle_error(&mut self, slot: u32, kind: std::io::ErrorKind) {
+        if self.slots.at(slot).is_established() {
+            self.close(slot, CloseReason::Io(kind));
+        } else {
+            self.end(slot);
+        }
+    }
+
+    pub(crate) fn pause_read(&mut self, peer: PeerId) {
+        if let Some(entry) = self.slots.find_mut(peer) {
+            entry.paused = true;
+            entry.peer.timers.clear(Timer::PartialFrame);
+            entry.peer.timers.clear(Timer::PartialMessage);
+            if !entry.peer.timers.is_set(Timer::Pause) {
+                entry.peer.timers.set(Timer::Pause, self.now + self.shared.config.timeouts.pause);
+            }
+            self.rearm(peer.slot());
+        }
+    }
+
+    pub(crate) fn resume_read(&mut self, peer: PeerId) {
+        if let Some(entry) = self.slots.find_mut(peer)
+            && entry.paused
+        {
+            entry.paused = false;
+            entry.peer.timers.clear(Timer::Pause);
+            self.resuming.push(peer.slot());
+        }
+    }
+
+    fn starve(&mut self, slot: u32) {
+        let peer = self.slots.id(slot);
+        self.stats.count(Counter::ReassemblyWaits);
+        self.pause_read(peer);
+        self.starved.push_back(peer);
+    }
+
+    /// Memory for messages in pieces has come back: whoever waits for it tries again.
+    pub(super) fn feed_starved(&mut self) {
+        for _ in 0..self.starved.len() {
+            if let Some(peer) = self.starved.pop_front() {
+                self.resume_read(peer);
+            }
+        }
+    }
+
+    /// Goes on with the peers whose reading was resumed: first with what was put aside.
+    pub(super) fn resume<H: Handler>(&mut self, handler: &mut H) {
+        for slot in std::mem::take(&mut self.resuming) {
+            let Some(entry) = self.slots.get_mut(slot) else { continue };
+            if !entry.is_read() {
+                continue;
+            }
+            let parked = entry.peer.decoder.unpark();
+            if self.read_batch(handler, slot, &parked) == ReadOutcome::Continue {
+                self.actions.push_back(Action::Read { slot });
+            }
+        }
+    }
+}

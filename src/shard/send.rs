@@ -1,0 +1,332 @@
+//! What the application sends.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::mail::{Control, Mail};
+use super::slots::State;
+use super::{Deadline, Event, Shard, reserve_all};
+use crate::error::{RequestError, SendError};
+use crate::handler::{Dial, PeerInfo, Sent};
+use crate::id::{DialId, PeerId};
+use crate::metrics::Counter;
+use crate::proto::{Origin, Timer, charge};
+use crate::wire::{Frame, Kind, Meta};
+
+/// A message to be sent: as bytes to be encoded in place, or encoded already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Payload<'a> {
+    Body { kind: Kind, meta: Meta, correlation: Option<u64>, body: &'a [u8] },
+    Frame(&'a Frame),
+}
+
+impl<'a> Payload<'a> {
+    pub(crate) fn data(meta: Meta, body: &'a [u8]) -> Self {
+        Self::Body { kind: Kind::Data, meta, correlation: None, body }
+    }
+
+    pub(crate) fn response(meta: Meta, correlation: u64, body: &'a [u8]) -> Self {
+        Self::Body { kind: Kind::Response, meta, correlation: Some(correlation), body }
+    }
+
+    fn request(meta: Meta, correlation: u64, body: &'a [u8]) -> Self {
+        Self::Body { kind: Kind::Request, meta, correlation: Some(correlation), body }
+    }
+
+    #[inline]
+    fn body_len(&self) -> usize {
+        match self {
+            Self::Body { body, .. } => body.len(),
+            Self::Frame(frame) => frame.body_len(),
+        }
+    }
+
+    #[inline]
+    fn charge(&self, cut: usize) -> usize {
+        match self {
+            Self::Body { correlation, body, .. } => charge(correlation.is_some(), body.len(), cut),
+            Self::Frame(frame) => charge(false, frame.as_bytes().len(), usize::MAX / 2),
+        }
+    }
+}
+
+impl Shard {
+    /// To one peer, of this core or another.
+    #[inline]
+    pub(crate) fn send(&mut self, peer: PeerId, payload: Payload<'_>) -> Result<Sent, SendError> {
+        if peer.core() != self.core {
+            return self.forward(peer, payload);
+        }
+        let result = self.check_room(peer, payload.body_len(), payload.charge(self.shared.config.limits.fragment));
+        if let Err(error) = result {
+            self.stats.count(Counter::SendsRefused);
+            return Err(error);
+        }
+        self.push(peer.slot(), payload);
+        Ok(self.after_push(peer.slot()))
+    }
+
+    /// All of these, or none.
+    pub(crate) fn send_batch(&mut self, peer: PeerId, frames: &[Frame]) -> Result<Sent, SendError> {
+        if peer.core() != self.core {
+            self.forward_mail(peer.core(), Mail::SendBatch { peer, frames: frames.into() })?;
+            return Ok(Sent::Forwarded);
+        }
+        let longest = frames.iter().map(Frame::body_len).max().unwrap_or(0);
+        let charge = frames.iter().map(|frame| Payload::Frame(frame).charge(0)).sum();
+        if let Err(error) = self.check_room(peer, longest, charge) {
+            self.stats.add(Counter::SendsRefused, frames.len() as u64);
+            return Err(error);
+        }
+        for frame in frames {
+            self.push(peer.slot(), Payload::Frame(frame));
+        }
+        Ok(self.after_push(peer.slot()))
+    }
+
+    /// Whether a message may be queued for a peer of this core.
+    #[inline]
+    fn check_room(&self, peer: PeerId, body: usize, charge: usize) -> Result<(), SendError> {
+        let limits = &self.shared.config.limits;
+        let entry = self.slots.find(peer).ok_or(SendError::NotConnected)?;
+        if !entry.is_established() {
+            return Err(SendError::Closing);
+        }
+        let max = limits.max_message.min(entry.cold.info.max_message);
+        if body > max {
+            return Err(SendError::TooLong { len: body, max });
+        }
+        if entry.peer.outbox.claimed(&self.logs) + charge > limits.outbox_hard || self.private + charge > self.max_private {
+            return Err(SendError::OutboxFull);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn push(&mut self, slot: u32, payload: Payload<'_>) {
+        let outbox = &mut self.slots.at_mut(slot).peer.outbox;
+        self.private += match payload {
+            Payload::Body { kind, meta, correlation, body } => {
+                let cut = self.shared.config.limits.fragment;
+                outbox.push_message(&self.logs, &mut self.pool, kind, meta, correlation, body, cut)
+            }
+            Payload::Frame(frame) => outbox.push_frame(&self.logs, &mut self.pool, frame),
+        };
+    }
+
+    #[inline]
+    fn after_push(&mut self, slot: u32) -> Sent {
+        self.mark_dirty(slot);
+        let entry = self.slots.at_mut(slot);
+        if entry.peer.outbox.claimed(&self.logs) < self.shared.config.limits.outbox_soft {
+            return Sent::Queued;
+        }
+        self.press(slot);
+        Sent::Backpressure
+    }
+
+    /// A peer is over its soft mark: watch how fast it drains.
+    pub(super) fn press(&mut self, slot: u32) {
+        let entry = self.slots.at_mut(slot);
+        if !entry.pressed {
+            entry.pressed = true;
+            entry.cold.drained = 0;
+            entry.peer.timers.set(Timer::SoftGrace, self.now + self.shared.config.limits.soft_grace);
+            self.rearm(slot);
+        }
+    }
+
+    fn forward(&mut self, peer: PeerId, payload: Payload<'_>) -> Result<Sent, SendError> {
+        let mail = match payload {
+            Payload::Frame(frame) => Mail::Send { peer, frame: frame.clone(), notify: None },
+            Payload::Body { kind: Kind::Response, meta, correlation: Some(correlation), body } => {
+                Mail::Respond { peer, correlation, meta, body: body.into() }
+            }
+            Payload::Body { kind, meta, correlation, body } => {
+                let cut = self.config().limits.fragment;
+                let too_long = SendError::TooLong { len: body.len(), max: crate::wire::MAX_MESSAGE };
+                let frame = Frame::encode(kind, meta, correlation, body, cut).map_err(|_| too_long)?;
+                Mail::Send { peer, frame, notify: None }
+            }
+        };
+        self.forward_mail(peer.core(), mail)?;
+        Ok(Sent::Forwarded)
+    }
+
+    fn forward_mail(&mut self, core: usize, mail: Mail) -> Result<(), SendError> {
+        let credit = self.shared.credits.get(core).ok_or(SendError::NotConnected)?;
+        if !credit.reserve(mail.cost()) {
+            return Err(SendError::InboxFull { core });
+        }
+        self.out.mail.push_back((core, mail));
+        Ok(())
+    }
+
+    /// To every established peer of every core, or to none.
+    pub(crate) fn broadcast(&mut self, frame: &Frame, except: Option<PeerId>) -> Result<(), SendError> {
+        self.reserve_broadcast(std::slice::from_ref(frame))?;
+        for core in self.other_cores() {
+            self.out.mail.push_back((core, Mail::Broadcast { frame: frame.clone(), except }));
+        }
+        self.append(frame, except);
+        Ok(())
+    }
+
+    /// All of these to every established peer of every core, or none to any.
+    pub(crate) fn broadcast_batch(&mut self, frames: &[Frame]) -> Result<(), SendError> {
+        self.reserve_broadcast(frames)?;
+        if self.cores() > 1 {
+            let batch: Arc<[Frame]> = frames.into();
+            for core in self.other_cores() {
+                self.out.mail.push_back((core, Mail::BroadcastBatch { frames: Arc::clone(&batch) }));
+            }
+        }
+        frames.iter().for_each(|frame| self.append(frame, None));
+        Ok(())
+    }
+
+    fn other_cores(&self) -> impl Iterator<Item = usize> + use<> {
+        let own = self.core;
+        (0..self.cores()).filter(move |&core| core != own)
+    }
+
+    /// Makes sure that the frames fit the log of this core and the inboxes of the others.
+    fn reserve_broadcast(&mut self, frames: &[Frame]) -> Result<(), SendError> {
+        let result = self.try_reserve_broadcast(frames);
+        if result.is_err() {
+            self.stats.add(Counter::BroadcastsRefused, frames.len() as u64);
+        }
+        result
+    }
+
+    fn try_reserve_broadcast(&mut self, frames: &[Frame]) -> Result<(), SendError> {
+        let max = self.config().limits.max_message;
+        if let Some(len) = frames.iter().map(Frame::body_len).find(|&len| len > max) {
+            return Err(SendError::TooLong { len, max });
+        }
+        let bytes: usize = frames.iter().map(|frame| frame.as_bytes().len()).sum();
+        if self.appended + bytes > self.append_budget() {
+            return Err(SendError::LogFull);
+        }
+        let cost = if frames.len() == 1 { bytes } else { bytes + std::mem::size_of_val(frames) };
+        let own = self.core;
+        let others = self.shared.credits.iter().enumerate().filter(|&(core, _)| core != own);
+        reserve_all(others, cost).map_err(|core| SendError::InboxFull { core })
+    }
+
+    /// Bytes that may be broadcast in one turn: half of what a peer may have to receive, so that a burst alone cuts nobody off who
+    /// had caught up before it.
+    pub(super) fn append_budget(&self) -> usize {
+        self.config().limits.outbox_hard / 2
+    }
+
+    /// Whether mail is to be taken in now: not while this turn's broadcasts are at their bound.
+    pub(crate) fn wants_mail(&self) -> bool {
+        self.appended < self.append_budget()
+    }
+
+    fn append(&mut self, frame: &Frame, except: Option<PeerId>) {
+        self.appended += frame.as_bytes().len();
+        self.stats.count(Counter::Broadcasts);
+        let lane = frame.lane();
+        let excluded = except.filter(|peer| self.slots.find(*peer).is_some_and(|entry| entry.is_established()));
+        if let Some(peer) = excluded {
+            self.slots.at_mut(peer.slot()).peer.outbox.settle_lane(&self.logs, &mut self.pool, lane);
+        }
+        self.logs.append(frame);
+        if let Some(peer) = excluded {
+            self.slots.at_mut(peer.slot()).peer.outbox.skip_to_end(&self.logs, lane);
+        }
+    }
+
+    /// Asks a peer something.
+    pub(crate) fn request(&mut self, peer: PeerId, meta: Meta, body: &[u8], timeout: Duration, origin: Origin) -> Result<Sent, SendError> {
+        if peer.core() != self.core {
+            self.forward_mail(peer.core(), Mail::Request { peer, meta, body: body.into(), timeout, origin })?;
+            return Ok(Sent::Forwarded);
+        }
+        let cut = self.shared.config.limits.fragment;
+        self.check_room(peer, body.len(), charge(true, body.len(), cut)).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
+        let entry = self.slots.at_mut(peer.slot());
+        if entry.peer.pending_requests() >= self.shared.config.limits.pending_requests {
+            self.stats.count(Counter::SendsRefused);
+            return Err(SendError::TooManyRequests);
+        }
+        let correlation = entry.peer.begin_request(origin);
+        self.wheel.insert(self.now + timeout, Deadline::Request { peer, correlation });
+        self.stats.count(Counter::RequestsSent);
+        self.push(peer.slot(), Payload::request(meta, correlation, body));
+        Ok(self.after_push(peer.slot()))
+    }
+
+    /// A message from another core or a handle.
+    pub(crate) fn handle_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Send { peer, frame, notify } => {
+                let result = self.send(peer, Payload::Frame(&frame));
+                if let (Err(reason), Some(tag)) = (result, notify) {
+                    self.events.push_back(Event::SendFailed { peer, tag, reason });
+                }
+            }
+            // Refusals are counted where they are made.
+            Mail::SendBatch { peer, frames } => drop(self.send_batch(peer, &frames)),
+            Mail::Broadcast { frame, except } => self.append(&frame, except),
+            Mail::BroadcastBatch { frames } => frames.iter().for_each(|frame| self.append(frame, None)),
+            Mail::Request { peer, meta, body, timeout, origin } => {
+                if let Err(error) = self.request(peer, meta, &body, timeout, origin) {
+                    self.fail_request(peer, origin, RequestError::Send(error));
+                }
+            }
+            Mail::Respond { peer, correlation, meta, body } => drop(self.send(peer, Payload::response(meta, correlation, &body))),
+        }
+    }
+
+    /// Mail for other cores: its room is reserved, so delivering it cannot fail.
+    pub(crate) fn poll_mail(&mut self) -> Option<(usize, Mail)> {
+        self.out.mail.pop_front()
+    }
+
+    /// Control messages for other cores.
+    pub(crate) fn poll_control(&mut self) -> Option<(usize, Control)> {
+        self.out.control.pop_front()
+    }
+
+    pub(crate) fn dial(&mut self, dial: Dial) -> DialId {
+        self.next_dial += 1;
+        // Handles count in a space of their own: see `engine`.
+        let id = DialId((self.core as u64 + 1) << 48 | self.next_dial);
+        self.out.control(0, Control::Dial { id, dial, home: self.core });
+        id
+    }
+
+    pub(crate) fn cancel_dial(&mut self, id: DialId) {
+        self.out.control(0, Control::CancelDial { id });
+    }
+
+    pub(crate) fn set_user(&mut self, peer: PeerId, value: Box<dyn Any>) -> bool {
+        match self.slots.find_mut(peer).filter(|entry| entry.state != State::Ended) {
+            Some(entry) => {
+                entry.cold.user = Some(value);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn user(&self, peer: PeerId) -> Option<&dyn Any> {
+        self.slots.find(peer)?.cold.user.as_deref()
+    }
+
+    pub(crate) fn user_mut(&mut self, peer: PeerId) -> Option<&mut dyn Any> {
+        self.slots.find_mut(peer)?.cold.user.as_deref_mut()
+    }
+
+    pub(crate) fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.slots.iter().filter(|(_, entry)| entry.is_established()).map(|(slot, _)| self.slots.id(slot))
+    }
+
+    pub(crate) fn peer_info(&self, peer: PeerId) -> Option<&PeerInfo> {
+        self.slots.find(peer).map(|entry| &entry.cold.info)
+    }
+}

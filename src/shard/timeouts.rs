@@ -1,0 +1,117 @@
+//! Deadlines.
+
+use std::time::Duration;
+
+use super::wheel::TimerKey;
+use super::{Deadline, Event, Shard};
+use crate::error::{CloseReason, RequestError, Slow};
+use crate::id::PeerId;
+use crate::metrics::Counter;
+use crate::proto::{Due, Timer};
+use crate::time::Timestamp;
+
+/// A turn that begins so much later than it was meant to means that this process, or its machine, was stopped.
+const FROZEN: Duration = Duration::from_secs(1);
+
+impl Shard {
+    /// When something is due, if nothing happens before.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.wheel.next_deadline()
+    }
+
+    /// Makes sure that the wheel has a timer not later than the peer's earliest deadline.
+    ///
+    /// A deadline that moves away leaves its timer where it is: it comes early, finds nothing due, and is set anew. So a deadline that moves with
+    /// every message costs nothing per message.
+    #[inline]
+    pub(super) fn rearm(&mut self, slot: u32) {
+        let entry = self.slots.at_mut(slot);
+        let Some(next) = entry.peer.timers.next() else { return };
+        match entry.armed {
+            Some((armed, _)) if armed <= next => {}
+            other => {
+                if let Some((_, key)) = other {
+                    self.wheel.cancel(key);
+                }
+                // Strictly later than now, or a drain of the wheel would not end.
+                let at = next.max(self.now + Duration::from_millis(1));
+                entry.armed = Some((at, self.wheel.insert(at, Deadline::Peer(slot))));
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeouts(&mut self) {
+        while let Some(deadline) = self.wheel.pop_expired(self.now) {
+            match deadline {
+                Deadline::Peer(slot) => self.peer_timeout(slot),
+                Deadline::Half(half) => self.half_timeout(half),
+                Deadline::Request { peer, correlation } => self.request_timeout(peer, correlation),
+                Deadline::User { tag } => {
+                    self.user_timers -= 1;
+                    self.events.push_back(Event::Timer { tag });
+                }
+                Deadline::Redial(id) => self.with_directory(|directory, means| directory.redial(id, means)),
+            }
+        }
+    }
+
+    fn peer_timeout(&mut self, slot: u32) {
+        self.slots.at_mut(slot).armed = None;
+        while let Some(due) = self.slots.at_mut(slot).peer.handle_timeout(self.now, &self.shared.config, &mut self.pool) {
+            match due {
+                Due::Handled => {}
+                Due::Queued(bytes) => {
+                    self.stats.count(Counter::PingsSent);
+                    self.private += bytes;
+                    self.mark_dirty(slot);
+                }
+                Due::SoftGrace => self.judge_soft(slot),
+                Due::Linger => self.end(slot),
+                Due::Unresponsive => self.close(slot, CloseReason::Unresponsive),
+                Due::WriteStall => self.close(slot, CloseReason::SlowPeer(Slow::WriteStall)),
+                Due::Partial => self.close(slot, CloseReason::PartialTimeout),
+                Due::Pause => self.close(slot, CloseReason::PausedTooLong),
+            }
+        }
+        self.rearm(slot);
+    }
+
+    fn request_timeout(&mut self, peer: PeerId, correlation: u64) {
+        let Some(entry) = self.slots.find_mut(peer) else { return };
+        if let Some(origin) = entry.peer.expire_request(correlation) {
+            self.stats.count(Counter::RequestsTimedOut);
+            self.fail_request(peer, origin, RequestError::TimedOut);
+        }
+    }
+
+    pub(crate) fn set_timer(&mut self, after: Duration, tag: u64) -> Option<TimerKey> {
+        if self.user_timers >= self.shared.config.limits.max_timers {
+            return None;
+        }
+        self.user_timers += 1;
+        Some(self.wheel.insert(self.now + after, Deadline::User { tag }))
+    }
+
+    pub(crate) fn cancel_timer(&mut self, timer: TimerKey) -> bool {
+        let cancelled = self.wheel.cancel(timer).is_some();
+        if cancelled {
+            self.user_timers -= 1;
+        }
+        cancelled
+    }
+
+    /// The process slept for longer than it meant to: what the others sent meanwhile has not been read, so it is not held against them.
+    pub(super) fn forgive_freeze(&mut self, now: Timestamp, meant: Timestamp) {
+        let gap = now - meant;
+        if gap < FROZEN {
+            return;
+        }
+        for (_, entry) in self.slots.iter_mut() {
+            entry.peer.keepalive.forgive(now, gap);
+            if entry.peer.timers.is_set(Timer::WriteStall) {
+                entry.peer.timers.set(Timer::WriteStall, now + self.shared.config.timeouts.write_stall);
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The order of a turn, as far as it is the shard's.
+
+use super::directory::{Directory, Means};
+use super::mail::Control;
+use super::{Action, Event, Shard};
+use crate::handler::{Context, Handler, Message};
+use crate::metrics::Counter;
+use crate::time::Timestamp;
+
+impl Shard {
+    /// The application's first word.
+    pub(crate) fn start<H: Handler>(&mut self, handler: &mut H) {
+        handler.on_start(&mut Context::new(self));
+    }
+
+    /// A turn begins. `meant`: when it was to begin at the latest, as the driver had planned it.
+    pub(crate) fn begin_turn(&mut self, now: Timestamp, meant: Option<Timestamp>) {
+        self.stats.count(Counter::Turns);
+        self.forgive_freeze(now, meant.unwrap_or(now).max(self.now));
+        self.now = now.max(self.now);
+        self.appended = 0;
+    }
+
+    /// A command came for the handler.
+    pub(crate) fn handle_command<H: Handler>(&mut self, handler: &mut H, command: H::Command) {
+        handler.on_command(&mut Context::new(self), command);
+    }
+
+    /// A control message came.
+    pub(crate) fn handle_control(&mut self, control: Control) {
+        match control {
+            Control::Ask(ask) => self.with_directory(|directory, means| directory.ask(ask, means)),
+            Control::Ended { grant, received } => self.with_directory(|directory, means| directory.ended(grant, received, means)),
+            Control::AttemptFailed { dial, error } => self.with_directory(|directory, means| directory.attempt_failed(dial, error, means)),
+            Control::Dial { id, dial, home } => self.with_directory(|directory, means| directory.dial(id, dial, home, means)),
+            Control::CancelDial { id } => self.with_directory(|directory, means| directory.cancel(id, means)),
+            Control::Granted { half, grant } => self.granted(half, grant),
+            Control::Denied { half, code } => self.denied(half, code),
+            Control::Replace { grant } => self.replace(grant),
+            Control::Connect { id, dial } => self.connect(id, dial),
+            Control::DialFailed { id, error, retry_in } => self.events.push_back(Event::DialFailed { dial: id, error, retry_in }),
+            Control::Close { peer } => self.close_peer(peer),
+            Control::Answer { peer, tag, result } => self.events.push_back(Event::Response { peer, tag, result }),
+            Control::Shutdown => self.shut_down(),
+        }
+    }
+
+    pub(super) fn with_directory(&mut self, act: impl FnOnce(&mut Directory, &mut Means<'_>)) {
+        if let Some(directory) = &mut self.directory {
+            let least_loaded = self.shared.admission.least_loaded();
+            let mut means = Means { now: self.now, out: &mut self.out, wheel: &mut self.wheel, rng: &mut self.rng, least_loaded };
+            act(directory, &mut means);
+        }
+    }
+
+    /// Does what was put off during the turn: what this core told itself, and what the application is still to be told.
+    ///
+    /// Only what was there at the beginning: what a handler sets off now waits for the next turn, so that a turn ends.
+    pub(crate) fn settle<H: Handler>(&mut self, handler: &mut H) {
+        while let Some(control) = self.out.local.pop_front() {
+            self.handle_control(control);
+        }
+        self.resume(handler);
+        for _ in 0..self.events.len() {
+            if let Some(event) = self.events.pop_front() {
+                self.tell(handler, event);
+            }
+        }
+    }
+
+    fn tell<H: Handler>(&mut self, handler: &mut H, event: Event) {
+        match event {
+            Event::Connected(peer) => {
+                // A copy, since the handler gets the shard too; once per connection.
+                if let Some(info) = self.peer_info(peer).cloned() {
+                    handler.on_connected(&mut Context::new(self), peer, &info);
+                }
+            }
+            Event::Response { peer, tag, result } => {
+                let result = result.as_ref().map(|owned| Message::new(owned.meta, &owned.body)).map_err(|error| *error);
+                self.respond_to_handler(handler, peer, tag, result);
+            }
+            Event::Drained(peer) => {
+                if self.slots.find(peer).is_some_and(|entry| entry.is_established()) {
+                    handler.on_drained(&mut Context::new(self), peer);
+                }
+            }
+            Event::SendFailed { peer, tag, reason } => handler.on_send_failed(&mut Context::new(self), peer, tag, reason),
+            Event::DialFailed { dial, error, retry_in } => handler.on_dial_failed(&mut Context::new(self), dial, error, retry_in),
+            Event::Closed { peer, reason } => handler.on_closed(&mut Context::new(self), peer, reason),
+            Event::Timer { tag } => handler.on_timer(&mut Context::new(self), tag),
+        }
+    }
+
+    /// What the driver is to do next.
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether there is work left that needs no event from outside.
+    pub(crate) fn has_work(&self) -> bool {
+        self.is_dirty() || !self.events.is_empty() || !self.resuming.is_empty() || !self.out.local.is_empty() || !self.actions.is_empty()
+    }
+
+    /// The turn is over and the driver has done all actions: frees what has ended.
+    pub(crate) fn finish_turn(&mut self) {
+        self.free_ended();
+        self.reclaim();
+    }
+}
