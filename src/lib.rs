@@ -1,25 +1,144 @@
-//! corecast
+//! corecast: a thread-per-core, synchronous TCP messaging engine.
+//!
+//! A latency-sensitive node (a validator, a gossip or market-data relay, anything that talks to tens to tens of thousands of peers) embeds
+//! this library. Each core is one thread, pinned if asked, with one event loop, its own peers and a clock that is read once a turn. A
+//! message is encoded once; a broadcast travels as one shared frame to every core, is appended there to one log, and leaves in one
+//! write per peer for everything that the peer has missed.
+//!
+//! # Embedding
+//!
+//! ```
+//! use corecast::{Config, Context, Dial, Engine, Handler, Message, PeerId, PeerInfo};
+//!
+//! const PRICE: u16 = 1;
+//! const STOP: u16 = 2;
+//!
+//! /// Relays every price to all other peers.
+//! struct Relay;
+//!
+//! impl Handler for Relay {
+//!     type Command = ();
+//!
+//!     fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
+//!         println!("{peer} is {} at {}", info.node, info.address);
+//!         let _ = cx.send(peer, PRICE, b"42");
+//!     }
+//!
+//!     fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+//!         match message.message_type() {
+//!             PRICE => {
+//!                 let Ok(frame) = cx.frame(PRICE, message.body) else { return };
+//!                 // All or nothing; an error says which inbox was full.
+//!                 let _ = cx.broadcast_except(&frame, peer);
+//!             }
+//!             STOP => cx.close(peer),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//!
+//! let relay = Engine::start(Config::plaintext().listen("127.0.0.1:0".parse()?), |_core| Relay)?;
+//! let other = Engine::start(Config::plaintext(), |_core| Relay)?;
+//! other.handle().dial(Dial::to(relay.local_addrs()[0]))?;
+//! // ... run ...
+//! other.shutdown();
+//! relay.shutdown();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Three rings
+//!
+//! ```text
+//! ring 0  pure    wire  proto  shard       no socket, thread, lock, clock or randomness of its own
+//! ring 1  shim    reactor                  mio, sockets, threads, pinning; takes no decisions
+//! ring 2  shell   engine  handle  handler  what a program embeds
+//! ```
+//!
+//! The line without I/O runs around the *whole core*: a `Shard` is every peer of one core, their timers, limits and broadcasts. The reactor
+//! moves bytes and tells the shard what happened. So the tests run many shards of many engines over faulty links in virtual time, in one
+//! thread, from a seed, and the same seed gives the same run to the last byte.
+//!
+//! # The two flows
+//!
+//! ```text
+//! in    kernel -> the core's receive buffer -> FrameDecoder -> Peer::handle_frame -> Handler::on_message, payload still in the buffer
+//!       -> Context::send -> the peer's outbox -> dirty list -> end of turn: one write -> advance
+//!
+//! cast  Handle::broadcast -> one atomic increment and one queue operation for each core, one wake for each that sleeps
+//!       -> core: appended once to the broadcast log of the frame's lane
+//!       -> end of turn: for each peer one slice from its position to the log's end -> one write -> the position moves on
+//! ```
+//!
+//! * **The broadcast log** makes a broadcast cost a core the same for one peer and for ten thousand: no outbox is touched, since each holds a
+//!   *position*, and what lies between it and the end of the log is what the peer has to receive. Small frames stand next to each other, so
+//!   everything that a peer missed is one slice. Large ones (from 4 KiB) are segments of the log by reference, so no per-peer reference counting
+//!   is needed for them either. Only a direct send into the same lane writes the position down as a span, to keep the order.
+//! * **The outbox of an idle peer is a few positions.** Queues for direct sends are borrowed from the core's pool while there is something in them: an
+//!   idle peer holds no buffer, and an echo writes into memory that is still in the cache.
+//! * **The receive buffer belongs to the core.** A peer keeps only the tail of an unfinished frame.
+//! * **Batching is natural.** Everything queued during a turn leaves together at its end: at once when the loop is idle, in large writes when
+//!   it is busy. There is no linger timer.
+//!
+//! # Threads
+//!
+//! A core never takes a lock and never waits for another. Other threads and cores reach it through bounded queues under credit, in
+//! messages and in bytes: a producer reserves on every core it means to reach before it pushes, so a call that goes to all cores happens
+//! on all or on none. A latch says whether the core is awake, so a wake costs a syscall only when it sleeps. Core 0 also accepts and has
+//! the directory: who is connected, who is to be dialled. It is on no message path.
+//!
+//! # Promises
+//!
+//! * At most once per connection, never duplicated, never reordered within a lane of one sender to one peer.
+//! * Every message that did not leave has a typed error or a counted reason.
+//! * No input from a peer panics, blocks, or makes memory pass its bound. Every length is checked before anything is allocated.
+//! * Every state in which something is waited for has a deadline.
+//! * No log line per message, at any level.
+//!
+//! A panic in a handler ends its core, is reported by [`Engine::shutdown`], and loses no other core; under `panic = "abort"` it ends the
+//! process. Plaintext, the only [`Security`] so far, protects nothing: it has to be asked for, and stays on loopback unless a second
+//! flag says otherwise.
+//!
+//! # Where this departs from common practice, and why
+//!
+//! * *The read budget of a peer is in bytes, not frames.* What was read is gone through to the end, because stopping in the middle would mean
+//!   copying the rest aside; 256 KiB of the smallest frames take about a millisecond.
+//! * *Actions run before the flush as well as after it*, so that other cores begin their part of a broadcast while this one writes.
+//! * *A broadcast that would take more than half of `outbox_hard` within one turn is refused* (`LogFull`): a burst alone never cuts off a peer that
+//!   had caught up before it.
+//! * *Peers are marked for a broadcast once a turn*, by going over all of them, not once per broadcast.
+//!
+//! The wire protocol is specified byte by byte in `src/wire/WIRE.md`.
 #![forbid(unsafe_code)]
-#![allow(dead_code)]
 
 mod codec;
 mod config;
+mod engine;
 mod error;
+mod handle;
 mod handler;
 mod id;
 mod metrics;
 mod proto;
 mod rate;
+mod reactor;
 mod rng;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod time;
 mod wire;
 
-pub use codec::*;
-pub use config::*;
-pub use error::*;
-pub use handler::*;
-pub use id::*;
+pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
+pub use config::{BackoffConfig, Config, Cores, Io, Keepalive, Limits, Security, Spin, Timeouts};
+pub use engine::{Engine, ShutdownReport, Warning};
+pub use error::{
+    CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow, StartError,
+    Violation,
+};
+pub use handle::{Handle, Rejected, Response};
+pub use handler::{Context, Dial, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
+pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId};
 pub use metrics::{Counter, Stats};
+pub use shard::PeerSnapshot;
 pub use time::Timestamp;
 pub use wire::{Frame, FrameError, GoodbyeCode, Lane, Meta, RefusalCode};

@@ -46,6 +46,7 @@ impl TokenBucket {
 
     /// When [`take`](Self::take) will grant `cost` if nothing else is taken: `now` where it would at once, and the end of time where
     /// it never will (a cost above the burst, or a bucket that is never refilled). Exact: a nanosecond earlier it would not.
+    #[cfg_attr(not(test), expect(dead_code, reason = "rate limits that delay reading will wait until then"))]
     pub(crate) fn ready_at(&self, now: Timestamp, cost: u32) -> Timestamp {
         const NEVER: Timestamp = Timestamp::from_nanos(u64::MAX);
         let missing = (u64::from(cost) * PARTS).saturating_sub(self.parts_at(now));

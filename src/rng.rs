@@ -76,6 +76,7 @@ impl Rng {
     /// # Panics
     ///
     /// If `denominator` is zero.
+    #[cfg(test)]
     pub(crate) fn chance(&mut self, numerator: u64, denominator: u64) -> bool {
         self.below(denominator) < numerator
     }

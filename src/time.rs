@@ -16,6 +16,9 @@ impl Timestamp {
     /// The origin: the smallest timestamp there is.
     pub const ORIGIN: Timestamp = Timestamp(NonZeroU64::MIN);
 
+    /// Later than anything that will happen.
+    pub const END: Timestamp = Timestamp(NonZeroU64::MAX);
+
     /// The point `nanos` nanoseconds after the origin; saturates at the end of time (584 years).
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {

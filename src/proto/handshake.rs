@@ -211,7 +211,7 @@ impl Handshake {
         let Some(header) = self.input[..self.filled].first_chunk::<HEADER_LEN>() else {
             return Ok(Progress::Pending);
         };
-        let header = Header::decode(*header).map_err(|error| HandshakeError::Violation(error.into()))?;
+        let header = Header::decode(*header).map_err(|error| self.break_off(error.into()))?;
         match header.kind {
             Kind::Ready => {
                 self.state = State::Done;
@@ -222,8 +222,15 @@ impl Handshake {
                 let payload = self.input[HEADER_LEN..].first_chunk().expect("the buffer is longer than a goodbye");
                 Err(HandshakeError::Goodbye(Goodbye::decode(*payload).code))
             }
-            _ => Err(HandshakeError::Violation(Violation::ExpectedReady)),
+            _ => Err(self.break_off(Violation::ExpectedReady)),
         }
+    }
+
+    /// The dialler broke a rule after both had greeted: it is told which.
+    fn break_off(&mut self, violation: Violation) -> HandshakeError {
+        self.state = State::Done;
+        self.send(&Goodbye::new(GoodbyeCode::Violation, violation.code()).encode());
+        HandshakeError::Violation(violation)
     }
 
     fn send_greeting(&mut self) {

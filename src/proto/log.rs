@@ -11,10 +11,12 @@
 
 use std::collections::VecDeque;
 
-use crate::wire::{Frame, Header, Lane};
+use crate::wire::{Frame, HEADER_LEN, Header, Kind, Lane};
 
 /// Bytes of a segment of copied frames. Fits the second-level cache of current cores beside the peers' state.
 const SEGMENT: usize = 256 * 1024;
+/// What a segment begins with where no buffer can be used again.
+const FIRST_ALLOCATION: usize = 16 * 1024;
 /// Frames of at least this many bytes are not copied. At 1 KiB slices and copies came out even; the margin keeps segments few.
 const BY_REFERENCE: usize = 4 * 1024;
 
@@ -44,13 +46,13 @@ pub(crate) struct Log {
 
 #[derive(Debug)]
 struct Segment {
-    start: u64,
+    start: Cursor,
     body: Body,
 }
 
 #[derive(Debug)]
 enum Body {
-    /// Whole messages of one frame each, next to each other, and where each ends.
+    /// Whole messages, next to each other, and where each ends.
     Copied { bytes: Vec<u8>, ends: Vec<u32> },
     /// One message.
     Shared(Frame),
@@ -65,13 +67,13 @@ impl Segment {
     }
 
     fn end(&self) -> u64 {
-        self.start + self.bytes().len() as u64
+        self.start.position + self.bytes().len() as u64
     }
 
     /// What the segment costs in memory.
     fn held(&self) -> usize {
         match &self.body {
-            Body::Copied { .. } => SEGMENT,
+            Body::Copied { bytes, ends } => bytes.capacity() + ends.capacity() * size_of::<u32>(),
             Body::Shared(frame) => frame.as_bytes().len(),
         }
     }
@@ -97,31 +99,51 @@ impl Log {
     pub(crate) fn append(&mut self, frame: &Frame) {
         let len = frame.as_bytes().len();
         if len >= BY_REFERENCE {
+            self.close_segment();
             self.push(Body::Shared(frame.clone()));
         } else {
-            let (bytes, ends) = self.open_segment(len);
-            bytes.extend_from_slice(frame.as_bytes());
-            ends.push(bytes.len() as u32);
+            self.copy(frame.as_bytes());
         }
         self.end.position += len as u64;
         self.end.sequence += 1;
     }
 
-    /// The last segment if `len` more bytes fit, or a new one.
-    fn open_segment(&mut self, len: usize) -> (&mut Vec<u8>, &mut Vec<u32>) {
-        let fits = matches!(self.segments.back(), Some(Segment { body: Body::Copied { bytes, .. }, .. }) if bytes.len() + len <= SEGMENT);
-        if !fits {
-            let (bytes, ends) = self.spare.take().unwrap_or_else(|| (Vec::with_capacity(SEGMENT), Vec::new()));
+    /// To the last segment if it fits there, or to a new one.
+    fn copy(&mut self, message: &[u8]) {
+        let fits = |bytes: &Vec<u8>| bytes.len() + message.len() <= SEGMENT;
+        if !matches!(self.segments.back(), Some(Segment { body: Body::Copied { bytes, .. }, .. }) if fits(bytes)) {
+            let (bytes, ends) = self.spare.take().unwrap_or_default();
             self.push(Body::Copied { bytes, ends });
         }
-        match self.segments.back_mut() {
-            Some(Segment { body: Body::Copied { bytes, ends }, .. }) => (bytes, ends),
-            _ => unreachable!("a segment for copies was just made sure of"),
+        let Some(segment) = self.segments.back_mut() else { unreachable!("a segment was just made sure of") };
+        self.held -= segment.held();
+        if let Body::Copied { bytes, ends } = &mut segment.body {
+            if bytes.len() + message.len() > bytes.capacity() {
+                // Doubling, but never beyond a segment.
+                bytes.reserve_exact((2 * bytes.capacity()).clamp(FIRST_ALLOCATION, SEGMENT) - bytes.len());
+            }
+            bytes.extend_from_slice(message);
+            ends.push(bytes.len() as u32);
+        }
+        self.held += segment.held();
+    }
+
+    /// Nothing more comes to the last segment. Where little came, its memory is given back: small messages that take turns with large ones
+    /// would otherwise hold a whole segment each.
+    fn close_segment(&mut self) {
+        if let Some(segment) = self.segments.back_mut()
+            && let Body::Copied { bytes, ends } = &mut segment.body
+            && bytes.len() < bytes.capacity() / 2
+        {
+            let before = bytes.capacity() + ends.capacity() * size_of::<u32>();
+            bytes.shrink_to_fit();
+            ends.shrink_to_fit();
+            self.held -= before - segment.held();
         }
     }
 
     fn push(&mut self, body: Body) {
-        let segment = Segment { start: self.end.position, body };
+        let segment = Segment { start: self.end, body };
         self.held += segment.held();
         self.segments.push_back(segment);
     }
@@ -131,8 +153,8 @@ impl Log {
         let first = if lo < hi { self.index_of(lo) } else { self.segments.len() };
         self.segments.range(first..).map_while(move |segment| {
             let bytes = segment.bytes();
-            let from = lo.saturating_sub(segment.start) as usize;
-            let to = bytes.len().min(hi.saturating_sub(segment.start) as usize);
+            let from = lo.saturating_sub(segment.start.position) as usize;
+            let to = bytes.len().min(hi.saturating_sub(segment.start.position) as usize);
             (from < to).then(|| &bytes[from..to])
         })
     }
@@ -142,33 +164,37 @@ impl Log {
     pub(crate) fn first_slice(&self, lo: u64, hi: u64) -> &[u8] {
         let segment = &self.segments[self.index_of(lo)];
         let bytes = segment.bytes();
-        let to = bytes.len().min((hi - segment.start) as usize);
-        &bytes[(lo - segment.start) as usize..to]
+        let to = bytes.len().min((hi - segment.start.position) as usize);
+        &bytes[(lo - segment.start.position) as usize..to]
     }
 
-    /// How many bytes the frame that `position` is inside of has from there on; zero between frames.
-    pub(crate) fn frame_left(&self, position: u64) -> u32 {
-        if position >= self.end.position {
-            return 0;
-        }
+    /// `position` with the messages that end at or before it, and how many bytes the frame that it is inside of has from there on; zero
+    /// between frames.
+    #[inline]
+    pub(crate) fn place(&self, position: u64) -> (Cursor, u32) {
+        if position < self.end.position { self.place_inside(position) } else { (self.end, 0) }
+    }
+
+    fn place_inside(&self, position: u64) -> (Cursor, u32) {
         let segment = &self.segments[self.index_of(position)];
-        let offset = (position - segment.start) as usize;
-        match &segment.body {
-            _ if offset == 0 => 0,
+        let offset = (position - segment.start.position) as usize;
+        let (whole, begin) = match &segment.body {
             Body::Copied { ends, .. } => {
-                let next = ends.partition_point(|&end| (end as usize) < offset);
-                ends[next] - offset as u32
+                let whole = ends.partition_point(|&end| end as usize <= offset);
+                (whole, if whole > 0 { ends[whole - 1] as usize } else { 0 })
             }
-            Body::Shared(frame) => frame_left(frame.as_bytes(), 0, offset),
-        }
+            Body::Shared(_) => (0, 0),
+        };
+        let (_, left) = walk(&segment.bytes()[begin..], 0, offset - begin);
+        (Cursor { position, sequence: segment.start.sequence + whole as u64 }, left)
     }
 
     #[inline]
     fn index_of(&self, position: u64) -> usize {
         // Nearly every reader is in the newest segment.
         match self.segments.back() {
-            Some(last) if last.start <= position => self.segments.len() - 1,
-            _ => self.segments.partition_point(|segment| segment.start <= position) - 1,
+            Some(last) if last.start.position <= position => self.segments.len() - 1,
+            _ => self.segments.partition_point(|segment| segment.start.position <= position) - 1,
         }
     }
 
@@ -180,9 +206,11 @@ impl Log {
             }
             self.held -= front.held();
             if let Some(Segment { body: Body::Copied { mut bytes, mut ends }, .. }) = self.segments.pop_front() {
-                bytes.clear();
-                ends.clear();
-                self.spare = Some((bytes, ends));
+                if self.spare.as_ref().is_none_or(|(kept, _)| kept.capacity() < bytes.capacity()) {
+                    bytes.clear();
+                    ends.clear();
+                    self.spare = Some((bytes, ends));
+                }
             }
         }
     }
@@ -193,14 +221,25 @@ impl Log {
     }
 }
 
-/// How many bytes the frame that `offset` is inside of has from there on, found by walking from header to header.
+/// Walks from header to header: how many messages end in the first `taken` of `bytes`, and how many bytes the frame in which that is has
+/// from there on, zero between frames.
 ///
-/// `border` is where some frame at or before `offset` begins.
-pub(super) fn frame_left(bytes: &[u8], mut border: usize, offset: usize) -> u32 {
-    while border < offset {
-        border += Header::frame_len(&bytes[border..]);
+/// `begun` bytes at the front finish a frame. More than `taken` bytes are there, so a message has ended where the next frame continues none.
+pub(super) fn walk(bytes: &[u8], begun: usize, taken: usize) -> (u32, u32) {
+    let mut messages = 0;
+    let mut border = begun;
+    while border <= taken {
+        let header = bytes[border..].first_chunk::<HEADER_LEN>().expect("frames are kept whole");
+        let header = Header::decode(*header).expect("this side encoded the header");
+        if border > 0 && header.kind != Kind::Fragment {
+            messages += 1;
+        }
+        if border == taken {
+            return (messages, 0);
+        }
+        border += HEADER_LEN + header.len as usize;
     }
-    (border - offset) as u32
+    (messages, (border - taken) as u32)
 }
 
 /// The logs of a core, one for each lane that messages have.
@@ -250,7 +289,7 @@ impl Logs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Meta;
+    use crate::wire::{DEFAULT_FRAGMENT, Draft, MIN_FRAGMENT, Meta};
 
     fn frame(index: usize, len: usize) -> Frame {
         Frame::new(Meta::new(index as u16), &vec![index as u8; len]).unwrap()
@@ -273,22 +312,53 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_frame_is_found_from_any_point() {
+    fn the_messages_before_any_point_and_the_rest_of_its_frame_are_found() {
         let mut log = Log::new();
-        let mut borders = vec![0];
-        for (index, len) in [10, 5000, 0, 40_000, 100].into_iter().enumerate() {
-            let frame = frame(index, len);
+        let (mut borders, mut ends) = (vec![0], Vec::new());
+        for (index, len) in [10, 5000, 0, 3000, 40_000, 100].into_iter().enumerate() {
+            let cut = if len == 3000 { MIN_FRAGMENT } else { DEFAULT_FRAGMENT };
+            let frame = Frame::encode(Draft::data(Meta::new(index as u16), &vec![index as u8; len]), cut).unwrap();
             let mut at = 0;
             while at < frame.as_bytes().len() {
                 at += Header::frame_len(&frame.as_bytes()[at..]);
                 borders.push(log.end().position + at as u64);
             }
             log.append(&frame);
+            ends.push(log.end().position);
         }
-        for position in 0..log.end().position {
+        for position in 0..=log.end().position {
             let next = borders.iter().find(|&&border| border >= position).unwrap();
-            assert_eq!(log.frame_left(position) as u64, next - position, "at {position}");
+            let whole = ends.iter().filter(|&&end| end <= position).count();
+            let cursor = Cursor { position, sequence: whole as u64 };
+            assert_eq!(log.place(position), (cursor, (next - position) as u32));
         }
+    }
+
+    #[test]
+    fn a_segment_is_filled_to_the_last_byte_and_not_beyond() {
+        for len in [2048, 3000] {
+            let mut log = Log::new();
+            for index in 0..SEGMENT / len {
+                log.append(&frame(index, len - 8));
+            }
+            assert_eq!(log.segments.len(), 1);
+            assert!((SEGMENT..SEGMENT + SEGMENT / 100).contains(&log.held()), "{}", log.held());
+            log.append(&frame(0, len - 8));
+            assert_eq!(log.segments.len(), 2);
+        }
+    }
+
+    #[test]
+    fn small_messages_between_large_ones_hold_little_more_than_themselves() {
+        let mut log = Log::new();
+        for index in 0..256 {
+            log.append(&frame(index, 100));
+            log.append(&frame(index, BY_REFERENCE));
+        }
+        let bytes = log.end().position as usize;
+        assert!(log.held() < bytes + FIRST_ALLOCATION + 256 * 32, "{} for {bytes}", log.held());
+        log.release(log.end().position);
+        assert_eq!(log.held(), 0);
     }
 
     #[test]
@@ -299,7 +369,7 @@ mod tests {
         }
         assert!(log.segments.len() > 3);
         let second = log.segments[1].start;
-        log.release(second);
+        log.release(second.position);
         assert_eq!(log.segments.front().unwrap().start, second);
         log.release(log.end().position);
         assert!(log.segments.is_empty());

@@ -16,11 +16,9 @@ mod session;
 mod timers;
 
 pub(crate) use handshake::{Handshake, Progress};
-pub(crate) use keepalive::Keepalive;
 pub(crate) use log::Logs;
-pub(crate) use outbox::{QueuedPool, Slices, charge};
+pub(crate) use outbox::{QueuedPool, SPANS_CHARGE, Slices};
 pub(crate) use peer::{Due, Peer, Received};
 pub(crate) use reassembly::Budget;
-pub(crate) use requests::{Origin, Requests};
-pub(crate) use session::Session;
-pub(crate) use timers::{Timer, Timers};
+pub(crate) use requests::Origin;
+pub(crate) use timers::Timer;

@@ -17,8 +17,8 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use super::log::{Cursor, Logs, frame_left};
-use crate::wire::{Frame, Kind, Lane, Meta, append_message, message_wire_len};
+use super::log::{Cursor, Logs, walk};
+use crate::wire::{Draft, Frame, Lane, append_message};
 
 /// Lanes of an outbox: control and the message lanes.
 const LANES: usize = 1 + Lane::ALL.len();
@@ -30,6 +30,8 @@ pub(crate) const MAX_SLICES: usize = 64;
 const BY_REFERENCE: usize = 4 * 1024;
 /// What a stored span is charged, in claimed bytes, besides the bytes it stands for: many tiny sends must not grow past the bound.
 const SPAN_CHARGE: usize = size_of::<Span>();
+/// Most that one push is charged for spans: its own, and the part of the log before it.
+pub(crate) const SPANS_CHARGE: usize = 2 * SPAN_CHARGE;
 /// A tail that grew beyond this is not kept for the next peer.
 const KEPT_TAIL: usize = 64 * 1024;
 
@@ -91,21 +93,27 @@ pub(crate) struct Advanced {
 /// Last in, first out: in an echo the box that a reply is written into is the one that has just been emptied, and is in the cache.
 #[derive(Debug, Default)]
 pub(crate) struct QueuedPool {
+    #[expect(clippy::vec_box, reason = "a peer takes the box itself, not its contents")]
     free: Vec<Box<Queued>>,
+    kept: usize,
 }
 
 impl QueuedPool {
-    /// Boxes kept. More peers than this with queued data at once allocate.
-    const KEPT: usize = 4096;
+    /// Memory that is kept, bytes. When more peers than this is enough for have something queued at once, some of them allocate.
+    const KEPT: usize = 8 << 20;
 
     fn take(&mut self) -> Box<Queued> {
-        self.free.pop().unwrap_or_default()
+        let queued = self.free.pop().unwrap_or_default();
+        self.kept -= queued.footprint().min(self.kept);
+        queued
     }
 
     fn give_back(&mut self, mut queued: Box<Queued>) {
         debug_assert!(queued.is_empty());
-        if self.free.len() < Self::KEPT {
-            queued.shrink();
+        queued.shrink();
+        let footprint = queued.footprint();
+        if self.kept + footprint <= Self::KEPT {
+            self.kept += footprint;
             self.free.push(queued);
         }
     }
@@ -192,20 +200,11 @@ impl Outbox {
 
     /// Appends a message, copied into the lane's tail. Returns the bytes that this took.
     #[inline]
-    pub(crate) fn push_message(
-        &mut self,
-        logs: &Logs,
-        pool: &mut QueuedPool,
-        kind: Kind,
-        meta: Meta,
-        correlation: Option<u64>,
-        body: &[u8],
-        cut: usize,
-    ) -> usize {
-        let (queued, lane) = self.open_lane(logs, pool, meta.lane);
+    pub(crate) fn push_message(&mut self, logs: &Logs, pool: &mut QueuedPool, draft: Draft<'_>, cut: usize) -> usize {
+        let (queued, lane) = self.open_lane(logs, pool, draft.meta.lane);
         let queue = &mut queued.lanes[lane];
         let before = queue.tail.len();
-        append_message(&mut queue.tail, kind, meta, correlation, body, cut);
+        append_message(&mut queue.tail, draft, cut);
         let len = queue.tail.len() - before;
         queued.extend_tail(lane, len, 1);
         len
@@ -255,7 +254,10 @@ impl Outbox {
 
     /// See [`Outbox::settle_lane`].
     pub(crate) fn skip_to_end(&mut self, logs: &Logs, lane: Lane) {
-        self.cursors[lane.index()] = logs.lane(lane.index()).end();
+        let cursor = &mut self.cursors[lane.index()];
+        if *cursor != Cursor::DETACHED {
+            *cursor = logs.lane(lane.index()).end();
+        }
     }
 
     /// Takes no part in later broadcasts; what was broadcast before still leaves.
@@ -372,25 +374,19 @@ impl Outbox {
 
     /// Takes `taken` bytes off one lane and notes whether that ends inside a frame.
     fn take_off(&mut self, lane: usize, logs: &Logs, mut taken: usize, advanced: &mut Advanced) {
-        let begun = if self.started.lane as usize == lane { self.started.left } else { 0 };
-        self.started = Started { left: 0, lane: lane as u8 };
+        let mut left = if self.started.lane as usize == lane { self.started.left } else { 0 };
         if let Some(queued) = &mut self.queued {
             let written_down = taken.min(queued.lanes[lane].bytes);
-            self.started.left = queued.take_off(lane, logs, written_down, begun, advanced);
+            left = queued.take_off(lane, logs, written_down, left, advanced);
             taken -= written_down;
         }
         if taken > 0 {
-            let log = logs.lane(lane - 1);
             let cursor = &mut self.cursors[lane - 1];
-            cursor.position += taken as u64;
-            if cursor.position == log.end().position {
-                // Messages are counted when the reader has caught up, which saves looking their ends up on the way.
-                advanced.messages += log.end().sequence - cursor.sequence;
-                cursor.sequence = log.end().sequence;
-            } else {
-                self.started.left = log.frame_left(cursor.position);
-            }
+            let sent = cursor.sequence;
+            (*cursor, left) = logs.lane(lane - 1).place(cursor.position + taken as u64);
+            advanced.messages += cursor.sequence - sent;
         }
+        self.started = Started { left, lane: lane as u8 };
     }
 
     fn release_queued(&mut self, pool: &mut QueuedPool) {
@@ -478,26 +474,25 @@ impl Queued {
             let front = queue.spans.front_mut().expect("the bytes of a lane are the bytes of its spans");
             let len = front.len();
             let part = taken.min(len);
-            let whole = part == len;
-            // Before the bytes go: where a span ends, a frame ends.
-            let left = if whole { 0 } else { front.frame_left(lane, logs, &queue.tail[queue.head..], part, begun as usize) };
             self.claimed -= part;
             if front.is_private() {
                 self.private -= part;
                 advanced.freed += part;
             }
-            if matches!(front, Span::Tail { .. }) {
-                queue.head += part;
-            }
-            if whole {
+            let of_tail = if matches!(front, Span::Tail { .. }) { part } else { 0 };
+            if part == len {
+                // Where a span ends, a frame ends.
                 advanced.messages += front.messages();
+                begun = 0;
                 queue.spans.pop_front();
                 self.claimed -= SPAN_CHARGE;
             } else {
-                front.take_off(part);
+                let messages;
+                (messages, begun) = front.take_off(lane, logs, &queue.tail[queue.head..], part, begun);
+                advanced.messages += messages;
             }
+            queue.head += of_tail;
             taken -= part;
-            begun = left;
         }
         queue.trim();
         begun
@@ -546,6 +541,12 @@ impl Queued {
         }
         self.claimed = 0;
         self.private = 0;
+    }
+
+    /// Bytes of memory, of a box without spans.
+    fn footprint(&self) -> usize {
+        let queues = self.lanes.iter().map(|queue| queue.tail.capacity() + queue.spans.capacity() * SPAN_CHARGE);
+        size_of::<Self>() + queues.sum::<usize>()
     }
 
     fn shrink(&mut self) {
@@ -629,28 +630,30 @@ impl Span {
         }
     }
 
-    fn take_off(&mut self, taken: usize) {
+    /// Takes `taken` bytes off, fewer than all. Returns the messages that end in them, and what is left of the frame in which that ends.
+    /// `begun` bytes at the front finish a frame; `tail` begins where a tail span at the front of its queue does.
+    fn take_off(&mut self, lane: usize, logs: &Logs, tail: &[u8], taken: usize, begun: u32) -> (u64, u32) {
         match self {
-            Self::Log { lo, .. } => lo.position += taken as u64,
-            Self::Tail { len, .. } => *len -= taken,
-            Self::Shared { sent, .. } => *sent += taken,
+            Self::Log { lo, .. } => {
+                let sent = lo.sequence;
+                let left;
+                (*lo, left) = logs.lane(lane - 1).place(lo.position + taken as u64);
+                (lo.sequence - sent, left)
+            }
+            Self::Tail { len, messages } => {
+                let (ended, left) = walk(tail, begun as usize, taken);
+                // Control frames are no messages.
+                let ended = ended.min(*messages);
+                *len -= taken;
+                *messages -= ended;
+                (u64::from(ended), left)
+            }
+            Self::Shared { frame, sent } => {
+                *sent += taken;
+                (0, walk(frame.as_bytes(), 0, *sent).1)
+            }
         }
     }
-
-    /// What is left of the frame in which taking `taken` bytes off ends. `begun` bytes at the front finish a frame; `tail` begins where a
-    /// tail span at the front of its queue does.
-    fn frame_left(&self, lane: usize, logs: &Logs, tail: &[u8], taken: usize, begun: usize) -> u32 {
-        match self {
-            Self::Log { lo, .. } => logs.lane(lane - 1).frame_left(lo.position + taken as u64),
-            Self::Tail { .. } => frame_left(tail, begun, taken),
-            Self::Shared { frame, sent } => frame_left(frame.as_bytes(), 0, sent + taken),
-        }
-    }
-}
-
-/// What a message of `body` bytes will be charged at most, before it is encoded.
-pub(crate) fn charge(has_correlation: bool, body: usize, cut: usize) -> usize {
-    message_wire_len(has_correlation, body, cut) + 2 * SPAN_CHARGE
 }
 
 #[cfg(test)]

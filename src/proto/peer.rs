@@ -167,6 +167,12 @@ impl Peer {
         }
     }
 
+    /// Bytes taken from the core's budget.
+    #[cfg(test)]
+    pub(crate) fn reassembling(&self) -> usize {
+        self.reassembly.as_ref().map_or(0, |reassembly| reassembly.taken())
+    }
+
     pub(crate) fn pending_requests(&self) -> usize {
         self.requests.as_ref().map_or(0, |requests| requests.len())
     }

@@ -130,6 +130,12 @@ impl Reassembly {
         self.lanes.iter().flatten().map(|partial| partial.total - partial.message.body.len()).sum()
     }
 
+    /// Bytes taken from the budget.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.lanes.iter().flatten().map(|partial| partial.total).sum()
+    }
+
     /// Gives everything back: the peer is gone.
     pub(crate) fn abandon(self, budget: &mut Budget) {
         budget.give_back(self.lanes.iter().flatten().map(|partial| partial.total).sum());

@@ -41,6 +41,13 @@ impl Admission {
         (0..self.loads.len()).min_by_key(load).unwrap_or(0)
     }
 
+    /// Half-open connections, and all.
+    #[cfg(test)]
+    pub(crate) fn in_use(&self) -> (usize, usize) {
+        let all = self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum();
+        (self.half_open.load(Ordering::Relaxed), all)
+    }
+
     fn ticket(self: &Arc<Self>, core: usize, half_open: bool) -> Ticket {
         self.loads[core].fetch_add(1, Ordering::Relaxed);
         Ticket { admission: Arc::clone(self), core, half_open }

@@ -3,7 +3,7 @@
 //! A producer reserves before it pushes, on every core that it means to reach, and gives back what it has reserved if one of them refuses.
 //! So a call that goes to all cores happens on all or on none, and a push that follows a reservation cannot fail.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
@@ -18,13 +18,15 @@ pub(crate) struct Credit {
     used: CachePadded<AtomicU64>,
     max_messages: u64,
     max_bytes: u64,
+    /// Nobody takes anything out any more.
+    closed: AtomicBool,
 }
 
 impl Credit {
     pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Self {
         let (max_messages, max_bytes) = (max_messages as u64, max_bytes as u64);
         assert!(max_messages < 1 << (64 - BYTE_BITS) && max_bytes <= BYTE_MASK, "validate() keeps both within the word");
-        Self { used: CachePadded::new(AtomicU64::new(0)), max_messages, max_bytes }
+        Self { used: CachePadded::new(AtomicU64::new(0)), max_messages, max_bytes, closed: AtomicBool::new(false) }
     }
 
     /// Takes room for one message of so many bytes; says whether there was.
@@ -44,7 +46,17 @@ impl Credit {
         self.used.fetch_sub((1 << BYTE_BITS) + bytes as u64, Ordering::Release);
     }
 
+    /// The core has ended: broadcasts leave it out.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// Messages and bytes in use.
+    #[cfg(test)]
     pub(crate) fn used(&self) -> (usize, usize) {
         let used = self.used.load(Ordering::Relaxed);
         ((used >> BYTE_BITS) as usize, (used & BYTE_MASK) as usize)

@@ -250,6 +250,12 @@ impl Directory {
         self.targets.clear();
     }
 
+    /// Grants whose end was not reported, dials, and their targets.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> (usize, usize, usize) {
+        (self.numbers.len(), self.dials.len(), self.targets.len())
+    }
+
     /// Connections that may be, or are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

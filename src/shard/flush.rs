@@ -182,6 +182,8 @@ impl Shard {
                 entry.peer.timers.set(Timer::Linger, self.now + self.shared.config.timeouts.linger);
                 if entry.eof {
                     self.end(slot);
+                } else {
+                    self.rearm(slot);
                 }
             }
             State::Established | State::HalfClosed | State::Ended => {}

@@ -55,6 +55,11 @@ impl HalfOpen {
     pub(super) fn grant(&self) -> Option<u64> {
         self.grant
     }
+
+    #[cfg(test)]
+    pub(super) fn is_ended(&self) -> bool {
+        self.state == State::Ended
+    }
 }
 
 impl Shard {
@@ -177,10 +182,14 @@ impl Shard {
     /// The handshake is over without a peer. What it has still to say is said.
     fn fail_half(&mut self, half: u32, error: HandshakeError) {
         self.stats.count_handshake(error);
-        let duplicate =
-            matches!(error, HandshakeError::Refused(RefusalCode::Duplicate) | HandshakeError::RefusedByPeer(RefusalCode::Duplicate));
-        self.report_half(half, if duplicate { DialError::Duplicate } else { DialError::Handshake(error) });
-        let says = matches!(error, HandshakeError::Refused(_) | HandshakeError::WrongNode);
+        let told = match error {
+            HandshakeError::Refused(RefusalCode::Duplicate) | HandshakeError::RefusedByPeer(RefusalCode::Duplicate) => DialError::Duplicate,
+            HandshakeError::Refused(RefusalCode::Full) => DialError::Full,
+            HandshakeError::Refused(RefusalCode::ShuttingDown) => DialError::ShuttingDown,
+            _ => DialError::Handshake(error),
+        };
+        self.report_half(half, told);
+        let says = matches!(error, HandshakeError::Refused(_) | HandshakeError::WrongNode | HandshakeError::Violation(_));
         let open = &mut self.half_open[half as usize];
         if says && !open.handshake.output().is_empty() {
             self.leave_half(half);
@@ -309,6 +318,7 @@ impl Shard {
     }
 
     /// Connections in their handshake.
+    #[cfg(test)]
     pub(crate) fn half_open(&self) -> usize {
         self.half_open.len()
     }

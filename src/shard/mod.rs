@@ -11,6 +11,8 @@
 mod account;
 mod admission;
 mod backoff;
+#[cfg(test)]
+mod check;
 mod close;
 mod credit;
 mod directory;
@@ -29,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use account::PeerSnapshot;
 pub(crate) use admission::{Admission, Ticket};
 pub(crate) use credit::{Credit, reserve_all};
 pub(crate) use mail::{Control, Mail, Owned};
@@ -43,7 +46,7 @@ use crate::metrics::Stats;
 use crate::proto::{Budget, Logs, QueuedPool};
 use crate::rng::Rng;
 use crate::time::Timestamp;
-use crate::wire::{Frame, FrameError, Hello, Meta};
+use crate::wire::{Draft, Frame, FrameError, Hello, Meta};
 use directory::Directory;
 use half_open::HalfOpen;
 use slots::Slots;
@@ -267,6 +270,6 @@ impl Shard {
         if body.len() > limits.max_message {
             return Err(FrameError::TooLong { len: body.len(), max: limits.max_message });
         }
-        Frame::encode(crate::wire::Kind::Data, meta, None, body, limits.fragment)
+        Frame::encode(Draft::data(meta, body), limits.fragment)
     }
 }

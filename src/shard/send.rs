@@ -11,43 +11,41 @@ use crate::error::{RequestError, SendError};
 use crate::handler::{Dial, PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
-use crate::proto::{Origin, Timer, charge};
-use crate::wire::{Frame, Kind, Meta};
+use crate::proto::{Origin, SPANS_CHARGE, Timer};
+use crate::wire::{Draft, Frame, MAX_MESSAGE, Meta, message_wire_len};
 
-/// A message to be sent: as bytes to be encoded in place, or encoded already.
+/// A message to be sent: to be encoded in place, or encoded already.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Payload<'a> {
-    Body { kind: Kind, meta: Meta, correlation: Option<u64>, body: &'a [u8] },
+    Draft(Draft<'a>),
     Frame(&'a Frame),
 }
 
 impl<'a> Payload<'a> {
     pub(crate) fn data(meta: Meta, body: &'a [u8]) -> Self {
-        Self::Body { kind: Kind::Data, meta, correlation: None, body }
+        Self::Draft(Draft::data(meta, body))
     }
 
     pub(crate) fn response(meta: Meta, correlation: u64, body: &'a [u8]) -> Self {
-        Self::Body { kind: Kind::Response, meta, correlation: Some(correlation), body }
-    }
-
-    fn request(meta: Meta, correlation: u64, body: &'a [u8]) -> Self {
-        Self::Body { kind: Kind::Request, meta, correlation: Some(correlation), body }
+        Self::Draft(Draft::response(meta, correlation, body))
     }
 
     #[inline]
     fn body_len(&self) -> usize {
         match self {
-            Self::Body { body, .. } => body.len(),
+            Self::Draft(draft) => draft.body.len(),
             Self::Frame(frame) => frame.body_len(),
         }
     }
 
+    /// Most that the message adds to what the peer has still to receive.
     #[inline]
     fn charge(&self, cut: usize) -> usize {
-        match self {
-            Self::Body { correlation, body, .. } => charge(correlation.is_some(), body.len(), cut),
-            Self::Frame(frame) => charge(false, frame.as_bytes().len(), usize::MAX / 2),
-        }
+        SPANS_CHARGE
+            + match self {
+                Self::Draft(draft) => message_wire_len(draft.correlation.is_some(), draft.body.len(), cut),
+                Self::Frame(frame) => frame.as_bytes().len(),
+            }
     }
 }
 
@@ -107,10 +105,7 @@ impl Shard {
     fn push(&mut self, slot: u32, payload: Payload<'_>) {
         let outbox = &mut self.slots.at_mut(slot).peer.outbox;
         self.private += match payload {
-            Payload::Body { kind, meta, correlation, body } => {
-                let cut = self.shared.config.limits.fragment;
-                outbox.push_message(&self.logs, &mut self.pool, kind, meta, correlation, body, cut)
-            }
+            Payload::Draft(draft) => outbox.push_message(&self.logs, &mut self.pool, draft, self.shared.config.limits.fragment),
             Payload::Frame(frame) => outbox.push_frame(&self.logs, &mut self.pool, frame),
         };
     }
@@ -140,13 +135,12 @@ impl Shard {
     fn forward(&mut self, peer: PeerId, payload: Payload<'_>) -> Result<Sent, SendError> {
         let mail = match payload {
             Payload::Frame(frame) => Mail::Send { peer, frame: frame.clone(), notify: None },
-            Payload::Body { kind: Kind::Response, meta, correlation: Some(correlation), body } => {
+            Payload::Draft(Draft { correlation: Some(correlation), meta, body, .. }) => {
                 Mail::Respond { peer, correlation, meta, body: body.into() }
             }
-            Payload::Body { kind, meta, correlation, body } => {
-                let cut = self.config().limits.fragment;
-                let too_long = SendError::TooLong { len: body.len(), max: crate::wire::MAX_MESSAGE };
-                let frame = Frame::encode(kind, meta, correlation, body, cut).map_err(|_| too_long)?;
+            Payload::Draft(draft) => {
+                let too_long = SendError::TooLong { len: draft.body.len(), max: MAX_MESSAGE };
+                let frame = Frame::encode(draft, self.config().limits.fragment).map_err(|_| too_long)?;
                 Mail::Send { peer, frame, notify: None }
             }
         };
@@ -175,6 +169,10 @@ impl Shard {
 
     /// All of these to every established peer of every core, or none to any.
     pub(crate) fn broadcast_batch(&mut self, frames: &[Frame]) -> Result<(), SendError> {
+        if let [frame] = frames {
+            // What is reserved for one frame is what `Mail::Broadcast` costs.
+            return self.broadcast(frame, None);
+        }
         self.reserve_broadcast(frames)?;
         if self.cores() > 1 {
             let batch: Arc<[Frame]> = frames.into();
@@ -186,9 +184,11 @@ impl Shard {
         Ok(())
     }
 
+    /// The cores that were just reserved: a core that has ended since drops what it gets.
     fn other_cores(&self) -> impl Iterator<Item = usize> + use<> {
         let own = self.core;
-        (0..self.cores()).filter(move |&core| core != own)
+        let credits = Arc::clone(&self.shared.credits);
+        (0..credits.len()).filter(move |&core| core != own && !credits[core].is_closed())
     }
 
     /// Makes sure that the frames fit the log of this core and the inboxes of the others.
@@ -211,7 +211,7 @@ impl Shard {
         }
         let cost = if frames.len() == 1 { bytes } else { bytes + std::mem::size_of_val(frames) };
         let own = self.core;
-        let others = self.shared.credits.iter().enumerate().filter(|&(core, _)| core != own);
+        let others = self.shared.credits.iter().enumerate().filter(|&(core, credit)| core != own && !credit.is_closed());
         reserve_all(others, cost).map_err(|core| SendError::InboxFull { core })
     }
 
@@ -247,7 +247,8 @@ impl Shard {
             return Ok(Sent::Forwarded);
         }
         let cut = self.shared.config.limits.fragment;
-        self.check_room(peer, body.len(), charge(true, body.len(), cut)).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
+        let charge = SPANS_CHARGE + message_wire_len(true, body.len(), cut);
+        self.check_room(peer, body.len(), charge).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
         let entry = self.slots.at_mut(peer.slot());
         if entry.peer.pending_requests() >= self.shared.config.limits.pending_requests {
             self.stats.count(Counter::SendsRefused);
@@ -256,7 +257,7 @@ impl Shard {
         let correlation = entry.peer.begin_request(origin);
         self.wheel.insert(self.now + timeout, Deadline::Request { peer, correlation });
         self.stats.count(Counter::RequestsSent);
-        self.push(peer.slot(), Payload::request(meta, correlation, body));
+        self.push(peer.slot(), Payload::Draft(Draft::request(meta, correlation, body)));
         Ok(self.after_push(peer.slot()))
     }
 

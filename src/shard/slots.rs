@@ -62,6 +62,8 @@ pub(crate) struct Entry {
 pub(crate) struct Cold {
     pub(crate) info: PeerInfo,
     pub(crate) grant: u64,
+    /// The connection's place, given back when this is dropped.
+    #[expect(dead_code, reason = "held for its drop")]
     pub(crate) ticket: Ticket,
     pub(crate) user: Option<Box<dyn Any>>,
     pub(crate) established_at: Timestamp,

@@ -13,10 +13,11 @@ impl Shard {
         handler.on_start(&mut Context::new(self));
     }
 
-    /// A turn begins. `meant`: when it was to begin at the latest, as the driver had planned it.
-    pub(crate) fn begin_turn(&mut self, now: Timestamp, meant: Option<Timestamp>) {
+    /// A turn begins. `meant`: when it was to begin at the latest, as the driver had planned it; what goes
+    /// beyond is time in which this process did not run.
+    pub(crate) fn begin_turn(&mut self, now: Timestamp, meant: Timestamp) {
         self.stats.count(Counter::Turns);
-        self.forgive_freeze(now, meant.unwrap_or(now).max(self.now));
+        self.forgive_freeze(now, meant.max(self.now));
         self.now = now.max(self.now);
         self.appended = 0;
     }

@@ -99,6 +99,7 @@ impl<T> TimerWheel<T> {
     }
 
     /// Whether there are no timers.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.timers.is_empty()
     }

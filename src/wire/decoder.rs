@@ -74,6 +74,7 @@ impl FrameDecoder {
     }
 
     /// Bytes that are held between reads.
+    #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         self.tail.capacity()
     }
@@ -130,15 +131,15 @@ impl FrameDecoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Meta, append_message};
+    use super::super::{Draft, Kind, Meta, append_message};
     use super::*;
 
     fn stream() -> (Vec<u8>, usize) {
         let mut bytes = Vec::new();
         for (index, len) in [0, 1, 7, 8, 300, 2000].into_iter().enumerate() {
-            append_message(&mut bytes, Kind::Data, Meta::new(index as u16), None, &vec![index as u8; len], 1024);
+            append_message(&mut bytes, Draft::data(Meta::new(index as u16), &vec![index as u8; len]), 1024);
         }
-        append_message(&mut bytes, Kind::Request, Meta::new(9), Some(u64::MAX), b"request", 1024);
+        append_message(&mut bytes, Draft::new(Kind::Request, Meta::new(9), Some(u64::MAX), b"request"), 1024);
         bytes.extend_from_slice(&Header::control(Kind::Ping).encode());
         bytes.extend_from_slice(&[1; 8]);
         (bytes, 9)
@@ -184,7 +185,7 @@ mod tests {
     #[test]
     fn an_unfinished_frame_reserves_no_more_than_its_own_length() {
         let mut bytes = Vec::new();
-        append_message(&mut bytes, Kind::Data, Meta::new(1), None, &[0; 1000], 1024);
+        append_message(&mut bytes, Draft::data(Meta::new(1), &[0; 1000]), 1024);
         let mut decoder = FrameDecoder::default();
         assert!(decoder.next(&bytes[..20], &mut 0).unwrap().is_none());
         assert!(decoder.is_partial());

@@ -31,6 +31,35 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
+/// A message before it is encoded: the body still where the caller has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draft<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) meta: Meta,
+    /// Given exactly where `kind` has one.
+    pub(crate) correlation: Option<u64>,
+    pub(crate) body: &'a [u8],
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(kind: Kind, meta: Meta, correlation: Option<u64>, body: &'a [u8]) -> Self {
+        debug_assert_eq!(kind.has_correlation(), correlation.is_some());
+        Self { kind, meta, correlation, body }
+    }
+
+    pub(crate) fn data(meta: Meta, body: &'a [u8]) -> Self {
+        Self::new(Kind::Data, meta, None, body)
+    }
+
+    pub(crate) fn request(meta: Meta, correlation: u64, body: &'a [u8]) -> Self {
+        Self::new(Kind::Request, meta, Some(correlation), body)
+    }
+
+    pub(crate) fn response(meta: Meta, correlation: u64, body: &'a [u8]) -> Self {
+        Self::new(Kind::Response, meta, Some(correlation), body)
+    }
+}
+
 /// A message in its wire form: encoded once, shared by every core and every peer that it goes to.
 ///
 /// Cloning is one atomic increment. The bytes include the headers of all fragments, so nothing is encoded again, however many peers
@@ -47,10 +76,11 @@ impl Frame {
     /// One allocation. Fails only where `body` is longer than the protocol's ceiling of 16 MiB; whether it fits an engine's own
     /// `max_message`, and the peer's, is checked when it is sent.
     pub fn new(meta: impl Into<Meta>, body: &[u8]) -> Result<Self, FrameError> {
-        Self::encode(Kind::Data, meta.into(), None, body, DEFAULT_FRAGMENT)
+        Self::encode(Draft::data(meta.into(), body), DEFAULT_FRAGMENT)
     }
 
-    pub(crate) fn encode(kind: Kind, meta: Meta, correlation: Option<u64>, body: &[u8], cut: usize) -> Result<Self, FrameError> {
+    pub(crate) fn encode(draft: Draft<'_>, cut: usize) -> Result<Self, FrameError> {
+        let Draft { correlation, body, .. } = draft;
         if body.len() > MAX_MESSAGE {
             return Err(FrameError::TooLong { len: body.len(), max: MAX_MESSAGE });
         }
@@ -59,7 +89,7 @@ impl Frame {
         let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
         let out = Arc::get_mut(&mut bytes).expect("a new allocation has one owner");
         let mut at = 0;
-        each_piece(kind, meta, correlation, body, cut, |piece| {
+        each_piece(draft, cut, |piece| {
             out[at..at + piece.len()].copy_from_slice(piece);
             at += piece.len();
         });
@@ -124,18 +154,20 @@ pub(crate) fn message_wire_len(has_correlation: bool, body: usize, cut: usize) -
 
 /// Appends a message to `out`, cut into fragments where it is longer than `cut` bytes.
 #[inline]
-pub(crate) fn append_message(out: &mut Vec<u8>, kind: Kind, meta: Meta, correlation: Option<u64>, body: &[u8], cut: usize) {
+pub(crate) fn append_message(out: &mut Vec<u8>, draft: Draft<'_>, cut: usize) {
+    let Draft { kind, meta, correlation, body } = draft;
     if correlation.is_none() && body.len() <= cut {
         // The common case: one header, one body, no loop.
         out.extend_from_slice(&Header::message(kind, meta, false, body.len()).encode());
         out.extend_from_slice(body);
         return;
     }
-    each_piece(kind, meta, correlation, body, cut, |piece| out.extend_from_slice(piece));
+    each_piece(draft, cut, |piece| out.extend_from_slice(piece));
 }
 
 /// The pieces of a message in wire order. Both encoders are made of it, so the two cannot drift apart.
-fn each_piece(kind: Kind, meta: Meta, correlation: Option<u64>, body: &[u8], cut: usize, mut put: impl FnMut(&[u8])) {
+fn each_piece(draft: Draft<'_>, cut: usize, mut put: impl FnMut(&[u8])) {
+    let Draft { kind, meta, correlation, body } = draft;
     let mut prefix = [0; TOTAL_LEN + CORRELATION_LEN];
     let mut prefix_len = 0;
     let whole = body.len() + correlation.map_or(0, |_| CORRELATION_LEN) <= cut;
@@ -170,11 +202,11 @@ mod tests {
                 let body = vec![7; body_len];
                 for correlation in [None, Some(9)] {
                     let kind = if correlation.is_some() { Kind::Request } else { Kind::Data };
-                    let frame = Frame::encode(kind, Meta::new(3), correlation, &body, cut).unwrap();
+                    let frame = Frame::encode(Draft::new(kind, Meta::new(3), correlation, &body), cut).unwrap();
                     assert_eq!(frame.as_bytes().len(), message_wire_len(correlation.is_some(), body_len, cut));
                     assert_eq!(frame.body_len(), body_len, "cut {cut} correlation {correlation:?}");
                     let mut appended = Vec::new();
-                    append_message(&mut appended, kind, Meta::new(3), correlation, &body, cut);
+                    append_message(&mut appended, Draft::new(kind, Meta::new(3), correlation, &body), cut);
                     assert_eq!(appended, frame.as_bytes());
                 }
             }

@@ -10,8 +10,8 @@ mod header;
 mod hello;
 
 pub(crate) use decoder::{FrameDecoder, FrameRef};
+pub(crate) use frame::{Draft, append_message, message_wire_len};
 pub use frame::{Frame, FrameError};
-pub(crate) use frame::{append_message, message_wire_len};
 pub(crate) use header::{Header, Kind};
 pub use header::{Lane, Meta};
 pub(crate) use hello::{Goodbye, Hello, Opening, Preamble, Refusal, control_frame};

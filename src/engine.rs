@@ -1,0 +1,308 @@
+//! Starting and stopping.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use mio::{Poll, Waker};
+
+use crate::config::{Config, Cores};
+use crate::error::StartError;
+use crate::handle::{Handle, mark_core_thread};
+use crate::handler::Handler;
+use crate::id::NodeId;
+use crate::reactor::affinity;
+use crate::reactor::inbox::{Fabric, Inbox, Signal};
+use crate::reactor::{Clock, Farewell, Reactor, WAKER, listener};
+use crate::rng::Rng;
+use crate::shard::{Control, Shard, Shared};
+
+/// A running engine. Dropping it shuts it down, as [`Engine::shutdown`] does.
+pub struct Engine<C: Send + 'static = ()> {
+    handle: Handle<C>,
+    fabric: Arc<Fabric<C>>,
+    threads: Vec<JoinHandle<Farewell>>,
+    addresses: Vec<SocketAddr>,
+    warnings: Vec<Warning>,
+}
+
+/// Something at start that is not as it was asked for, or will not carry what was asked for. The engine runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// `Config::cores`: the kernel, or this process's mask, does not give that processor. The core runs unpinned.
+    PinRefused {
+        /// The core.
+        core: usize,
+        /// The processor that it was to have.
+        processor: usize,
+    },
+    /// The process may open fewer files than `limits.max_peers` and `limits.max_half_open` need.
+    FileLimit {
+        /// How many it may open.
+        limit: u64,
+        /// How many are needed.
+        needed: u64,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PinRefused { core, processor } => {
+                write!(
+                    f,
+                    "config.cores: core {core} could not be pinned to processor {processor} and runs unpinned; check the process's affinity mask"
+                )
+            }
+            Self::FileLimit { limit, needed } => {
+                write!(
+                    f,
+                    "limits.max_peers and limits.max_half_open need {needed} files, but the process may open {limit}; raise it (ulimit -n) or lower them"
+                )
+            }
+        }
+    }
+}
+
+/// How a shutdown went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Everything that was accepted for sending has left, and every peer was told goodbye.
+    pub drained: bool,
+    /// Messages that were accepted for a peer and did not leave, over the engine's whole life: a peer that ended early had some too.
+    pub unsent_messages: u64,
+    /// Bytes that were still queued for peers when their time was up.
+    pub unsent_bytes: u64,
+    /// Connections that had not ended when the time was up.
+    pub cut: usize,
+    /// Cores whose thread panicked, and when that was not reported before.
+    pub panicked: Vec<usize>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl<C: Send + 'static> Engine<C> {
+    /// Starts an engine: opens the listening sockets, then one thread for each core. `factory` is called once on each core's thread, with the core's number.
+    ///
+    /// When this returns, the engine listens, and [`Engine::local_addrs`] says where. A processor that cannot be had is no error: see [`Engine::warnings`].
+    pub fn start<H, F>(config: Config, factory: F) -> Result<Self, StartError>
+    where
+        H: Handler<Command = C>,
+        F: Fn(usize) -> H + Send + Sync + 'static,
+    {
+        config.validate()?;
+        let mut warnings = check_files(&config);
+        let (listeners, addresses) = listen(&config)?;
+        let mut rng = Rng::new(config.seed.unwrap_or_else(random_seed));
+        let shared = Shared::new(Arc::new(config), &mut rng);
+        let (fabric, polls) = make_fabric(shared)?;
+        let starter = Starter { fabric: Arc::clone(&fabric), factory: Arc::new(factory), clock: Clock::new() };
+        let mut threads = Vec::new();
+        let (ready, started) = bounded(polls.len());
+        let mut listeners = Some(listeners);
+        for (core, poll) in polls.into_iter().enumerate() {
+            let sockets = listeners.take().unwrap_or_default();
+            match starter.spawn(core, poll, sockets, rng.next_u64(), ready.clone()) {
+                Ok(thread) => threads.push(thread),
+                Err(source) => {
+                    stop(&fabric, threads);
+                    return Err(StartError::Core { core, source });
+                }
+            }
+        }
+        drop(ready);
+        if let Err(error) = await_cores(&started, threads.len(), &mut warnings) {
+            stop(&fabric, threads);
+            return Err(error);
+        }
+        for warning in &warnings {
+            log::warn!("{warning}");
+        }
+        log::info!("started: {} cores, node {}, listening on {addresses:?}", threads.len(), fabric.shared.node);
+        Ok(Self { handle: Handle::new(Arc::clone(&fabric)), fabric, threads, addresses, warnings })
+    }
+
+    /// A handle for any thread.
+    #[must_use]
+    pub fn handle(&self) -> Handle<C> {
+        self.handle.clone()
+    }
+
+    /// Where the engine listens, in the order of `Config::listen`, with the ports that were given for 0.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The name that this engine claims.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.fabric.shared.node
+    }
+
+    /// What is not as it was asked for.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Stops: accepts and dials nobody more, gives the outboxes `Timeouts::drain` to empty, says goodbye, closes, and ends the threads. Blocks until that is done.
+    pub fn shutdown(mut self) -> ShutdownReport {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> ShutdownReport {
+        let report = stop(&self.fabric, std::mem::take(&mut self.threads));
+        log::info!("stopped: {report:?}");
+        report
+    }
+}
+
+impl<C: Send + 'static> Drop for Engine<C> {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.stop();
+        }
+    }
+}
+
+impl<C: Send + 'static> fmt::Debug for Engine<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("node", &self.node_id()).field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+fn stop<C>(fabric: &Fabric<C>, threads: Vec<JoinHandle<Farewell>>) -> ShutdownReport {
+    let began = Instant::now();
+    for core in 0..threads.len() {
+        fabric.signal(core, Signal::Shard(Control::Shutdown));
+    }
+    let mut report = ShutdownReport::default();
+    for (core, thread) in threads.into_iter().enumerate() {
+        match thread.join() {
+            Ok(farewell) => {
+                report.unsent_messages += farewell.unsent_messages;
+                report.unsent_bytes += farewell.unsent_bytes;
+                report.cut += farewell.cut;
+            }
+            Err(_) => report.panicked.push(core),
+        }
+    }
+    report.drained = report.panicked.is_empty() && report.cut == 0 && report.unsent_bytes == 0;
+    report.elapsed = began.elapsed();
+    report
+}
+
+fn listen(config: &Config) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
+    let open = |&address: &SocketAddr| {
+        let opened = listener::bind(address).and_then(|socket| socket.local_addr().map(|local| (socket, local)));
+        opened.map_err(|source| StartError::Listen { address, source })
+    };
+    config.listen.iter().map(open).collect::<Result<Vec<_>, _>>().map(|opened| opened.into_iter().unzip())
+}
+
+fn make_fabric<C>(shared: Shared) -> Result<(Arc<Fabric<C>>, Vec<Poll>), StartError> {
+    let make = |core: usize| {
+        let made = Poll::new().and_then(|poll| Waker::new(poll.registry(), WAKER).map(|waker| (Inbox::new(&shared, waker), poll)));
+        made.map_err(|source| StartError::Core { core, source })
+    };
+    let made: Vec<_> = (0..shared.config.cores.count()).map(make).collect::<Result<_, _>>()?;
+    let (inboxes, polls): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+    Ok((Arc::new(Fabric { shared, inboxes: inboxes.into() }), polls))
+}
+
+/// What a core says when it is about to run: where it could not be pinned, or why it cannot run.
+type Ready = Result<Option<Warning>, StartError>;
+
+fn await_cores(started: &Receiver<Ready>, cores: usize, warnings: &mut Vec<Warning>) -> Result<(), StartError> {
+    for core in 0..cores {
+        match started.recv() {
+            Ok(Ok(warning)) => warnings.extend(warning),
+            Ok(Err(error)) => return Err(error),
+            // The factory panicked; the panic has printed itself.
+            Err(_) => return Err(StartError::Core { core, source: io::Error::other("the handler's factory panicked") }),
+        }
+    }
+    Ok(())
+}
+
+/// What every core's thread is made of.
+struct Starter<C, F> {
+    fabric: Arc<Fabric<C>>,
+    factory: Arc<F>,
+    clock: Clock,
+}
+
+impl<C: Send + 'static, F> Starter<C, F> {
+    fn spawn<H>(
+        &self,
+        core: usize,
+        poll: Poll,
+        sockets: Vec<TcpListener>,
+        seed: u64,
+        ready: Sender<Ready>,
+    ) -> io::Result<JoinHandle<Farewell>>
+    where
+        H: Handler<Command = C>,
+        F: Fn(usize) -> H + Send + Sync + 'static,
+    {
+        let (fabric, factory, clock) = (Arc::clone(&self.fabric), Arc::clone(&self.factory), self.clock);
+        let may_spin = affinity::may_spin(fabric.inboxes.len());
+        std::thread::Builder::new().name(format!("corecast-{core}")).spawn(move || {
+            mark_core_thread();
+            let _closed = CloseOnExit { fabric: Arc::clone(&fabric), core };
+            let warning = pin(&fabric.shared.config.cores, core);
+            let shard = Shard::new(core, fabric.shared.clone(), seed, clock.now());
+            let mut reactor = Reactor::new(shard, factory(core), fabric, clock, poll, may_spin);
+            let listening = reactor.listen(sockets).map_err(|source| StartError::Core { core, source });
+            let failed = listening.is_err();
+            let told = ready.send(listening.map(|()| warning));
+            // Only a start that was given up does not listen to this.
+            if failed || told.is_err() {
+                return Farewell::default();
+            }
+            drop(ready);
+            reactor.run()
+        })
+    }
+}
+
+/// However a core's thread ends, nobody sends to it afterwards.
+struct CloseOnExit<C> {
+    fabric: Arc<Fabric<C>>,
+    core: usize,
+}
+
+impl<C> Drop for CloseOnExit<C> {
+    fn drop(&mut self) {
+        self.fabric.shared.credits[self.core].close();
+    }
+}
+
+fn pin(cores: &Cores, core: usize) -> Option<Warning> {
+    let Cores::Pinned(processors) = cores else { return None };
+    let processor = processors[core];
+    (!affinity::pin(processor)).then_some(Warning::PinRefused { core, processor })
+}
+
+fn check_files(config: &Config) -> Vec<Warning> {
+    // Beyond connections: polls, wakers, listeners, logs, and whatever else the program has open.
+    const OTHERS: usize = 64;
+    let needed = (config.limits.max_peers + config.limits.max_half_open + OTHERS) as u64;
+    match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        Some(limit) if limit < needed => vec![Warning::FileLimit { limit, needed }],
+        _ => Vec::new(),
+    }
+}
+
+/// A seed that differs at each start: the standard library's hasher keys are drawn from the system's randomness.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

@@ -1,0 +1,250 @@
+//! The engine from any thread.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{RecvTimeoutError, bounded};
+
+use crate::error::{QueryError, RequestError, SendError};
+use crate::handler::{Dial, Responder};
+use crate::id::{DialId, PeerId};
+use crate::metrics::Stats;
+use crate::reactor::inbox::{Command, Fabric, Signal};
+use crate::shard::{Control, Mail, PeerSnapshot};
+use crate::wire::{Draft, Frame, FrameError, Meta};
+
+thread_local! {
+    static ON_CORE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the calling thread as a core: blocking calls on it would wait for themselves.
+pub(crate) fn mark_core_thread() {
+    ON_CORE.set(true);
+}
+
+/// What was not taken, given back, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected<T> {
+    /// What was to be sent.
+    pub value: T,
+    /// Why it was not taken.
+    pub reason: SendError,
+}
+
+impl<T> fmt::Display for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for Rejected<T> {}
+
+/// The response to a blocking request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Response {
+    /// Type and lane, as the responder gave them.
+    pub meta: Meta,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// The engine, for any thread. Cheap to clone.
+///
+/// A handle answers for the *inbox* of the core that it sends to: `Ok` says that the core will see the message, not that the peer's outbox
+/// takes it. What is refused later is counted (`sends_refused`), and reported to the core's handler where that was asked for
+/// ([`Handle::send_notify`]). No call blocks unless its name or its documentation says so.
+pub struct Handle<C: Send + 'static = ()> {
+    fabric: Arc<Fabric<C>>,
+    next_dial: Arc<AtomicU64>,
+}
+
+impl<C: Send + 'static> Clone for Handle<C> {
+    fn clone(&self) -> Self {
+        Self { fabric: Arc::clone(&self.fabric), next_dial: Arc::clone(&self.next_dial) }
+    }
+}
+
+impl<C: Send + 'static> fmt::Debug for Handle<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("cores", &self.cores()).finish_non_exhaustive()
+    }
+}
+
+impl<C: Send + 'static> Handle<C> {
+    pub(crate) fn new(fabric: Arc<Fabric<C>>) -> Self {
+        Self { fabric, next_dial: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// How many cores the engine has.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        self.fabric.inboxes.len()
+    }
+
+    /// Encodes a message once, cut into fragments as the engine's configuration says. One allocation.
+    pub fn frame(&self, meta: impl Into<Meta>, body: &[u8]) -> Result<Frame, FrameError> {
+        let limits = &self.fabric.shared.config.limits;
+        if body.len() > limits.max_message {
+            return Err(FrameError::TooLong { len: body.len(), max: limits.max_message });
+        }
+        Frame::encode(Draft::data(meta.into(), body), limits.fragment)
+    }
+
+    /// Sends a message to one peer.
+    pub fn send(&self, peer: PeerId, frame: Frame) -> Result<(), Rejected<Frame>> {
+        self.send_mail(peer, frame, None)
+    }
+
+    /// Sends a message to one peer; if its core refuses it later, `on_send_failed` is called there with `tag`.
+    pub fn send_notify(&self, peer: PeerId, frame: Frame, tag: u64) -> Result<(), Rejected<Frame>> {
+        self.send_mail(peer, frame, Some(tag))
+    }
+
+    fn send_mail(&self, peer: PeerId, frame: Frame, notify: Option<u64>) -> Result<(), Rejected<Frame>> {
+        self.fabric.command(peer.core(), Command::Mail(Mail::Send { peer, frame, notify })).map_err(|(command, reason)| match command {
+            Command::Mail(Mail::Send { frame, .. }) => Rejected { value: frame, reason },
+            _ => unreachable!("a refused command comes back as it was"),
+        })
+    }
+
+    /// Sends all of these to one peer, in order, as one command. The core takes them all or none.
+    pub fn send_batch(&self, peer: PeerId, frames: Vec<Frame>) -> Result<(), Rejected<Vec<Frame>>> {
+        let mail = Mail::SendBatch { peer, frames: frames.into() };
+        self.fabric.command(peer.core(), Command::Mail(mail)).map_err(|(command, reason)| match command {
+            Command::Mail(Mail::SendBatch { frames, .. }) => Rejected { value: frames.into(), reason },
+            _ => unreachable!("a refused command comes back as it was"),
+        })
+    }
+
+    /// Sends to every established peer of every core, or, on error, to none.
+    ///
+    /// One atomic increment and one queue operation for each core; the frame is not copied.
+    pub fn broadcast(&self, frame: Frame) -> Result<(), Rejected<Frame>> {
+        self.broadcast_mail(frame, None)
+    }
+
+    /// Sends to every established peer of every core but one.
+    pub fn broadcast_except(&self, frame: Frame, except: PeerId) -> Result<(), Rejected<Frame>> {
+        self.broadcast_mail(frame, Some(except))
+    }
+
+    fn broadcast_mail(&self, frame: Frame, except: Option<PeerId>) -> Result<(), Rejected<Frame>> {
+        let sent = self
+            .check_length(&frame)
+            .and_then(|()| self.fabric.command_all(frame.as_bytes().len(), || Mail::Broadcast { frame: frame.clone(), except }));
+        sent.map_err(|reason| Rejected { value: frame, reason })
+    }
+
+    fn check_length(&self, frame: &Frame) -> Result<(), SendError> {
+        let (len, max) = (frame.body_len(), self.fabric.shared.config.limits.max_message);
+        if len <= max { Ok(()) } else { Err(SendError::TooLong { len, max }) }
+    }
+
+    /// Sends all of these, in order, to every established peer of every core, or, on error, none to anyone. One queue operation and one wake for each core.
+    pub fn broadcast_batch(&self, frames: Vec<Frame>) -> Result<(), Rejected<Vec<Frame>>> {
+        if let Err(reason) = frames.iter().try_for_each(|frame| self.check_length(frame)) {
+            return Err(Rejected { value: frames, reason });
+        }
+        let batch: Arc<[Frame]> = frames.into();
+        let cost = Mail::BroadcastBatch { frames: Arc::clone(&batch) }.cost();
+        self.fabric
+            .command_all(cost, || Mail::BroadcastBatch { frames: Arc::clone(&batch) })
+            .map_err(|reason| Rejected { value: batch.to_vec(), reason })
+    }
+
+    /// Answers a request that a handler has passed on.
+    pub fn respond(&self, responder: Responder, meta: impl Into<Meta>, body: &[u8]) -> Result<(), Rejected<Responder>> {
+        let Responder { peer, correlation } = responder;
+        let mail = Mail::Respond { peer, correlation, meta: meta.into(), body: body.into() };
+        self.fabric
+            .command(peer.core(), Command::Mail(mail))
+            .map_err(|(_, reason)| Rejected { value: Responder { peer, correlation }, reason })
+    }
+
+    /// Asks a peer something and waits for the response, at most for `timeout`. Blocks; on a core thread it answers `WouldDeadlock` instead.
+    pub fn request_blocking(&self, peer: PeerId, meta: impl Into<Meta>, body: &[u8], timeout: Duration) -> Result<Response, RequestError> {
+        if ON_CORE.get() {
+            return Err(RequestError::WouldDeadlock);
+        }
+        let (reply, answer) = bounded(1);
+        let command = Command::Request { peer, meta: meta.into(), body: body.into(), timeout, reply };
+        self.fabric.command(peer.core(), command).map_err(|(_, reason)| RequestError::Send(reason))?;
+        // The core keeps the deadline; this one only ends the wait if the core is gone.
+        match answer.recv_timeout(timeout + Duration::from_secs(1)) {
+            Ok(Ok(owned)) => Ok(Response { meta: owned.meta, body: owned.body }),
+            Ok(Err(error)) => Err(error),
+            Err(RecvTimeoutError::Timeout) => Err(RequestError::TimedOut),
+            Err(RecvTimeoutError::Disconnected) => Err(RequestError::Send(SendError::Stopped)),
+        }
+    }
+
+    /// Gives the handler of a core a command.
+    pub fn post(&self, core: usize, command: C) -> Result<(), Rejected<C>> {
+        self.fabric.command(core, Command::User(command)).map_err(|(command, reason)| match command {
+            Command::User(value) => Rejected { value, reason },
+            _ => unreachable!("a refused command comes back as it was"),
+        })
+    }
+
+    /// Ends a peer: what is queued leaves first, then a goodbye.
+    pub fn close(&self, peer: PeerId) -> Result<(), SendError> {
+        self.fabric.outside(peer.core(), Control::Close { peer })
+    }
+
+    /// Connects to an address. The outcome is `on_connected` on the core that gets the peer (`info.dial` is this id), or `on_dial_failed` on core 0.
+    pub fn dial(&self, dial: Dial) -> Result<DialId, SendError> {
+        // Cores count from (core + 1) << 48 on.
+        let id = DialId(self.next_dial.fetch_add(1, Ordering::Relaxed));
+        self.fabric.outside(0, Control::Dial { id, dial, home: 0 })?;
+        Ok(id)
+    }
+
+    /// Ends a dial. A connection that it led to stays.
+    pub fn cancel_dial(&self, dial: DialId) -> Result<(), SendError> {
+        self.fabric.outside(0, Control::CancelDial { id: dial })
+    }
+
+    /// The established peers of all cores. Blocks until every core has answered, at most for `timeout`; on a core thread it answers `WouldDeadlock` instead.
+    pub fn peers(&self, timeout: Duration) -> Result<Vec<PeerSnapshot>, QueryError> {
+        if ON_CORE.get() {
+            return Err(QueryError::WouldDeadlock);
+        }
+        let deadline = Instant::now() + timeout;
+        let (reply, answers) = bounded(self.cores());
+        let alive: Vec<usize> = (0..self.cores()).filter(|&core| !self.fabric.shared.credits[core].is_closed()).collect();
+        if alive.is_empty() {
+            return Err(QueryError::Stopped);
+        }
+        for &core in &alive {
+            self.fabric.signal(core, Signal::Snapshot(reply.clone()));
+        }
+        drop(reply);
+        let mut peers = Vec::new();
+        for _ in alive {
+            match answers.recv_deadline(deadline) {
+                Ok(part) => peers.extend(part),
+                Err(RecvTimeoutError::Timeout) => return Err(QueryError::TimedOut),
+                Err(RecvTimeoutError::Disconnected) => return Err(QueryError::Stopped),
+            }
+        }
+        Ok(peers)
+    }
+
+    /// The counters of all cores together, as each last published them. Takes no lock.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        (0..self.cores()).for_each(|core| sum.merge(&self.core_stats(core)));
+        sum
+    }
+
+    /// The counters of one core; all zero for one that there is not.
+    #[must_use]
+    pub fn core_stats(&self, core: usize) -> Stats {
+        self.fabric.inboxes.get(core).map(|inbox| inbox.published.read()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,79 @@
+//! New connections: accepted on core 0, handed over raw to the core with the fewest.
+
+use std::net::SocketAddr;
+
+use mio::Interest;
+use mio::net::TcpStream;
+
+use super::Reactor;
+use super::connections::token;
+use super::inbox::Signal;
+use super::listener::AcceptResult;
+use super::socket::Socket;
+use crate::handler::Handler;
+use crate::metrics::Counter;
+use crate::shard::{Conn, Ticket};
+
+impl<H: Handler> Reactor<H> {
+    /// Accepts what waits, to the turn's budget.
+    pub(super) fn accept_all(&mut self) {
+        let mut budget = self.fabric.shared.config.io.accepts;
+        for index in 0..self.listeners.len() {
+            self.accept_from(index, &mut budget);
+        }
+    }
+
+    fn accept_from(&mut self, index: usize, budget: &mut usize) {
+        let now = self.shard.now();
+        let listener = &mut self.listeners[index];
+        if listener.paused_until.is_some_and(|until| until <= now) {
+            listener.paused_until = None;
+            listener.ready = true;
+        }
+        while self.listeners[index].ready && self.listeners[index].paused_until.is_none() && *budget > 0 {
+            *budget -= 1;
+            match self.listeners[index].accept(now) {
+                AcceptResult::Connection(stream, address) => self.place(stream, address),
+                AcceptResult::WouldBlock => self.listeners[index].ready = false,
+                AcceptResult::Exhausted => self.shard.stats_mut().count(Counter::AcceptPauses),
+                AcceptResult::Failed => self.shard.stats_mut().count(Counter::AcceptErrors),
+            }
+        }
+    }
+
+    /// Whether accepting has work that no event will announce.
+    pub(super) fn accept_pending(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.ready && listener.paused_until.is_none())
+    }
+
+    fn place(&mut self, stream: TcpStream, address: SocketAddr) {
+        self.shard.stats_mut().count(Counter::Accepted);
+        let Some(ticket) = self.fabric.shared.admission.admit() else {
+            self.shard.stats_mut().count(Counter::RefusedHalfOpen);
+            return;
+        };
+        if ticket.core() == self.shard.core() {
+            self.adopt(stream, address, ticket);
+        } else {
+            self.fabric.signal(ticket.core(), Signal::Accepted { stream, address, ticket });
+        }
+    }
+
+    /// A connection becomes this core's.
+    pub(super) fn adopt(&mut self, stream: TcpStream, address: SocketAddr, ticket: Ticket) {
+        let socket = Socket::new(stream, false);
+        socket.configure(&self.fabric.shared.config);
+        let half = self.shard.handle_accepted(address, ticket);
+        self.register(half, socket);
+    }
+
+    /// Makes a half-open connection's socket part of the loop.
+    pub(super) fn register(&mut self, half: u32, mut socket: Socket) {
+        let conn = Conn::Half(half);
+        let registered = self.poll.registry().register(socket.stream_mut(), token(conn), Interest::READABLE | Interest::WRITABLE);
+        self.connections.insert(conn, socket);
+        if let Err(error) = registered {
+            self.shard.handle_half_error(half, error.kind());
+        }
+    }
+}

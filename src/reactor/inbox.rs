@@ -1,0 +1,192 @@
+//! What other threads have for a core.
+//!
+//! Three queues. *Control* keeps connections in order and is never refused: what it can hold is bounded by connections, dials, requests and
+//! the credit of those who close and dial from outside. *Cores* and *handles* carry messages under credit. They are apart because
+//! `ArrayQueue::pop` spins while a producer is between claiming a slot and filling it: a pinned core is there for nanoseconds, an unpinned
+//! thread that is preempted there would hold up the other cores' mail as well.
+
+use crossbeam::channel::Sender;
+use crossbeam::queue::{ArrayQueue, SegQueue};
+use crossbeam::utils::CachePadded;
+use mio::Waker;
+use mio::net::TcpStream;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::latch::Latch;
+use crate::error::{RequestError, SendError};
+use crate::id::PeerId;
+use crate::metrics::Published;
+use crate::shard::{Control, Credit, Mail, Owned, PeerSnapshot, Shared, Ticket, reserve_all};
+use crate::wire::Meta;
+
+/// A thread that waits for a response gets it here.
+pub(crate) type ReplyTo = Sender<Result<Owned, RequestError>>;
+
+/// What handles ask of a core, under credit.
+#[derive(Debug)]
+pub(crate) enum Command<C> {
+    Mail(Mail),
+    Request { peer: PeerId, meta: Meta, body: Box<[u8]>, timeout: Duration, reply: ReplyTo },
+    User(C),
+}
+
+impl<C> Command<C> {
+    /// Bytes that the command is charged while it is queued.
+    pub(crate) fn cost(&self) -> usize {
+        match self {
+            Self::Mail(mail) => mail.cost(),
+            Self::Request { body, .. } => body.len(),
+            Self::User(_) => size_of::<C>(),
+        }
+    }
+}
+
+/// What is never refused.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    Shard(Control),
+    /// The same, sent by a handle under the credit for such.
+    Outside(Control),
+    /// A connection that another core has accepted. It has not been read from, and no poll knows it.
+    Accepted {
+        stream: TcpStream,
+        address: SocketAddr,
+        ticket: Ticket,
+    },
+    Snapshot(Sender<Vec<PeerSnapshot>>),
+}
+
+/// One core's queues, as everybody sees them.
+#[derive(Debug)]
+pub(crate) struct Inbox<C> {
+    pub(crate) control: SegQueue<Signal>,
+    pub(crate) cores: ArrayQueue<Mail>,
+    pub(crate) handles: ArrayQueue<Command<C>>,
+    pub(crate) handle_credit: Credit,
+    /// Room for close and dial from outside.
+    pub(crate) outside_credit: Credit,
+    pub(crate) latch: CachePadded<Latch>,
+    pub(crate) published: CachePadded<Published>,
+    waker: Waker,
+}
+
+impl<C> Inbox<C> {
+    pub(crate) fn new(shared: &Shared, waker: Waker) -> Self {
+        let limits = &shared.config.limits;
+        Self {
+            control: SegQueue::new(),
+            cores: ArrayQueue::new(limits.inbox_messages),
+            handles: ArrayQueue::new(limits.inbox_messages),
+            handle_credit: Credit::new(limits.inbox_messages, limits.inbox_bytes),
+            outside_credit: Credit::new(limits.max_peers + limits.max_dials.min(1 << 20), limits.inbox_bytes),
+            latch: CachePadded::new(Latch::new()),
+            published: CachePadded::new(Published::new()),
+            waker,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.cores.is_empty() && self.handles.is_empty()
+    }
+
+    /// After a push. A syscall only if the core sleeps.
+    #[inline]
+    pub(crate) fn notify(&self) {
+        if self.latch.notify() {
+            // A wake can fail only for lack of memory in the kernel; the core then finds the push at its next timer.
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+/// All inboxes of an engine, and what its cores share: what a handle holds on to.
+#[derive(Debug)]
+pub(crate) struct Fabric<C> {
+    pub(crate) shared: Shared,
+    pub(crate) inboxes: Box<[Inbox<C>]>,
+}
+
+impl<C> Fabric<C> {
+    pub(crate) fn signal(&self, core: usize, signal: Signal) {
+        self.inboxes[core].control.push(signal);
+        self.inboxes[core].notify();
+    }
+
+    /// A control message from outside: bounded, since nothing else bounds how often a program calls.
+    pub(crate) fn outside(&self, core: usize, control: Control) -> Result<(), SendError> {
+        let inbox = self.inboxes.get(core).ok_or(SendError::NotConnected)?;
+        self.check_alive(core)?;
+        if !inbox.outside_credit.reserve(0) {
+            return Err(SendError::InboxFull { core });
+        }
+        self.signal(core, Signal::Outside(control));
+        Ok(())
+    }
+
+    fn check_alive(&self, core: usize) -> Result<(), SendError> {
+        if self.shared.credits[core].is_closed() { Err(SendError::Stopped) } else { Ok(()) }
+    }
+
+    /// Mail from core to core: its room is reserved.
+    pub(crate) fn deliver(&self, core: usize, mail: Mail) {
+        let inbox = &self.inboxes[core];
+        let refused = inbox.cores.push(mail);
+        assert!(refused.is_ok(), "the credit is never more than the queue holds");
+        inbox.notify();
+    }
+
+    /// A command from a handle, to one core.
+    pub(crate) fn command(&self, core: usize, command: Command<C>) -> Result<(), (Command<C>, SendError)> {
+        let Some(inbox) = self.inboxes.get(core) else { return Err((command, SendError::NotConnected)) };
+        if let Err(error) = self.check_alive(core) {
+            return Err((command, error));
+        }
+        if !inbox.handle_credit.reserve(command.cost()) {
+            return Err((command, SendError::InboxFull { core }));
+        }
+        self.push(core, command);
+        Ok(())
+    }
+
+    fn push(&self, core: usize, command: Command<C>) {
+        let inbox = &self.inboxes[core];
+        let refused = inbox.handles.push(command);
+        assert!(refused.is_ok(), "the credit is never more than the queue holds");
+        inbox.notify();
+    }
+
+    /// The same mail from a handle to every core, or to none.
+    pub(crate) fn command_all(&self, cost: usize, make: impl Fn() -> Mail) -> Result<(), SendError> {
+        let alive = || (0..self.inboxes.len()).filter(|&core| !self.shared.credits[core].is_closed());
+        if alive().next().is_none() {
+            return Err(SendError::Stopped);
+        }
+        let credits = alive().map(|core| (core, &self.inboxes[core].handle_credit)).collect::<CoreList<'_>>();
+        reserve_all(credits.iter(), cost).map_err(|core| SendError::InboxFull { core })?;
+        for (core, _) in credits.iter() {
+            self.push(core, Command::Mail(make()));
+        }
+        Ok(())
+    }
+}
+
+/// The cores of one call, noted once so that what is reserved and what is pushed to are the same. Eight without an allocation.
+struct CoreList<'a> {
+    few: [Option<(usize, &'a Credit)>; 8],
+    more: Vec<(usize, &'a Credit)>,
+}
+
+impl<'a> CoreList<'a> {
+    fn iter(&self) -> impl Iterator<Item = (usize, &'a Credit)> + Clone + '_ {
+        self.few.iter().flatten().copied().chain(self.more.iter().copied())
+    }
+}
+
+impl<'a> FromIterator<(usize, &'a Credit)> for CoreList<'a> {
+    fn from_iter<I: IntoIterator<Item = (usize, &'a Credit)>>(items: I) -> Self {
+        let mut items = items.into_iter();
+        let few = std::array::from_fn(|_| items.next());
+        Self { few, more: items.collect() }
+    }
+}

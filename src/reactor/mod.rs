@@ -1,0 +1,187 @@
+//! The thread around a shard: the only code that names mio, sockets and threads.
+//!
+//! The reactor moves bytes and tells the shard what happened; it takes no decisions about peers. One turn of its loop is
+//!
+//! ```text
+//! 1 wait     poll, without waiting while there is work; else spin for a while, then sleep until the next deadline
+//! 2 clock    the read that decides the turn
+//! 3 inbox    control first, then mail and commands, to a budget
+//! 4 sockets  mark what is readable and writable, finish connects, accept to a budget
+//! 5 read     each ready peer to its budget; who is not at its end stays on the list
+//! 6 timers   and what the application is still to be told
+//! 7 actions  connect, hand over, close; mail for other cores
+//! 8 flush    who has something to receive, to a budget; the rest stays dirty
+//! 9 actions  once more; then free what has ended
+//! ```
+//!
+//! Sockets are edge-triggered and registered once for both directions, so the loop remembers what it has not finished. A read that is
+//! shorter than the buffer, and a write that is shorter than what was offered, have met the end of what the kernel has (epoll(7), question 9).
+
+mod accept;
+pub(crate) mod affinity;
+mod connections;
+pub(crate) mod inbox;
+mod latch;
+pub(crate) mod listener;
+mod socket;
+mod spin;
+mod sync;
+mod turn;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+
+use crate::handler::Handler;
+use crate::metrics::Counter;
+use crate::shard::Shard;
+use crate::time::Timestamp;
+use connections::Connections;
+use inbox::{Fabric, Inbox, ReplyTo};
+use listener::Listener;
+use spin::Spinner;
+
+/// The waker's token. Others carry the connection: see `connections`.
+pub(crate) const WAKER: Token = Token(usize::MAX);
+
+/// Reads the clock, counted from one origin that all cores share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// What a core left behind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Farewell {
+    pub(crate) unsent_messages: u64,
+    pub(crate) unsent_bytes: u64,
+    /// Connections that were still there when the time was up.
+    pub(crate) cut: usize,
+}
+
+/// One core's loop and everything in it.
+pub(crate) struct Reactor<H: Handler> {
+    shard: Shard,
+    handler: H,
+    fabric: Arc<Fabric<H::Command>>,
+    clock: Clock,
+    poll: Poll,
+    connections: Connections,
+    listeners: Vec<Listener>,
+    /// What the kernel has for us is read into here, whichever peer it is from, and is gone through in place.
+    buffer: Vec<u8>,
+    spinner: Spinner,
+    /// Threads that wait for a response, by the number that the shard knows them by.
+    waiters: HashMap<u64, ReplyTo>,
+    next_waiter: u64,
+    /// When the next turn was to begin at the latest.
+    meant: Timestamp,
+    /// Messages and commands so far: who brings more opens the spin window.
+    stirred: u64,
+    commands: u64,
+    cpu_read_at: Timestamp,
+    published_at: Timestamp,
+    /// Set when a shutdown begins: the latest end of it.
+    stop_at: Option<Timestamp>,
+}
+
+/// How often the thread's processor time is read at most: it is a syscall.
+const CPU_INTERVAL: Duration = Duration::from_millis(1);
+/// How often a core that never sleeps publishes its counters.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(1);
+
+impl<H: Handler> Reactor<H> {
+    pub(crate) fn new(shard: Shard, handler: H, fabric: Arc<Fabric<H::Command>>, clock: Clock, poll: Poll, may_spin: bool) -> Self {
+        let io = &fabric.shared.config.io;
+        let spinner = Spinner::new(io.spin, may_spin);
+        let buffer = vec![0; io.receive_buffer];
+        let now = clock.now();
+        Self {
+            shard,
+            handler,
+            fabric,
+            clock,
+            poll,
+            connections: Connections::default(),
+            listeners: Vec::new(),
+            buffer,
+            spinner,
+            waiters: HashMap::new(),
+            next_waiter: 0,
+            meant: now,
+            stirred: 0,
+            commands: 0,
+            cpu_read_at: now,
+            published_at: now,
+            stop_at: None,
+        }
+    }
+
+    /// Takes over listening sockets.
+    pub(crate) fn listen(&mut self, sockets: Vec<TcpListener>) -> io::Result<()> {
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let mut listener = Listener::new(socket);
+            self.poll.registry().register(listener.socket_mut(), connections::listener_token(index), Interest::READABLE)?;
+            self.listeners.push(listener);
+        }
+        Ok(())
+    }
+
+    /// Runs until the engine is shut down.
+    pub(crate) fn run(mut self) -> Farewell {
+        let mut events = Events::with_capacity(self.fabric.shared.config.io.events);
+        self.shard.start(&mut self.handler);
+        while !self.is_done() {
+            self.turn(&mut events);
+        }
+        self.leave()
+    }
+
+    fn is_done(&self) -> bool {
+        match self.stop_at {
+            Some(stop_at) => self.shard.is_shut_down() || self.shard.now() >= stop_at,
+            None => false,
+        }
+    }
+
+    fn leave(mut self) -> Farewell {
+        self.publish(self.shard.now());
+        let stats = self.shard.stats();
+        Farewell {
+            unsent_messages: stats.get(Counter::MessagesDropped),
+            unsent_bytes: self.shard.unsent_bytes(),
+            cut: self.connections.open(),
+        }
+    }
+
+    fn inbox(&self) -> &Inbox<H::Command> {
+        &self.fabric.inboxes[self.shard.core()]
+    }
+
+    /// Makes the counters visible to other threads.
+    fn publish(&mut self, now: Timestamp) {
+        self.published_at = now;
+        if now - self.cpu_read_at >= CPU_INTERVAL {
+            self.cpu_read_at = now;
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            self.shard.stats_mut().set(Counter::CpuNanos, time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64);
+        }
+        let core = self.shard.core();
+        self.fabric.inboxes[core].published.publish(self.shard.stats());
+    }
+}

@@ -1,0 +1,393 @@
+//! One turn of the loop.
+
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Interest};
+
+use super::connections::{Source, source, token};
+use super::inbox::{Command, Signal};
+use super::socket::{ReadResult, Socket, WriteResult};
+use super::{PUBLISH_INTERVAL, Reactor, WAKER};
+use crate::error::RequestError;
+use crate::handler::Handler;
+use crate::metrics::Counter;
+use crate::proto::{Origin, Slices};
+use crate::shard::{Action, Conn, Control, Mail, ReadOutcome};
+use crate::time::Timestamp;
+
+/// Most that a turn takes from each queue of the inbox before it looks at its sockets again.
+const INBOX_BUDGET: usize = 1024;
+/// Peers written to between two looks at the clock: the look costs a hundredth of what they do.
+const FLUSH_STEP: usize = 32;
+/// Reads of one handshake in one turn. A handshake needs three; what a refused connection still sends is read on with the next turn.
+const HALF_READS: usize = 8;
+
+impl<H: Handler> Reactor<H> {
+    pub(super) fn turn(&mut self, events: &mut Events) {
+        self.wait(events);
+        let now = self.clock.now();
+        self.shard.begin_turn(now, self.meant);
+        self.meant = now;
+        self.drain_inbox();
+        for event in events.iter() {
+            self.mark(event);
+        }
+        self.accept_all();
+        self.read_ready();
+        self.shard.handle_timeouts();
+        self.shard.settle(&mut self.handler);
+        // Before the flush, so that other cores begin while this one writes, and new peers have their sockets.
+        self.send_mail();
+        self.act();
+        self.flush();
+        self.act();
+        self.send_mail();
+        self.shard.finish_turn();
+        self.watch_messages(now);
+        if now - self.published_at >= PUBLISH_INTERVAL {
+            self.publish(now);
+        }
+    }
+
+    /// Whether the next turn has something to do whatever the kernel says.
+    fn has_work(&self) -> bool {
+        self.shard.has_work() || self.connections.ready() > 0 || self.accept_pending() || !self.inbox().is_empty()
+    }
+
+    /// Gets events: at once while there is work, else after looking for some time, else asleep.
+    fn wait(&mut self, events: &mut Events) {
+        if self.has_work() {
+            return self.poll(events, Some(Duration::ZERO));
+        }
+        if self.spinner.is_open() && self.spin(events) {
+            return;
+        }
+        let now = self.clock.now();
+        self.publish(now);
+        self.spinner.handle_sleep(now);
+        self.inbox().latch.fall_asleep();
+        if self.inbox().is_empty() {
+            self.shard.stats_mut().count(Counter::Sleeps);
+            let deadline = self.next_deadline();
+            self.meant = deadline.unwrap_or(Timestamp::END);
+            self.poll(events, deadline.map(|deadline| deadline - now));
+        } else {
+            self.poll(events, Some(Duration::ZERO));
+        }
+        self.inbox().latch.wake_up();
+    }
+
+    /// Looks for work without sleeping. Says whether there is any.
+    fn spin(&mut self, events: &mut Events) -> bool {
+        let deadline = self.next_deadline();
+        loop {
+            self.poll(events, Some(Duration::ZERO));
+            if !events.is_empty() || !self.inbox().is_empty() {
+                return true;
+            }
+            let now = self.clock.now();
+            self.meant = now;
+            if now - self.published_at >= PUBLISH_INTERVAL {
+                self.publish(now);
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return true;
+            }
+            if !self.spinner.goes_on(now) {
+                return false;
+            }
+        }
+    }
+
+    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) {
+        if self.poll.poll(events, timeout).is_err() {
+            // Interrupted by a signal, or stopped and continued: the turn goes on without events, and the next poll has them.
+            events.clear();
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let paused = self.listeners.iter().filter_map(|listener| listener.paused_until);
+        paused.chain(self.shard.next_deadline()).chain(self.stop_at).min()
+    }
+
+    /// Opens the spin window when messages came, by whatever way.
+    fn watch_messages(&mut self, now: Timestamp) {
+        let stats = self.shard.stats_mut();
+        let stirred = self.commands + stats.get(Counter::MessagesReceived) + stats.get(Counter::Broadcasts);
+        if stirred != self.stirred {
+            self.stirred = stirred;
+            self.spinner.handle_messages(now);
+        }
+    }
+
+    fn drain_inbox(&mut self) {
+        let core = self.shard.core();
+        for _ in 0..INBOX_BUDGET {
+            let Some(signal) = self.fabric.inboxes[core].control.pop() else { break };
+            self.handle_signal(signal);
+        }
+        for _ in 0..INBOX_BUDGET {
+            if !self.shard.wants_mail() {
+                break;
+            }
+            let Some(mail) = self.fabric.inboxes[core].cores.pop() else { break };
+            self.fabric.shared.credits[core].release(mail.cost());
+            self.shard.handle_mail(mail);
+        }
+        for _ in 0..INBOX_BUDGET {
+            if !self.shard.wants_mail() {
+                break;
+            }
+            let Some(command) = self.fabric.inboxes[core].handles.pop() else { break };
+            self.inbox().handle_credit.release(command.cost());
+            self.commands += 1;
+            self.handle_command(command);
+        }
+    }
+
+    fn handle_signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Shard(control) => self.handle_control(control),
+            Signal::Outside(control) => {
+                self.inbox().outside_credit.release(0);
+                self.handle_control(control);
+            }
+            Signal::Accepted { stream, address, ticket } => self.adopt(stream, address, ticket),
+            // Whoever asked may have given up.
+            Signal::Snapshot(reply) => drop(reply.try_send(self.shard.snapshot())),
+        }
+    }
+
+    fn handle_control(&mut self, control: Control) {
+        if matches!(control, Control::Shutdown) && self.stop_at.is_none() {
+            let timeouts = &self.fabric.shared.config.timeouts;
+            self.stop_at = Some(self.shard.now() + timeouts.drain + timeouts.linger);
+            self.listeners.clear();
+        }
+        self.shard.handle_control(control);
+    }
+
+    fn handle_command(&mut self, command: Command<H::Command>) {
+        match command {
+            Command::Mail(mail) => self.shard.handle_mail(mail),
+            Command::User(command) => self.shard.handle_command(&mut self.handler, command),
+            Command::Request { peer, meta, body, timeout, reply } => {
+                self.next_waiter += 1;
+                let waiter = self.next_waiter;
+                self.waiters.insert(waiter, reply);
+                self.shard.handle_mail(Mail::Request { peer, meta, body, timeout, origin: Origin::Waiter(waiter) });
+            }
+        }
+    }
+
+    /// Notes what an event says; the work comes later in the turn.
+    #[inline]
+    fn mark(&mut self, event: &Event) {
+        if event.token() == WAKER {
+            return;
+        }
+        match source(event.token()) {
+            Source::Listener(index) => {
+                if let Some(listener) = self.listeners.get_mut(index) {
+                    listener.ready = true;
+                }
+            }
+            Source::Conn(conn) => {
+                let Some(socket) = self.connections.get(conn) else { return };
+                socket.read_closed |= event.is_read_closed() || event.is_error();
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    socket.readable = true;
+                    self.connections.make_ready(conn);
+                }
+                if event.is_writable() || event.is_write_closed() || event.is_error() {
+                    match conn {
+                        Conn::Peer(slot) => self.shard.handle_writable(slot),
+                        Conn::Half(half) => self.half_writable(half),
+                    }
+                }
+            }
+        }
+    }
+
+    fn half_writable(&mut self, half: u32) {
+        let Some(socket) = self.connections.get(Conn::Half(half)) else { return };
+        if socket.connecting {
+            match socket.finish_connect() {
+                None => return,
+                Some(Ok(())) => self.shard.handle_connected(half),
+                Some(Err(error)) => return self.shard.handle_half_error(half, error.kind()),
+            }
+        }
+        self.write_half(half);
+    }
+
+    /// Reads those that were ready when this began; who has more goes to the end of the list.
+    fn read_ready(&mut self) {
+        for _ in 0..self.connections.ready() {
+            match self.connections.pop_ready() {
+                Some(Conn::Peer(slot)) => self.read_peer(slot),
+                Some(Conn::Half(half)) => self.read_half(half),
+                None => return,
+            }
+        }
+    }
+
+    fn read_peer(&mut self, slot: u32) {
+        let conn = Conn::Peer(slot);
+        let mut budget = self.fabric.shared.config.io.read_budget;
+        while self.shard.wants_read(slot) {
+            let Some(socket) = self.connections.get(conn) else { return };
+            let bytes = match socket.read(&mut self.buffer) {
+                ReadResult::Bytes(bytes) => bytes,
+                ReadResult::Eof => {
+                    socket.readable = false;
+                    return self.shard.handle_eof(slot);
+                }
+                ReadResult::WouldBlock => {
+                    socket.readable = false;
+                    return;
+                }
+                ReadResult::Failed(kind) => {
+                    socket.readable = false;
+                    return self.shard.handle_error(slot, kind);
+                }
+            };
+            let drained = bytes < self.buffer.len() && !socket.read_closed;
+            socket.readable = !drained;
+            let outcome = self.shard.handle_read(&mut self.handler, slot, &self.buffer[..bytes]);
+            if drained || outcome == ReadOutcome::Stop {
+                return;
+            }
+            budget = budget.saturating_sub(bytes);
+            if budget == 0 {
+                return self.connections.make_ready(conn);
+            }
+        }
+    }
+
+    fn read_half(&mut self, half: u32) {
+        let conn = Conn::Half(half);
+        for _ in 0..HALF_READS {
+            let wanted = self.shard.half_wanted(half).min(self.buffer.len());
+            let Some(socket) = self.connections.get(conn) else { return };
+            if wanted == 0 || socket.connecting {
+                return;
+            }
+            match socket.read(&mut self.buffer[..wanted]) {
+                ReadResult::Bytes(bytes) => self.shard.handle_half_read(half, &self.buffer[..bytes]),
+                ReadResult::Eof => return self.shard.handle_half_eof(half),
+                ReadResult::WouldBlock => return,
+                ReadResult::Failed(kind) => return self.shard.handle_half_error(half, kind),
+            }
+        }
+        self.connections.make_ready(conn);
+    }
+
+    fn write_half(&mut self, half: u32) {
+        let Some(socket) = self.connections.get(Conn::Half(half)) else { return };
+        let output = self.shard.half_output(half);
+        if output.is_empty() {
+            return;
+        }
+        match socket.write(output) {
+            WriteResult::Taken { bytes, .. } => self.shard.half_advance(half, bytes),
+            WriteResult::Failed(kind) => self.shard.handle_half_error(half, kind),
+        }
+    }
+
+    /// Hands what this turn has for other cores over.
+    fn send_mail(&mut self) {
+        while let Some((core, mail)) = self.shard.poll_mail() {
+            self.fabric.deliver(core, mail);
+        }
+        while let Some((core, control)) = self.shard.poll_control() {
+            self.fabric.signal(core, Signal::Shard(control));
+        }
+    }
+
+    /// Writes to those who have something to receive, until the phase's budget ends.
+    fn flush(&mut self) {
+        self.shard.begin_flush();
+        let io = &self.fabric.shared.config.io;
+        let (mut peers, budget, time) = (io.flush_peers, io.write_budget, io.flush_time);
+        let mut began = None;
+        while peers > 0 {
+            let Some(slot) = self.shard.pop_dirty() else { return };
+            self.flush_peer(slot, budget);
+            peers -= 1;
+            if peers % FLUSH_STEP == 0 {
+                let now = self.clock.now();
+                if now - *began.get_or_insert(now) >= time {
+                    return;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn flush_peer(&mut self, slot: u32, budget: usize) {
+        let Some(socket) = self.connections.get(Conn::Peer(slot)) else { return };
+        let result = match self.shard.contiguous(slot) {
+            Some(bytes) => socket.write(&bytes[..bytes.len().min(budget)]),
+            None => {
+                let mut slices = Slices::new(budget);
+                self.shard.gather(slot, &mut slices);
+                socket.write_vectored(&slices)
+            }
+        };
+        match result {
+            WriteResult::Taken { bytes, full } => self.shard.advance(slot, bytes, full),
+            WriteResult::Failed(kind) => self.shard.handle_error(slot, kind),
+        }
+    }
+
+    /// Does what the shard asks for.
+    fn act(&mut self) {
+        while let Some(action) = self.shard.poll_action() {
+            match action {
+                Action::Connect { half, address } => match Socket::connect(address) {
+                    Ok(socket) => {
+                        socket.configure(&self.fabric.shared.config);
+                        self.register(half, socket);
+                    }
+                    Err(error) => self.shard.handle_half_error(half, error.kind()),
+                },
+                Action::Promote { half, slot } => self.promote(half, slot),
+                Action::Read { slot } => self.connections.make_ready(Conn::Peer(slot)),
+                Action::ReadHalf { half } => self.connections.make_ready(Conn::Half(half)),
+                Action::WriteHalf { half } => self.write_half(half),
+                Action::ShutdownWrite { conn } => {
+                    // A socket that cannot be shut down is broken, which the next read says.
+                    if let Some(socket) = self.connections.get(conn) {
+                        let _ = socket.shutdown_write();
+                    }
+                    self.connections.make_ready(conn);
+                }
+                Action::Close { conn } => drop(self.connections.remove(conn)),
+                Action::Answer { waiter, result } => self.answer(waiter, result),
+            }
+        }
+    }
+
+    fn promote(&mut self, half: u32, slot: u32) {
+        let (from, to) = (Conn::Half(half), Conn::Peer(slot));
+        let Some(mut socket) = self.connections.remove(from) else { return };
+        socket.queued = false;
+        let registered = self.poll.registry().reregister(socket.stream_mut(), token(to), Interest::READABLE | Interest::WRITABLE);
+        self.connections.insert(to, socket);
+        match registered {
+            // What came after the handshake may have come with its last bytes, and its edge is gone.
+            Ok(()) => self.connections.make_ready(to),
+            Err(error) => self.shard.handle_error(slot, error.kind()),
+        }
+    }
+
+    fn answer(&mut self, waiter: u64, result: Result<crate::shard::Owned, RequestError>) {
+        if let Some(reply) = self.waiters.remove(&waiter) {
+            // Whoever asked may have given up.
+            let _ = reply.try_send(result);
+        }
+    }
+}

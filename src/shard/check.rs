@@ -1,0 +1,60 @@
+//! What the simulator asks of a shard after each turn, and at the end.
+
+use super::Shard;
+use super::slots::State;
+use crate::id::PeerId;
+
+impl Shard {
+    /// The id of the peer in a slot that is in use.
+    pub(crate) fn peer_id(&self, slot: u32) -> PeerId {
+        self.slots.id(slot)
+    }
+
+    /// Panics where the shard's figures and its peers contradict each other. Between turns.
+    pub(crate) fn assert_invariants(&self) {
+        let (mut private, mut blocked, mut established, mut reassembling) = (0, 0, 0, 0);
+        let swept = self.logs.ends().map(|cursor| cursor.position) == self.swept;
+        for (slot, entry) in self.slots.iter() {
+            let outbox = &entry.peer.outbox;
+            outbox.assert_invariants(&self.logs);
+            private += outbox.private();
+            blocked += usize::from(entry.blocked);
+            established += usize::from(entry.is_established());
+            reassembling += entry.peer.reassembling();
+            if entry.state == State::Ended {
+                // Letting go of a full log is the last thing in a turn: what that ends is freed with the next one.
+                assert!(self.ended.contains(&slot) && self.has_work(), "slot {slot} ended and was not freed");
+                continue;
+            }
+            let queued = self.dirty.iter().filter(|&&dirty| dirty == slot).count();
+            assert!(queued >= usize::from(entry.dirty), "slot {slot} is marked dirty and not in the list");
+            let waits = outbox.is_empty(&self.logs) || entry.blocked || entry.dirty || !swept;
+            assert!(waits, "slot {slot} has something to write and nobody will");
+            let ends = entry.is_established() || entry.armed.is_some();
+            assert!(ends, "slot {slot} is {:?} without a deadline", entry.state);
+            if let Some(next) = entry.peer.timers.next() {
+                let latest = next.max(self.now + std::time::Duration::from_millis(1));
+                assert!(entry.armed.is_some_and(|(armed, _)| armed <= latest), "slot {slot}: {:?}", (entry.state, &entry.peer.timers));
+            }
+        }
+        assert_eq!(self.private, private, "private bytes");
+        assert_eq!(self.blocked, blocked, "blocked peers");
+        assert_eq!(self.slots.established(), established, "established peers");
+        assert_eq!(self.budget.used(), reassembling, "bytes of unfinished messages");
+        assert!(self.user_timers <= self.wheel.len());
+        for (half, open) in &self.half_open {
+            assert!(!open.is_ended(), "half-open connection {half} ended and was not freed");
+        }
+    }
+
+    /// Panics where something is left of connections that are all gone.
+    pub(crate) fn assert_released(&self) {
+        assert!(self.slots.is_empty() && self.half_open.is_empty() && self.logs.is_empty());
+        assert_eq!((self.private, self.blocked, self.budget.used(), self.user_timers), (0, 0, 0, 0));
+        assert!(self.starved.is_empty() && self.resuming.is_empty() && self.events.is_empty() && self.actions.is_empty());
+        if let Some(directory) = &self.directory {
+            assert_eq!(directory.len(), 0, "grants");
+            assert_eq!(directory.remembered(), (0, 0, 0), "grant numbers, dials, targets");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What must be true of every run, whatever the network did.
+//!
+//! The oracle is told of every message that a shard has taken and of every call to a handler, and panics at the first contradiction. Per
+//! connection, direction and lane it keeps what was taken and has not arrived: what arrives must be the first of it, byte for byte.
+//! That is "at most once, never duplicated, never reordered", and more: nothing is left out. It also hashes everything it is told, so
+//! that two runs of one seed can be compared.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::pipe::End;
+use crate::error::{CloseReason, RequestError};
+use crate::handler::PeerInfo;
+use crate::id::{NodeId, PeerId};
+use crate::wire::{GoodbyeCode, HEADER_LEN, Header, Kind, Lane, Meta};
+
+/// Bytes of a body's own description: id, origin, order. Shorter bodies have none.
+pub(super) const STAMP: usize = 24;
+
+/// A message as the oracle compares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    kind: Kind,
+    message_type: u16,
+    len: usize,
+    hash: u64,
+    /// Which message this is, for whoever reads a failure.
+    id: u64,
+    /// Core and number of the sender, where the body has room to say.
+    origin: Option<(u32, u32)>,
+}
+
+impl Item {
+    pub(super) fn new(kind: Kind, meta: Meta, body: &[u8]) -> Self {
+        let origin = (body.len() >= STAMP).then(|| (word(body, 8) as u32, word(body, 16) as u32));
+        let id = if body.len() >= STAMP { word(body, 0) } else { 0 };
+        Self { kind, message_type: meta.message_type, len: body.len(), hash: hash(body), id, origin }
+    }
+
+    /// What an encoded frame says, read from its wire bytes.
+    pub(super) fn of_frame(meta: Meta, mut bytes: &[u8]) -> Self {
+        let mut body = Vec::new();
+        let mut prefix = usize::MAX;
+        while let Some(head) = bytes.first_chunk::<HEADER_LEN>() {
+            let header = Header::decode(*head).expect("this side encoded it");
+            if prefix == usize::MAX {
+                prefix = if header.more { 4 } else { 0 };
+            }
+            let end = HEADER_LEN + header.len as usize;
+            body.extend_from_slice(&bytes[HEADER_LEN + prefix..end]);
+            prefix = 0;
+            bytes = &bytes[end..];
+        }
+        Self::new(Kind::Data, meta, &body)
+    }
+}
+
+/// The little-endian word at `at`.
+pub(super) fn word(body: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(*body[at..].first_chunk().expect("the caller checked the length"))
+}
+
+fn mix(state: u64, word: u64) -> u64 {
+    (state ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
+}
+
+fn hash(body: &[u8]) -> u64 {
+    let mut state = body.len() as u64;
+    let mut chunks = body.chunks_exact(8);
+    for chunk in &mut chunks {
+        state = mix(state, word(chunk, 0));
+    }
+    chunks.remainder().iter().fold(state, |state, &byte| mix(state, u64::from(byte)))
+}
+
+/// What a handler was told, for scenarios to look at.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Told {
+    Connected { info: PeerInfo },
+    Closed(CloseReason),
+    Message { message_type: u16, len: usize },
+    Response { tag: u64, result: Result<usize, RequestError> },
+    Drained,
+    DialFailed { error: crate::error::DialError, retry_in: Option<std::time::Duration> },
+    SendFailed(crate::error::SendError),
+    Timer(u64),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// Messages may be queued for it, but the application has not heard of it.
+    #[default]
+    New,
+    Connected,
+    Closed,
+}
+
+/// One engine's side of one connection.
+#[derive(Debug, Default)]
+struct Record {
+    stage: Stage,
+    info: Option<PeerInfo>,
+    end: Option<End>,
+    /// Taken for this peer, not yet received by the other side.
+    sent: [VecDeque<Item>; Lane::ALL.len()],
+    reason: Option<CloseReason>,
+    /// What the other side had still to give when this one closed.
+    missing: usize,
+    /// The last number that came from each core of the other side, in each lane.
+    numbers: BTreeMap<(u32, usize), u32>,
+}
+
+/// An engine, by the number of its start, and a peer of it.
+type Name = (usize, PeerId);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    pub(super) now: u64,
+    digest: u64,
+    /// Everything that was told, in order, where a scenario wants to know.
+    pub(super) told: Vec<(u64, usize, Option<PeerId>, Told)>,
+    pub(super) records_told: bool,
+    /// Print everything that is told: `CORECAST_SIM_TRACE`.
+    pub(super) traces: bool,
+    peers: BTreeMap<Name, Record>,
+    by_end: BTreeMap<End, Name>,
+    requests: BTreeMap<u64, usize>,
+    gone: BTreeSet<usize>,
+    next_id: u64,
+    pub(super) received: u64,
+    pub(super) closed: u64,
+}
+
+impl Oracle {
+    /// A number that nothing else in this run has.
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Takes something into the digest.
+    pub(super) fn note(&mut self, words: &[u64]) {
+        self.digest = words.iter().fold(mix(self.digest, self.now), |state, &word| mix(state, word));
+        if self.traces {
+            eprintln!("{:>14} {words:?}", self.now);
+        }
+    }
+
+    pub(super) fn tell(&mut self, engine: usize, peer: Option<PeerId>, told: Told) {
+        let text = format!("{told:?}");
+        self.note(&[engine as u64, peer.map_or(0, PeerId::to_u64), hash(text.as_bytes())]);
+        if self.traces {
+            eprintln!("{:>14} engine {engine} {peer:?} {text}", self.now);
+        }
+        if self.records_told {
+            self.told.push((self.now, engine, peer, told));
+        }
+    }
+
+    /// A shard has taken a message for a peer.
+    pub(super) fn taken(&mut self, engine: usize, peer: PeerId, lane: Lane, item: Item) {
+        let record = self.peers.entry((engine, peer)).or_default();
+        assert_ne!(record.stage, Stage::Closed, "engine {engine} took a message for {peer} after on_closed");
+        record.sent[lane.index()].push_back(item);
+    }
+
+    /// A peer has this end of a connection.
+    pub(super) fn bind(&mut self, engine: usize, peer: PeerId, end: End) {
+        let record = self.peers.entry((engine, peer)).or_default();
+        assert!(record.end.replace(end).is_none(), "{peer} was promoted twice");
+        assert!(self.by_end.insert(end, (engine, peer)).is_none(), "{end:?} was promoted twice");
+    }
+
+    pub(super) fn on_connected(&mut self, engine: usize, peer: PeerId, info: &PeerInfo) {
+        let record = self.peers.entry((engine, peer)).or_default();
+        assert_eq!(record.stage, Stage::New, "on_connected twice, or after on_closed, for {peer}");
+        record.stage = Stage::Connected;
+        record.info = Some(info.clone());
+        self.tell(engine, Some(peer), Told::Connected { info: info.clone() });
+    }
+
+    pub(super) fn on_received(&mut self, engine: usize, peer: PeerId, kind: Kind, meta: Meta, body: &[u8]) {
+        self.received += 1;
+        let name = (engine, peer);
+        let item = Item::new(kind, meta, body);
+        let record = self.peers.get_mut(&name).unwrap_or_else(|| panic!("a message from {peer}, of whom nobody knows"));
+        assert_eq!(record.stage, Stage::Connected, "a message from {peer} outside its connection");
+        if let Some((core, number)) = item.origin {
+            let last = record.numbers.insert((core, meta.lane.index()), number);
+            assert!(last < Some(number), "{peer} got number {number} of core {core} after {last:?}: {item:?}");
+        }
+        let end = record.end.expect("a peer is promoted before it is read");
+        if let Some(sender) = self.by_end.get(&end.other()) {
+            let queue = &mut self.peers.get_mut(sender).expect("ends are of peers").sent[meta.lane.index()];
+            let expected = queue.pop_front();
+            assert_eq!(expected, Some(item), "engine {engine}, {peer}, {:?}: not the next in its lane", meta.lane);
+        }
+        self.tell(engine, Some(peer), Told::Message { message_type: meta.message_type, len: body.len() });
+    }
+
+    pub(super) fn on_closed(&mut self, engine: usize, peer: PeerId, reason: CloseReason) {
+        self.closed += 1;
+        let record = self.peers.get_mut(&(engine, peer)).unwrap_or_else(|| panic!("{peer} closed, of whom nobody knows"));
+        assert_eq!(record.stage, Stage::Connected, "on_closed of {peer} without on_connected, or twice");
+        record.stage = Stage::Closed;
+        record.reason = Some(reason);
+        let end = record.end;
+        self.tell(engine, Some(peer), Told::Closed(reason));
+        let Some(other) = end.and_then(|end| self.by_end.get(&end.other()).copied()) else { return };
+        let missing = self.peers[&other].sent.iter().map(VecDeque::len).sum();
+        self.peers.get_mut(&(engine, peer)).expect("looked up above").missing = missing;
+        self.check_owed((engine, peer), other);
+        self.check_owed(other, (engine, peer));
+    }
+
+    /// Whoever closes decently delivers everything first: who got the goodbye has got all.
+    fn check_owed(&self, receiver: Name, closer: Name) {
+        use CloseReason::{Eof, Goodbye, Replaced, Requested, ShuttingDown};
+        let (Some(theirs), Some(own)) = (self.peers[&closer].reason, self.peers[&receiver].reason) else { return };
+        let decent = matches!(theirs, Requested | ShuttingDown | Replaced | Eof);
+        let told = matches!(own, Goodbye(GoodbyeCode::Closed | GoodbyeCode::ShuttingDown | GoodbyeCode::Replaced));
+        let missing = self.peers[&receiver].missing;
+        assert!(
+            !(decent && told && missing > 0),
+            "{closer:?} closed ({theirs:?}) and {receiver:?} ({own:?}) still lacked {missing} messages"
+        );
+    }
+
+    pub(super) fn requested(&mut self, engine: usize, tag: u64) {
+        assert!(self.requests.insert(tag, engine).is_none());
+    }
+
+    pub(super) fn on_response(&mut self, engine: usize, peer: PeerId, tag: u64, result: Result<&[u8], RequestError>) {
+        assert_eq!(self.requests.remove(&tag), Some(engine), "a response to request {tag}, which nobody waits for");
+        if let Ok(body) = result {
+            assert_eq!(body.get(..8).map(|body| word(body, 0)), Some(tag), "the response to another request");
+            assert!(body[8..].iter().all(|&byte| byte == tag as u8), "a damaged response");
+        }
+        self.tell(engine, Some(peer), Told::Response { tag, result: result.map(<[u8]>::len) });
+    }
+
+    /// An engine was stopped without a word: nobody hears of what it had.
+    pub(super) fn forget(&mut self, engine: usize) {
+        self.gone.insert(engine);
+        self.requests.retain(|_, owner| *owner != engine);
+    }
+
+    /// The peers of an engine that its application believes in.
+    pub(super) fn connected(&self, engine: usize) -> Vec<PeerId> {
+        let of_engine = self.peers.range((engine, PeerId::new(0, 0, 1))..).take_while(|((owner, _), _)| *owner == engine);
+        let mut peers: Vec<_> = of_engine.filter(|(_, record)| record.stage == Stage::Connected).map(|((_, peer), _)| *peer).collect();
+        peers.sort_unstable();
+        peers
+    }
+
+    pub(super) fn reason(&self, engine: usize, peer: PeerId) -> Option<CloseReason> {
+        self.peers.get(&(engine, peer))?.reason
+    }
+
+    /// Nothing is under way any more: both ends of each connection are there, once for each node and channel.
+    pub(super) fn check_agreement(&self) {
+        let mut seen: BTreeSet<(usize, NodeId, u16)> = BTreeSet::new();
+        for (&(engine, peer), record) in self.live() {
+            let info = record.info.as_ref().expect("a connected peer has one");
+            assert!(seen.insert((engine, info.node, info.channel)), "engine {engine} has two connections to {:?}", info.node);
+            let end = record.end.expect("a connected peer is promoted");
+            let other = self.by_end.get(&end.other()).unwrap_or_else(|| panic!("engine {engine}, {peer}: the other side never had it"));
+            assert_eq!(self.peers[other].stage, Stage::Connected, "engine {engine} has {peer}, and {other:?} does not");
+            let missing: usize = record.sent.iter().map(VecDeque::len).sum();
+            assert_eq!(missing, 0, "engine {engine}, {peer}: messages are neither lost nor received");
+        }
+    }
+
+    fn live(&self) -> impl Iterator<Item = (&Name, &Record)> {
+        self.peers.iter().filter(|((engine, _), record)| record.stage == Stage::Connected && !self.gone.contains(engine))
+    }
+
+    /// All is over: everybody was told of every end, and every request was answered.
+    pub(super) fn check_end(&self) {
+        let open: Vec<_> = self.live().map(|(name, _)| name).collect();
+        assert!(open.is_empty(), "on_closed is missing: {open:?}");
+        assert!(self.requests.is_empty(), "requests without on_response: {:?}", self.requests);
+    }
+}

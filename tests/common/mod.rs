@@ -1,0 +1,63 @@
+//! What the integration tests share: configurations, an engine whose handler tells everything, peers written by hand, waiting with a deadline.
+
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
+
+pub(crate) mod node;
+pub(crate) mod raw;
+
+use std::time::{Duration, Instant};
+
+use corecast::{Config, Counter, Handle, Stats};
+
+/// How long anything may take before a test calls it lost. Generous: the machine may be busy.
+pub(crate) const LIVENESS: Duration = Duration::from_secs(10);
+/// Longer than any test: for deadlines that must not be what ends something.
+pub(crate) const NEVER: Duration = Duration::from_secs(600);
+
+/// Listens on a free port of 127.0.0.1.
+pub(crate) fn loopback() -> Config {
+    Config::plaintext().listen("127.0.0.1:0".parse().unwrap())
+}
+
+/// Waits until `done` says so; fails, naming `what`, after [`LIVENESS`].
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIVENESS;
+    while !done() {
+        assert!(Instant::now() < deadline, "not within {LIVENESS:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until the counters are as they should be.
+pub(crate) fn eventually_stats<C: Send + 'static>(handle: &Handle<C>, what: &str, mut done: impl FnMut(&Stats) -> bool) {
+    let deadline = Instant::now() + LIVENESS;
+    loop {
+        let stats = handle.stats();
+        if done(&stats) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not within {LIVENESS:?}: {what}: {stats:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until a counter has exactly this value.
+pub(crate) fn eventually_counts<C: Send + 'static>(handle: &Handle<C>, counter: Counter, value: u64) {
+    let deadline = Instant::now() + LIVENESS;
+    while handle.stats().get(counter) != value {
+        assert!(Instant::now() < deadline, "{} is {}, not {value}: {:?}", counter.name(), handle.stats().get(counter), handle.stats());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until nothing is left of anybody: no peer, no handshake, no byte.
+pub(crate) fn eventually_idle<C: Send + 'static>(handle: &Handle<C>) {
+    const LEVELS: [Counter; 5] = [Counter::Peers, Counter::HalfOpen, Counter::PrivateBytes, Counter::LogBytes, Counter::ReassemblyBytes];
+    eventually_stats(handle, "everything is given back", |stats| LEVELS.iter().all(|&level| stats.get(level) == 0));
+}
+
+/// How many file descriptors this process has open.
+pub(crate) fn open_files() -> usize {
+    // One of them is the directory that is read.
+    std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
+}

@@ -1,0 +1,273 @@
+//! An engine whose handler reports all that it is told, and does on its core what a test asks for.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use corecast::{
+    CloseReason, Config, Context, Counter, DialError, DialId, Engine, Handle, Handler, Message, Meta, PeerId, PeerInfo, RequestError,
+    Responder, SendError, ShutdownReport,
+};
+
+use super::raw::{Hello, Raw};
+use super::{LIVENESS, eventually_counts, eventually_idle};
+
+/// Something to be done on a core.
+pub(crate) type Act = Box<dyn FnOnce(&mut Context<'_>) + Send>;
+
+/// What a handler was told.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    Connected { peer: PeerId, info: PeerInfo },
+    Message { peer: PeerId, meta: Meta, body: Vec<u8> },
+    Request { peer: PeerId, meta: Meta, body: Vec<u8>, responder: Responder },
+    Response { core: usize, peer: PeerId, tag: u64, result: Result<(Meta, Vec<u8>), RequestError> },
+    Drained(PeerId),
+    SendFailed { core: usize, peer: PeerId, tag: u64, reason: SendError },
+    DialFailed { core: usize, dial: DialId, error: DialError, retry_in: Option<Duration> },
+    Closed { peer: PeerId, reason: CloseReason },
+    Timer { core: usize, tag: u64 },
+}
+
+/// What is done with messages and requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// They are reported.
+    Report,
+    /// They are sent back, unreported.
+    Echo,
+}
+
+pub(crate) struct Probe {
+    mode: Mode,
+    report: Sender<Seen>,
+}
+
+impl Probe {
+    fn tell(&self, seen: Seen) {
+        // A test that has ended listens to nobody.
+        let _ = self.report.send(seen);
+    }
+}
+
+impl Handler for Probe {
+    type Command = Act;
+
+    fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
+        assert_eq!(peer.core(), cx.core());
+        self.tell(Seen::Connected { peer, info: info.clone() });
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        match self.mode {
+            Mode::Report => self.tell(Seen::Message { peer, meta: message.meta, body: message.body.to_vec() }),
+            Mode::Echo => drop(cx.send(peer, message.meta, message.body)),
+        }
+    }
+
+    fn on_request(&mut self, cx: &mut Context<'_>, peer: PeerId, request: Message<'_>, responder: Responder) {
+        assert_eq!(responder.peer(), peer);
+        match self.mode {
+            Mode::Report => self.tell(Seen::Request { peer, meta: request.meta, body: request.body.to_vec(), responder }),
+            Mode::Echo => drop(cx.respond(responder, request.meta, request.body)),
+        }
+    }
+
+    fn on_response(&mut self, cx: &mut Context<'_>, peer: PeerId, tag: u64, result: Result<Message<'_>, RequestError>) {
+        let result = result.map(|message| (message.meta, message.body.to_vec()));
+        self.tell(Seen::Response { core: cx.core(), peer, tag, result });
+    }
+
+    fn on_drained(&mut self, _: &mut Context<'_>, peer: PeerId) {
+        self.tell(Seen::Drained(peer));
+    }
+
+    fn on_send_failed(&mut self, cx: &mut Context<'_>, peer: PeerId, tag: u64, reason: SendError) {
+        self.tell(Seen::SendFailed { core: cx.core(), peer, tag, reason });
+    }
+
+    fn on_dial_failed(&mut self, cx: &mut Context<'_>, dial: DialId, error: DialError, retry_in: Option<Duration>) {
+        self.tell(Seen::DialFailed { core: cx.core(), dial, error, retry_in });
+    }
+
+    fn on_closed(&mut self, _: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
+        self.tell(Seen::Closed { peer, reason });
+    }
+
+    fn on_command(&mut self, cx: &mut Context<'_>, act: Act) {
+        act(cx);
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, tag: u64) {
+        self.tell(Seen::Timer { core: cx.core(), tag });
+    }
+}
+
+/// A running engine with [`Probe`] handlers.
+pub(crate) struct Node {
+    pub(crate) engine: Engine<Act>,
+    seen: Receiver<Seen>,
+    /// What was seen while something else was waited for.
+    passed: VecDeque<Seen>,
+}
+
+impl Node {
+    pub(crate) fn start(config: Config, mode: Mode) -> Self {
+        let (report, seen) = channel();
+        let engine = Engine::start(config, move |_| Probe { mode, report: report.clone() }).unwrap();
+        Self { engine, seen, passed: VecDeque::new() }
+    }
+
+    /// Reports every message.
+    pub(crate) fn report(config: Config) -> Self {
+        Self::start(config, Mode::Report)
+    }
+
+    /// Returns every message.
+    pub(crate) fn echo(config: Config) -> Self {
+        Self::start(config, Mode::Echo)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.engine.local_addrs()[0]
+    }
+
+    pub(crate) fn handle(&self) -> Handle<Act> {
+        self.engine.handle()
+    }
+
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
+        self.handle().stats().get(counter)
+    }
+
+    pub(crate) fn counts(&self, counter: Counter, value: u64) {
+        eventually_counts(&self.handle(), counter, value);
+    }
+
+    /// The first thing seen, of those that nobody has waited for yet, that `pick` wants.
+    pub(crate) fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(&Seen) -> Option<T>) -> T {
+        for index in 0..self.passed.len() {
+            if let Some(picked) = pick(&self.passed[index]) {
+                self.passed.remove(index);
+                return picked;
+            }
+        }
+        let deadline = Instant::now() + LIVENESS;
+        loop {
+            match self.seen.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(seen) => match pick(&seen) {
+                    Some(picked) => return picked,
+                    None => self.passed.push_back(seen),
+                },
+                Err(error) => panic!("{error} while waiting for {what}; seen: {:?}; {:?}", self.passed, self.handle().stats()),
+            }
+        }
+    }
+
+    /// The next thing seen.
+    pub(crate) fn next(&mut self) -> Seen {
+        match self.passed.pop_front() {
+            Some(seen) => seen,
+            None => self.seen.recv_timeout(LIVENESS).unwrap_or_else(|error| panic!("{error}: {:?}", self.handle().stats())),
+        }
+    }
+
+    /// What has been seen so far and nobody has waited for.
+    pub(crate) fn leftovers(&mut self) -> Vec<Seen> {
+        self.passed.extend(self.seen.try_iter());
+        self.passed.drain(..).collect()
+    }
+
+    pub(crate) fn connected(&mut self) -> (PeerId, PeerInfo) {
+        self.wait("a peer", |seen| match seen {
+            Seen::Connected { peer, info } => Some((*peer, info.clone())),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn closed(&mut self, peer: PeerId) -> CloseReason {
+        self.wait("the end of a peer", |seen| match seen {
+            Seen::Closed { peer: closed, reason } if *closed == peer => Some(*reason),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn message(&mut self, peer: PeerId) -> (Meta, Vec<u8>) {
+        self.wait("a message", |seen| match seen {
+            Seen::Message { peer: from, meta, body } if *from == peer => Some((*meta, body.clone())),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn dial_failed(&mut self, dial: DialId) -> (DialError, Option<Duration>) {
+        self.wait("a failed dial", |seen| match seen {
+            Seen::DialFailed { dial: failed, error, retry_in, .. } if *failed == dial => Some((*error, *retry_in)),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn response(&mut self, tag: u64) -> (usize, Result<(Meta, Vec<u8>), RequestError>) {
+        self.wait("a response", |seen| match seen {
+            Seen::Response { core, tag: answered, result, .. } if *answered == tag => Some((*core, result.clone())),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn request(&mut self) -> (PeerId, Meta, Vec<u8>, Responder) {
+        let is_request = |seen: &Seen| matches!(seen, Seen::Request { .. });
+        loop {
+            if let Some(at) = self.passed.iter().position(is_request) {
+                match self.passed.remove(at) {
+                    Some(Seen::Request { peer, meta, body, responder }) => return (peer, meta, body, responder),
+                    _ => unreachable!(),
+                }
+            }
+            let seen = self.seen.recv_timeout(LIVENESS).unwrap();
+            self.passed.push_back(seen);
+        }
+    }
+
+    /// A raw peer, and its id here.
+    pub(crate) fn raw_peer(&mut self, hello: Hello) -> (Raw, PeerId) {
+        let raw = Raw::establish(self.address(), hello);
+        let node = hello.node;
+        let peer = self.wait("the raw peer", |seen| match seen {
+            Seen::Connected { peer, info } if info.node.0 == node && info.channel == hello.channel => Some(*peer),
+            _ => None,
+        });
+        (raw, peer)
+    }
+
+    /// Does something on a core and waits for what comes out.
+    pub(crate) fn run<R: Send + 'static>(&self, core: usize, act: impl FnOnce(&mut Context<'_>) -> R + Send + 'static) -> R {
+        let (give, take) = channel();
+        self.handle().post(core, Box::new(move |cx| drop(give.send(act(cx))))).unwrap_or_else(|refused| panic!("{}", refused.reason));
+        take.recv_timeout(LIVENESS).expect("the core does what it is asked for")
+    }
+
+    /// Keeps a core busy until the returned sender is dropped or used. Returns when the core is in it.
+    pub(crate) fn block(&self, core: usize) -> Sender<()> {
+        let (release, released) = channel::<()>();
+        let (entered, inside) = channel();
+        self.handle()
+            .post(
+                core,
+                Box::new(move |_| {
+                    let _ = entered.send(());
+                    let _ = released.recv_timeout(LIVENESS);
+                }),
+            )
+            .unwrap_or_else(|refused| panic!("{}", refused.reason));
+        inside.recv_timeout(LIVENESS).expect("the core takes the command");
+        release
+    }
+
+    /// Nothing is left of anybody, and the engine stops cleanly.
+    pub(crate) fn finish(self) -> ShutdownReport {
+        eventually_idle(&self.handle());
+        let report = self.engine.shutdown();
+        assert!(report.drained && report.panicked.is_empty() && report.cut == 0, "{report:?}");
+        report
+    }
+}
