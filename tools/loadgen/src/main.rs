@@ -1,1 +1,69 @@
-fn main() {}
+//! The load generator of corecast: servers to load, workloads that load them, and reports that say what came of it.
+//!
+//! It uses nothing but corecast's public API. Every message carries a sequence number and a checksum, so a run is a test as well as
+//! a measurement: what is lost, duplicated, reordered or damaged fails it.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`job`] | what happens without arguments |
+//! | [`run`] | one run of one workload: connect, warm up, measure, drain, verify |
+//! | [`client`] | the peers that load a server: an engine's handler, and what every workload needs |
+//! | [`workload`] | echo, fan-out, flood: one file each |
+//! | [`server`], [`serve`] | the servers that are loaded; the process around one |
+//! | [`probe`] | what a client asks a server about itself |
+//! | [`payload`], [`verify`] | the bytes of a message; whether each came once and in order |
+//! | [`pacer`] | open-loop sending |
+//! | [`limits`] | what the engines of a run are allowed |
+//! | [`measure`], [`progress`], [`outcome`], [`report`] | what is counted, shown meanwhile, added up, and reported |
+//! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
+#![forbid(unsafe_code)]
+
+mod cli;
+mod client;
+mod clock;
+mod error;
+mod job;
+mod limits;
+mod machine;
+mod measure;
+mod outcome;
+mod pacer;
+mod payload;
+mod probe;
+mod progress;
+mod report;
+mod run;
+mod serve;
+mod server;
+mod verify;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use error::Error;
+
+fn main() -> ExitCode {
+    // Quiet unless RUST_LOG asks: the engine's own lines would tear the progress line apart.
+    env_logger::Builder::new().parse_filters(&std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into())).init();
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        None => job::main(&cli.job),
+        Some(Command::Serve(args)) => serve::main(args),
+        Some(Command::Echo(args)) => run::main(args.into()),
+        Some(Command::Fanout(args)) => run::main(args.into()),
+        Some(Command::Flood(args)) => run::main(args.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // What was wrong has been printed with the figures.
+        Err(Error::Verification) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("corecast-loadgen: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The command line: what can be asked for, and what makes no sense before anything is started.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use corecast::{NetworkId, Spin};
+
+use crate::error::Error;
+use crate::payload::HEADER_LEN;
+use crate::server::Mode;
+
+const EXIT_CODES: &str = "\
+Exit code: 0 when everything arrived once, in order and undamaged; 1 when not, or when a run failed; 2 for a wrong command line.";
+
+/// Loads corecast servers and reports what came of it.
+///
+/// Without a command: echo, then fan-out, on loopback in this process, in about ten seconds.
+#[derive(Debug, Parser)]
+#[command(name = "corecast-loadgen", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a server to load, until SIGTERM or SIGINT.
+    Serve(ServeArgs),
+    /// Every peer sends and waits for its messages to come back.
+    Echo(EchoArgs),
+    /// One peer publishes, the server sends each message to all others.
+    Fanout(FanoutArgs),
+    /// Every peer sends as fast as it is let; the server counts and verifies.
+    Flood(FloodArgs),
+}
+
+/// Without a command.
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    /// A second instead of ten: whether it works, not how well.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Write the reports of both workloads there as a JSON array (`-`: standard output).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// A server of its own.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Address and port; port 0 takes a free one, which the first line on standard output names.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+    /// What is done with a message.
+    #[arg(long, value_enum)]
+    pub(crate) mode: Mode,
+    /// Processors to pin one core each to: 0,2 or 0-3. Without it: one core, not pinned.
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
+    pub(crate) cores: Option<CpuList>,
+    /// At the end, write all counters there, of each core and in sum (`-`: standard output).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats_json: Option<PathBuf>,
+    /// Peers at a time. Lowered, with a warning, to what the file descriptor limit allows.
+    #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=8_388_608))]
+    pub(crate) max_peers: u32,
+    /// Longest message.
+    #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = parse_bytes)]
+    pub(crate) max_message: usize,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// What both sides of a run are told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// How long a core looks for work before it sleeps, in us; 0: not at all. Without it: the library's own choice.
+    #[arg(long, value_name = "N")]
+    pub(crate) spin_us: Option<u64>,
+    /// Network id, 64 hexadecimal digits. Both sides need the same.
+    #[arg(long, value_name = "HEX", default_value_t = NetworkId::default(), hide_default_value = true)]
+    pub(crate) network: NetworkId,
+    /// Allow addresses other than loopback, although nothing is encrypted.
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+}
+
+impl EngineArgs {
+    /// The library refuses it too, in the words of its configuration.
+    pub(crate) fn check_address(&self, address: SocketAddr) -> Result<(), Error> {
+        let allowed = self.allow_remote || address.ip().to_canonical().is_loopback();
+        if allowed { Ok(()) } else { Err(Error::Remote { address }) }
+    }
+
+    /// What the engine is told about spinning, where the command line says anything.
+    pub(crate) fn spin(&self) -> Option<Spin> {
+        self.spin_us.map(|us| Spin { window: Duration::from_micros(us), forced: us > 0 })
+    }
+}
+
+/// What every workload is told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The server to load. Without it: one in this process, which needs two file descriptors a peer.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) target: Option<SocketAddr>,
+    /// Peers; fan-out: subscribers, and one publisher besides.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    pub(crate) peers: u32,
+    /// Bytes of each message, 32 (sequence number, time, sender, checksum) to 16M.
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = parse_size)]
+    pub(crate) size: usize,
+    /// How long to measure, in seconds.
+    #[arg(long, value_name = "S", default_value = "5", value_parser = parse_positive_seconds, allow_negative_numbers = true)]
+    pub(crate) duration: Duration,
+    /// How long to run before that, in seconds.
+    #[arg(long, value_name = "S", default_value = "1", value_parser = parse_seconds, allow_negative_numbers = true)]
+    pub(crate) warmup: Duration,
+    /// How long to wait at the end for what is under way, in seconds. What has not come then is lost.
+    #[arg(long, value_name = "S", default_value = "5", value_parser = parse_seconds, allow_negative_numbers = true)]
+    pub(crate) drain: Duration,
+    /// How long all peers together may take to connect, in seconds.
+    #[arg(long, value_name = "S", default_value = "30", value_parser = parse_positive_seconds, allow_negative_numbers = true)]
+    pub(crate) connect_timeout: Duration,
+    /// Write the report there as JSON (`-`: standard output, instead of the table).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Processors of the server in this process. Without it: pinned to the first allowed one, where there are two.
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus, conflicts_with = "target")]
+    pub(crate) server_cores: Option<CpuList>,
+    /// Processors of the client: one engine on each. Without it: pinned to the second allowed one with the server in this process,
+    /// otherwise one that is not pinned.
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
+    pub(crate) client_cores: Option<CpuList>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// How messages are spaced.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct PacingArgs {
+    /// Open loop: so many messages a second, all peers together, however slow the server is. Latency counts from when a message
+    /// should have been sent.
+    #[arg(long, value_name = "R", value_parser = parse_rate, allow_negative_numbers = true, conflicts_with = "in_flight")]
+    pub(crate) rate: Option<f64>,
+    /// Closed loop: messages under way. Echo: of each peer. Fan-out: broadcasts that the slowest subscriber does not have yet.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) in_flight: u32,
+}
+
+/// `echo`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EchoArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) pacing: PacingArgs,
+}
+
+/// `fanout`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FanoutArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) pacing: PacingArgs,
+}
+
+/// `flood`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FloodArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+}
+
+/// Processors, in the order they were named, each once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CpuList(pub(crate) Vec<usize>);
+
+fn parse_cpus(text: &str) -> Result<CpuList, String> {
+    let number = |text: &str| {
+        text.trim().parse::<usize>().map_err(|_| format!("`{text}` is no processor number; expected a list such as 0,2 or 0-3"))
+    };
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = match part.split_once('-') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(part)?, number(part)?),
+        };
+        if first > last || last >= 4096 {
+            return Err(format!("`{part}` is no range of processors"));
+        }
+        cpus.extend(first..=last);
+    }
+    let mut seen = cpus.clone();
+    seen.sort_unstable();
+    seen.dedup();
+    if seen.len() != cpus.len() {
+        Err("a processor is named twice: two pinned cores on it would halve each other".into())
+    } else {
+        Ok(CpuList(cpus))
+    }
+}
+
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1 << 20),
+        _ => (text, 1),
+    };
+    let bytes = digits.parse::<usize>().ok().and_then(|value| value.checked_mul(factor));
+    let bytes = bytes.ok_or_else(|| "expected a number of bytes, such as 64, 16k or 1M".to_owned())?;
+    if (1..=MAX_MESSAGE).contains(&bytes) { Ok(bytes) } else { Err("a message has 1 byte to 16M".into()) }
+}
+
+/// The protocol's ceiling.
+const MAX_MESSAGE: usize = 16 << 20;
+
+fn parse_size(text: &str) -> Result<usize, String> {
+    let bytes = parse_bytes(text)?;
+    if bytes >= HEADER_LEN {
+        return Ok(bytes);
+    }
+    Err(format!("at least {HEADER_LEN} bytes: each message begins with its sequence number, time, sender and checksum"))
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|value| (0.0..=86_400.0).contains(value));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds, 0 to 86400, such as 5 or 0.5".into())
+}
+
+fn parse_positive_seconds(text: &str) -> Result<Duration, String> {
+    let duration = parse_seconds(text)?;
+    if duration >= Duration::from_millis(1) { Ok(duration) } else { Err("expected at least 0.001 seconds".into()) }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|value| (0.001..=1e9).contains(value));
+    rate.ok_or_else(|| "expected messages a second, over 0, such as 1000".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_of_processors() {
+        assert_eq!(parse_cpus("0,2"), Ok(CpuList(vec![0, 2])));
+        assert_eq!(parse_cpus("4-6,1"), Ok(CpuList(vec![4, 5, 6, 1])));
+        for bad in ["", "a", "1,1", "3-1", "0-2,1", "1,"] {
+            assert!(parse_cpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("16k"), Ok(16 << 10));
+        assert_eq!(parse_size("16M"), Ok(16 << 20));
+        assert_eq!(parse_size("32"), Ok(32));
+        for bad in ["31", "0", "17M", "-1", "x", "99999999999999999999", "18446744073709551615k"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_and_rates() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert!(parse_seconds("-1").is_err() && parse_seconds("nan").is_err() && parse_seconds("inf").is_err());
+        assert!(parse_positive_seconds("0").is_err());
+        assert!(parse_rate("0").is_err() && parse_rate("NaN").is_err());
+    }
+}

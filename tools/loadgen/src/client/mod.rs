@@ -1,0 +1,356 @@
+//! The client side of a run: one engine with one core for each client processor, and on each a [`Driver`].
+//!
+//! The driver connects its share of the peers, keeps the run's phases, and leaves what is sent when to a [`Workload`]. What every workload
+//! needs (peers, payloads, verification, the measured window) is in [`Core`].
+
+mod connect;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use corecast::{CloseReason, Context, DialError, DialId, Handle, Handler, Message, PeerId, PeerInfo, RequestError, Sent};
+
+use crate::measure::Window;
+use crate::payload::{self, Header};
+use crate::probe::{DATA, Question, Sample};
+use crate::progress::Progress;
+use crate::verify::{Tally, Verdict};
+use crate::workload::Workload;
+
+use connect::Connector;
+
+/// How often dials are tried again, and what was refused is.
+const TICK: Duration = Duration::from_millis(50);
+/// What a greeting or a sample may take.
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+const TICK_TAG: u64 = 0;
+/// Tags of requests: the low byte says which, the rest tells samples apart.
+const GREET_TAG: u64 = 1;
+const SAMPLE_TAG: u64 = 2;
+const TALLY_TAG: u64 = 3;
+
+/// One engine's part of a run's peers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    /// Position of the engine among the run's client engines.
+    pub(crate) engine: usize,
+    pub(crate) engines: usize,
+    /// The run's number of the engine's first peer; the engine's channel 0.
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+    /// All peers of the run.
+    pub(crate) total: u32,
+}
+
+/// What the main thread, the pacer and other drivers tell a driver.
+pub(crate) enum Command {
+    /// All peers of the run are ready: send, from this time on.
+    Begin { at: u64 },
+    /// Something may be due.
+    Pace,
+    /// The measured window opens.
+    OpenWindow,
+    /// It closes.
+    CloseWindow,
+    /// Send nothing new.
+    Stop,
+    /// Fan-out: the broadcast with this sequence number has reached all subscribers of one engine.
+    Reached { seq: u64 },
+    /// Ask the server, through the engine's first peer.
+    Probe { question: Question, answer: Sender<Result<Option<Sample>, RequestError>> },
+    /// Say what came of it.
+    Report { answer: Sender<Outcome> },
+}
+
+/// What came of a run on one core.
+pub(crate) struct Outcome {
+    pub(crate) sent: u64,
+    /// Open loop: messages that were due and could not be sent.
+    pub(crate) unsent: u64,
+    pub(crate) tally: Tally,
+    pub(crate) window: Window,
+    /// Why connecting failed, and how often.
+    pub(crate) failures: BTreeMap<String, u64>,
+    /// Why peers ended during the run, and how often.
+    pub(crate) endings: BTreeMap<String, u64>,
+}
+
+/// What the drivers of a run share.
+pub(crate) struct Common {
+    /// Every client engine, in order; set before `Begin`.
+    pub(crate) handles: OnceLock<Vec<Handle<Command>>>,
+}
+
+/// Whether a message was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Push {
+    /// Send more if you like.
+    Taken,
+    /// Taken, and the next one should wait for `on_drained`.
+    TakenSlow,
+    /// Not taken.
+    Refused,
+}
+
+/// What every workload of a core needs.
+pub(crate) struct Core {
+    pub(crate) share: Share,
+    pub(crate) common: Arc<Common>,
+    pub(crate) window: Window,
+    pub(crate) tally: Tally,
+    /// Open loop: messages that were due and had not been sent when sending stopped.
+    pub(crate) unsent: u64,
+    /// Between `Begin` and `Stop`.
+    pub(crate) sending: bool,
+    /// What the drain may take, for requests that end it.
+    pub(crate) drain: Duration,
+    builder: payload::Builder,
+    peers: Box<[Option<PeerId>]>,
+    sent: u64,
+    progress: Arc<Progress>,
+}
+
+impl Core {
+    pub(crate) fn new(share: Share, common: Arc<Common>, progress: Arc<Progress>, builder: payload::Builder, drain: Duration) -> Self {
+        let peers = vec![None; share.count as usize].into();
+        let (window, tally) = (Window::new(), Tally::default());
+        Self { share, common, window, tally, unsent: 0, sending: false, drain, builder, peers, sent: 0, progress }
+    }
+
+    /// Peers of this core, by their position in its share.
+    pub(crate) fn count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Sends the message `seq` of the stream of peer `index`.
+    #[inline]
+    pub(crate) fn send(&mut self, cx: &mut Context<'_>, index: usize, seq: u64, sent_at: u64) -> Push {
+        let Some(peer) = self.peers[index] else { return Push::Refused };
+        let body = self.builder.build(seq, self.share.first + index as u32, sent_at);
+        let push = match cx.send(peer, DATA, body) {
+            Ok(Sent::Backpressure) => Push::TakenSlow,
+            Ok(_) => Push::Taken,
+            Err(_) => return Push::Refused,
+        };
+        self.sent += 1;
+        self.progress.sent.store(self.sent, Relaxed);
+        self.window.sent();
+        push
+    }
+
+    /// The header of a message of this run; nothing where it is damaged, which is counted, or another run's.
+    #[inline]
+    pub(crate) fn parse(&mut self, message: &Message<'_>) -> Option<Header> {
+        let header = payload::parse(message.body);
+        match header {
+            Some(header) if header.run != self.builder.run() => None,
+            Some(_) if message.body.len() == self.builder.size() && message.meta.message_type == DATA => header,
+            _ => {
+                self.tally.corrupt += 1;
+                None
+            }
+        }
+    }
+
+    /// Counts a message that arrived, and its latency.
+    #[inline]
+    pub(crate) fn arrived(&mut self, verdict: Verdict, header: &Header, now: u64) {
+        self.tally.count(verdict);
+        if verdict != Verdict::Duplicate {
+            self.progress.received.store(self.tally.delivered, Relaxed);
+            self.window.delivered(now.saturating_sub(header.sent_at));
+        }
+    }
+
+    /// Adds what arrived elsewhere.
+    pub(crate) fn arrived_at_server(&mut self, tally: Tally) {
+        self.tally += tally;
+        self.progress.received.store(self.tally.delivered, Relaxed);
+    }
+
+    /// Asks the server what came from peer `index`; `Workload::on_tally` is told.
+    pub(crate) fn ask_for_tally(&mut self, cx: &mut Context<'_>, index: usize) {
+        if let Some(peer) = self.peers[index] {
+            // A refusal shows as lost messages: nobody says that they arrived.
+            let _ = cx.request(peer, Question::Tally.meta(), &Question::Tally.encode(), self.drain, TALLY_TAG);
+        }
+    }
+}
+
+/// The handler of a client core.
+pub(crate) struct Driver<W> {
+    core: Core,
+    workload: W,
+    connector: Connector,
+    /// Which peers the server has answered.
+    ready: Box<[bool]>,
+    endings: BTreeMap<String, u64>,
+    probe: Option<Sender<Result<Option<Sample>, RequestError>>>,
+    probes: u64,
+}
+
+impl<W: Workload> Driver<W> {
+    pub(crate) fn new(core: Core, workload: W, target: SocketAddr) -> Self {
+        let connector = Connector::new(target, core.share.count, core.share.engines);
+        let ready = vec![false; core.count()].into();
+        Self { core, workload, connector, ready, endings: BTreeMap::new(), probe: None, probes: 0 }
+    }
+
+    /// Only peers of this driver have a user value, set when they connected.
+    fn index(cx: &Context<'_>, peer: PeerId) -> Option<usize> {
+        cx.user::<u32>(peer).map(|index| *index as usize)
+    }
+
+    fn greeted(&mut self, cx: &mut Context<'_>, peer: PeerId, result: Result<Message<'_>, RequestError>) {
+        let Some(index) = Self::index(cx, peer) else { return };
+        match result {
+            Ok(_) => {
+                self.ready[index] = true;
+                add(&self.core.progress.ready);
+                self.connector.greeted();
+                self.connector.refill(cx);
+            }
+            // `on_closed` says why.
+            Err(RequestError::PeerClosed) => {}
+            Err(error) => {
+                self.connector.note(format_args!("the server did not answer the greeting: {error}"));
+                cx.close(peer);
+            }
+        }
+    }
+
+    fn ask(&mut self, cx: &mut Context<'_>, question: Question, answer: Sender<Result<Option<Sample>, RequestError>>) {
+        let Some(peer) = self.core.peers.first().copied().flatten() else {
+            let _ = answer.send(Err(RequestError::PeerClosed));
+            return;
+        };
+        self.probes += 1;
+        match cx.request(peer, question.meta(), &question.encode(), PROBE_TIMEOUT, SAMPLE_TAG | self.probes << 8) {
+            Ok(_) => self.probe = Some(answer),
+            Err(error) => {
+                let _ = answer.send(Err(error.into()));
+            }
+        }
+    }
+
+    fn report(&mut self) -> Outcome {
+        Outcome {
+            sent: self.core.sent,
+            unsent: self.core.unsent,
+            tally: self.core.tally,
+            window: std::mem::replace(&mut self.core.window, Window::new()),
+            failures: self.connector.failures().clone(),
+            endings: self.endings.clone(),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64) {
+    // One writer: no read-modify-write is needed.
+    counter.store(counter.load(Relaxed) + 1, Relaxed);
+}
+
+impl<W: Workload> Handler for Driver<W> {
+    type Command = Command;
+
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        self.connector.refill(cx);
+        cx.set_timer(TICK, TICK_TAG);
+    }
+
+    fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
+        let index = u32::from(info.channel);
+        self.connector.connected(info.dial);
+        self.core.peers[index as usize] = Some(peer);
+        cx.set_user(peer, index);
+        if info.max_message < self.core.builder.size() {
+            self.connector.note(format_args!("the server takes messages of {} bytes at most, see its --max-message", info.max_message));
+            add(&self.core.progress.fatal);
+            return;
+        }
+        if let Err(error) = cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(), PROBE_TIMEOUT, GREET_TAG) {
+            self.connector.note(error);
+            cx.close(peer);
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        if let Some(index) = Self::index(cx, peer) {
+            self.workload.on_message(cx, &mut self.core, index, message);
+        }
+    }
+
+    fn on_response(&mut self, cx: &mut Context<'_>, peer: PeerId, tag: u64, result: Result<Message<'_>, RequestError>) {
+        match tag & 0xff {
+            GREET_TAG => self.greeted(cx, peer, result),
+            TALLY_TAG => {
+                let sample = result.ok().and_then(|message| Sample::decode(message.body));
+                if let (Some(sample), Some(index)) = (sample, Self::index(cx, peer)) {
+                    self.workload.on_tally(cx, &mut self.core, index, &sample);
+                }
+            }
+            // An older sample's answer has nobody waiting for it any more.
+            SAMPLE_TAG if tag >> 8 == self.probes => {
+                if let Some(answer) = self.probe.take() {
+                    let _ = answer.send(result.map(|message| Sample::decode(message.body)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_drained(&mut self, cx: &mut Context<'_>, peer: PeerId) {
+        if let Some(index) = Self::index(cx, peer) {
+            self.workload.on_drained(cx, &mut self.core, index);
+        }
+    }
+
+    fn on_dial_failed(&mut self, _cx: &mut Context<'_>, dial: DialId, error: DialError, _retry_in: Option<Duration>) {
+        self.connector.dial_failed(dial, error);
+    }
+
+    fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
+        let Some(index) = Self::index(cx, peer) else { return };
+        if self.core.peers[index] != Some(peer) {
+            return;
+        }
+        self.core.peers[index] = None;
+        if std::mem::take(&mut self.ready[index]) {
+            *self.endings.entry(reason.to_string()).or_default() += 1;
+            add(&self.core.progress.ended);
+        } else {
+            self.connector.greeting_failed(index as u16, reason);
+        }
+    }
+
+    fn on_command(&mut self, cx: &mut Context<'_>, command: Command) {
+        match command {
+            Command::Begin { at } => {
+                self.core.sending = true;
+                self.workload.begin(cx, &mut self.core, at);
+            }
+            Command::Pace => self.workload.on_pace(cx, &mut self.core),
+            Command::OpenWindow => self.core.window.open(),
+            Command::CloseWindow => self.core.window.close(),
+            Command::Stop => {
+                self.core.sending = false;
+                self.workload.on_stop(cx, &mut self.core);
+            }
+            Command::Reached { seq } => self.workload.on_reached(cx, &mut self.core, seq),
+            Command::Probe { question, answer } => self.ask(cx, question, answer),
+            Command::Report { answer } => {
+                let _ = answer.send(self.report());
+            }
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, _tag: u64) {
+        self.connector.refill(cx);
+        self.workload.on_tick(cx, &mut self.core);
+        cx.set_timer(TICK, TICK_TAG);
+    }
+}

@@ -1,0 +1,92 @@
+//! Why a run or a server did not come to its end. The command line's own errors are clap's, with exit code 2.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use corecast::{RequestError, StartError};
+
+use crate::server::Mode;
+
+/// Why a run or a server did not come to its end.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// An engine did not start: `what` says which.
+    Start { what: &'static str, source: StartError },
+    /// An address that is not loopback, and nobody said that it may be.
+    Remote { address: SocketAddr },
+    /// Signals could not be caught, or a thread not be made.
+    System { what: &'static str, source: io::Error },
+    /// A file could not be written.
+    Write { path: PathBuf, source: io::Error },
+    /// More peers than file descriptors.
+    Descriptors { needed: u64, limit: u64, embedded: bool },
+    /// The peers did not connect in time.
+    Connect { target: SocketAddr, ready: u64, wanted: u64, waited: Duration, reasons: String },
+    /// The server serves another workload.
+    WrongMode { target: SocketAddr, is: Mode, needed: Mode },
+    /// The server did not answer the probe.
+    Probe { target: SocketAddr, source: RequestError },
+    /// What the server answered was no sample: it is another program, or another version of this one.
+    NotALoadgen { target: SocketAddr },
+    /// A client core did not answer: its thread has ended or hangs.
+    CoreSilent { engine: usize },
+    /// A signal came before there was anything to report.
+    Interrupted,
+    /// The run came to its end and something in it was not as promised.
+    Verification,
+}
+
+impl Error {
+    /// 2 where the command line is wrong, as clap does; 1 where the run is.
+    pub(crate) fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Remote { .. }) { 2 } else { 1 }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start { what, source } => write!(f, "the {what} did not start: {source}"),
+            Self::Remote { address } => {
+                write!(f, "{address} is not a loopback address, and nothing is encrypted: add --allow-remote where that is no concern")
+            }
+            Self::System { what, source } => write!(f, "{what}: {source}"),
+            Self::Write { path, source } => write!(f, "cannot write {}: {source}", path.display()),
+            Self::Descriptors { needed, limit, embedded } => {
+                write!(
+                    f,
+                    "this takes {needed} file descriptors, but RLIMIT_NOFILE allows {limit}: use fewer --peers, raise it (ulimit -n)"
+                )?;
+                let hint = ", or run the server in a process of its own (serve, then --target)";
+                if *embedded { f.write_str(hint) } else { Ok(()) }
+            }
+            Self::Connect { target, ready, wanted, waited, reasons } => {
+                write!(f, "only {ready} of {wanted} peers connected to {target} in {:.1} s{reasons}", waited.as_secs_f64())
+            }
+            Self::WrongMode { target, is, needed } => {
+                write!(f, "the server at {target} runs in {is} mode; this workload needs `serve --mode {needed}`")
+            }
+            Self::Probe { target, source } => write!(f, "the server at {target} did not answer the probe: {source}"),
+            Self::NotALoadgen { target } => {
+                write!(f, "{target} is no `corecast-loadgen serve` of this version: its answer to the probe is not a sample")
+            }
+            Self::CoreSilent { engine } => write!(f, "client engine {engine} does not answer"),
+            Self::Interrupted => f.write_str("interrupted"),
+            Self::Verification => f.write_str("the run failed its verification"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Start { source, .. } => Some(source),
+            Self::System { source, .. } | Self::Write { source, .. } => Some(source),
+            Self::Probe { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What happens without arguments: echo and fan-out on loopback, in this process, in about ten seconds.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use corecast::NetworkId;
+
+use crate::cli::{EngineArgs, JobArgs, LoadArgs};
+use crate::error::Error;
+use crate::report;
+use crate::run::{self, Spec};
+use crate::serve::Stop;
+use crate::workload::{Kind, Pacing};
+
+const PEERS: u32 = 50;
+const SIZE: usize = 256;
+
+/// Runs both workloads, prints both tables, and fails where either did.
+pub(crate) fn main(args: &JobArgs) -> Result<(), Error> {
+    let stop = Stop::install()?;
+    let started = Instant::now();
+    let to_stdout = args.json.as_deref() == Some(Path::new("-"));
+    let mut reports = Vec::new();
+    for (kind, in_flight) in [(Kind::Echo, 4), (Kind::Fanout, 16)] {
+        let spec = Spec { kind, pacing: Pacing::Closed { in_flight }, load: load(args.quick) };
+        let report = run::execute(&spec, &stop)?;
+        if !to_stdout {
+            println!("{report}");
+        }
+        let interrupted = report.interrupted;
+        reports.push(report);
+        if interrupted {
+            break;
+        }
+    }
+    if let Some(path) = &args.json {
+        report::write_json(path, &reports)?;
+    }
+    eprintln!("corecast-loadgen: done in {:.1} s; --help lists what else there is", started.elapsed().as_secs_f64());
+    if reports.iter().all(report::Report::passed) { Ok(()) } else { Err(Error::Verification) }
+}
+
+fn load(quick: bool) -> LoadArgs {
+    let (warmup, duration) = if quick { (50, 200) } else { (500, 4200) };
+    LoadArgs {
+        target: None,
+        peers: PEERS,
+        size: SIZE,
+        duration: Duration::from_millis(duration),
+        warmup: Duration::from_millis(warmup),
+        drain: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(10),
+        json: None,
+        server_cores: None,
+        client_cores: None,
+        engine: EngineArgs { spin_us: None, network: NetworkId::default(), allow_remote: false },
+    }
+}

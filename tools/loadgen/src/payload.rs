@@ -1,0 +1,154 @@
+//! The bytes of a workload's messages.
+//!
+//! ```text
+//! offset  0      8         16       20    24         32
+//!         seq    sent_at   sender   run   checksum   filler ...
+//! ```
+//!
+//! All fields are little-endian. The filler differs from message to message, so that a fragment that ends up in another message of
+//! the same length is noticed. The checksum covers everything but itself; it is fast and has no other merit.
+
+/// Bytes before the filler, and so the smallest message.
+pub(crate) const HEADER_LEN: usize = 32;
+const CHECKSUM_AT: usize = 24;
+/// The filler begins somewhere in so many bytes of noise, by sequence number.
+const NOISE_OFFSETS: u64 = 512;
+
+/// What a message says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Position in its sender's stream, from 0.
+    pub(crate) seq: u64,
+    /// When it was sent or, with a fixed rate, should have been; see [`crate::clock::now_ns`].
+    pub(crate) sent_at: u64,
+    /// The sending peer's number in its run.
+    pub(crate) sender: u32,
+    /// The run that it belongs to: a fan-out server may serve several at once.
+    pub(crate) run: u32,
+}
+
+/// Makes the messages of one core of one run, in one buffer.
+pub(crate) struct Builder {
+    run: u32,
+    noise: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Builder {
+    /// `size` is at least [`HEADER_LEN`]: the command line checks it.
+    pub(crate) fn new(run: u32, size: usize) -> Self {
+        assert!(size >= HEADER_LEN);
+        let mut state = u64::from(run) | 1 << 40;
+        let words = (size - HEADER_LEN).div_ceil(8) + NOISE_OFFSETS as usize;
+        let noise = (0..words).flat_map(|_| split_mix(&mut state).to_le_bytes()).collect();
+        Self { run, noise, buffer: vec![0; size] }
+    }
+
+    pub(crate) fn run(&self) -> u32 {
+        self.run
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The message, until the next one is made.
+    pub(crate) fn build(&mut self, seq: u64, sender: u32, sent_at: u64) -> &[u8] {
+        let (header, filler) = self.buffer.split_at_mut(HEADER_LEN);
+        let offset = (seq % NOISE_OFFSETS) as usize * 8;
+        filler.copy_from_slice(&self.noise[offset..offset + filler.len()]);
+        header[0..8].copy_from_slice(&seq.to_le_bytes());
+        header[8..16].copy_from_slice(&sent_at.to_le_bytes());
+        header[16..20].copy_from_slice(&sender.to_le_bytes());
+        header[20..24].copy_from_slice(&self.run.to_le_bytes());
+        let sum = checksum(&header[..CHECKSUM_AT], filler);
+        header[CHECKSUM_AT..].copy_from_slice(&sum.to_le_bytes());
+        &self.buffer
+    }
+}
+
+/// The header of an undamaged message; nothing where the message is too short or its checksum is wrong.
+pub(crate) fn parse(body: &[u8]) -> Option<Header> {
+    let (header, filler) = body.split_at_checked(HEADER_LEN)?;
+    let sum = word(&header[CHECKSUM_AT..]);
+    if checksum(&header[..CHECKSUM_AT], filler) != sum {
+        return None;
+    }
+    let ids = word(&header[16..]);
+    Some(Header { seq: word(header), sent_at: word(&header[8..]), sender: ids as u32, run: (ids >> 32) as u32 })
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(*bytes.first_chunk().expect("eight bytes"))
+}
+
+/// Multiply and fold, eight bytes at a time, in four lanes: one lane would wait for each multiplication.
+fn checksum(header: &[u8], filler: &[u8]) -> u64 {
+    let mut lanes = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0x2545_f491_4f6c_dd1d];
+    let mut blocks = filler.chunks_exact(32);
+    for block in &mut blocks {
+        for (lane, bytes) in lanes.iter_mut().zip(block.chunks_exact(8)) {
+            *lane = fold(*lane, word(bytes));
+        }
+    }
+    let mut sum = lanes.into_iter().fold(filler.len() as u64, fold);
+    for bytes in header.chunks_exact(8) {
+        sum = fold(sum, word(bytes));
+    }
+    for bytes in blocks.remainder().chunks(8) {
+        let mut last = [0; 8];
+        last[..bytes.len()].copy_from_slice(bytes);
+        sum = fold(sum, u64::from_le_bytes(last));
+    }
+    sum
+}
+
+#[inline]
+fn fold(state: u64, word: u64) -> u64 {
+    let product = u128::from(state ^ word) * 0xa076_1d64_78bd_642f_u128;
+    // The addition keeps a state that happens to equal the word from erasing everything before it.
+    (product as u64 ^ (product >> 64) as u64).wrapping_add(state.rotate_left(23))
+}
+
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ (mixed >> 27)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_says_what_it_was_made_of() {
+        for size in [32, 33, 40, 63, 64, 65, 100, 16 << 10] {
+            let mut builder = Builder::new(7, size);
+            let body = builder.build(1 << 40, 9, 77).to_vec();
+            assert_eq!(parse(&body), Some(Header { seq: 1 << 40, sent_at: 77, sender: 9, run: 7 }), "size {size}");
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_lost_byte_is_noticed() {
+        let mut builder = Builder::new(3, 111);
+        let body = builder.build(5, 1, 2).to_vec();
+        for at in 0..body.len() {
+            for bit in 0..8 {
+                let mut damaged = body.clone();
+                damaged[at] ^= 1 << bit;
+                assert_eq!(parse(&damaged), None, "byte {at} bit {bit}");
+            }
+            assert_eq!(parse(&body[..at]), None, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn messages_of_one_stream_have_different_fillers() {
+        let mut builder = Builder::new(3, 4096);
+        let first = builder.build(1, 0, 0).to_vec();
+        let mut mixed = builder.build(2, 0, 0).to_vec();
+        mixed[2048..].copy_from_slice(&first[2048..]);
+        assert_eq!(parse(&mixed), None);
+    }
+}

@@ -1,0 +1,134 @@
+//! What a client asks a `corecast-loadgen` server about itself, by the library's own requests.
+//!
+//! Three things need it: that a peer is *established at the server* (the dialler's side is ready first, and a broadcast before that
+//! would miss the peer), that the server runs in the mode that the workload needs, and what only the server knows: its processor time,
+//! and what a sink received.
+
+use corecast::{Lane, Meta};
+
+use crate::machine::CpuTime;
+use crate::server::Mode;
+use crate::verify::Tally;
+
+/// The messages that are measured and verified.
+pub(crate) const DATA: u16 = 1;
+/// The requests of this module.
+const PROBE: u16 = 2;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// Who are you? Answered as soon as the asking peer is established.
+    Greet,
+    /// How are you, all your cores?
+    Sample,
+    /// The same, and begin your latency histogram anew.
+    SampleAndReset,
+    /// What came from the asking peer? Asked in the lane of the messages, so that it is answered after the last of them.
+    Tally,
+}
+
+impl Question {
+    const ALL: [Question; 4] = [Self::Greet, Self::Sample, Self::SampleAndReset, Self::Tally];
+
+    /// Type and lane of the request: samples overtake the messages, a tally must not.
+    pub(crate) fn meta(self) -> Meta {
+        let lane = if self == Self::Tally { Lane::Normal } else { Lane::High };
+        Meta::new(PROBE).lane(lane)
+    }
+
+    pub(crate) fn encode(self) -> [u8; 1] {
+        [self as u8]
+    }
+
+    pub(crate) fn decode(meta: Meta, body: &[u8]) -> Option<Self> {
+        let [code] = *body else { return None };
+        Self::ALL.get(usize::from(code)).copied().filter(|_| meta.message_type == PROBE)
+    }
+}
+
+/// The answer to every question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sample {
+    /// A [`Mode`], as [`Mode::code`] numbers it.
+    pub(crate) mode: u64,
+    /// See [`crate::machine::boot_id`]: whether the two clocks are one.
+    pub(crate) boot_id: u64,
+    /// The server's clock when it answered.
+    pub(crate) clock_ns: u64,
+    /// Processor time of all cores since the server began.
+    pub(crate) cpu: CpuTime,
+    /// What arrived: of all peers, or of the asking one.
+    pub(crate) tally: Tally,
+    /// Send to arrival, p50 p90 p99 p99.9 max, since the last reset. Sinks only.
+    pub(crate) latency: [u64; 5],
+}
+
+/// Tells samples from other answers, and versions of them from each other.
+const MAGIC: u64 = u64::from_le_bytes(*b"ccload02");
+const WORDS: usize = 15;
+/// Bytes of an encoded sample.
+pub(crate) const SAMPLE_LEN: usize = WORDS * 8;
+
+impl Sample {
+    pub(crate) fn mode(&self) -> Option<Mode> {
+        Mode::ALL.into_iter().find(|mode| mode.code() == self.mode)
+    }
+
+    pub(crate) fn encode(&self) -> [u8; SAMPLE_LEN] {
+        let tally = &self.tally;
+        let [p50, p90, p99, p999, max] = self.latency;
+        let words: [u64; WORDS] = [
+            MAGIC,
+            self.mode,
+            self.boot_id,
+            self.clock_ns,
+            self.cpu.ran_ns,
+            self.cpu.waited_ns,
+            tally.delivered,
+            tally.duplicated,
+            tally.reordered,
+            tally.corrupt,
+            p50,
+            p90,
+            p99,
+            p999,
+            max,
+        ];
+        let mut out = [0; SAMPLE_LEN];
+        for (bytes, word) in out.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        out
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Option<Self> {
+        let bytes: &[u8; SAMPLE_LEN] = body.try_into().ok()?;
+        let mut words = [0; WORDS];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(*bytes.first_chunk()?);
+        }
+        let [magic, mode, boot_id, clock_ns, ran_ns, waited_ns, delivered, duplicated, reordered, corrupt, latency @ ..] = words;
+        let tally = Tally { delivered, duplicated, reordered, corrupt };
+        (magic == MAGIC).then_some(Self { mode, boot_id, clock_ns, cpu: CpuTime { ran_ns, waited_ns }, tally, latency })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_and_samples_travel() {
+        for question in Question::ALL {
+            assert_eq!(Question::decode(question.meta(), &question.encode()), Some(question));
+            assert_eq!(Question::decode(Meta::new(DATA), &question.encode()), None);
+        }
+        assert_eq!(Question::decode(Meta::new(PROBE), &[9]), None);
+        let tally = Tally { delivered: 5, duplicated: 6, reordered: 7, corrupt: 8 };
+        let sample =
+            Sample { mode: 1, boot_id: 2, clock_ns: 3, cpu: CpuTime { ran_ns: 4, waited_ns: 14 }, tally, latency: [9, 10, 11, 12, 13] };
+        assert_eq!(Sample::decode(&sample.encode()), Some(sample));
+        assert_eq!(Sample::decode(&[0; SAMPLE_LEN]), None);
+    }
+}

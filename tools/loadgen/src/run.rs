@@ -1,0 +1,461 @@
+//! One run of one workload, as the main thread drives it: start the engines, connect every peer, warm up, measure, stop, drain, add up.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use corecast::{Config, Cores, Engine, Handle, RequestError, Security};
+
+use crate::cli::{CpuList, EchoArgs, FanoutArgs, FloodArgs, LoadArgs, PacingArgs};
+use crate::client::{Command, Common, Core, Driver, Outcome, PROBE_TIMEOUT, Share};
+use crate::error::Error;
+use crate::machine::{Machine, SPARE_DESCRIPTORS, allowed_cpus, raise_descriptor_limit};
+use crate::outcome::{Samples, Total};
+use crate::pacer::Pacer;
+use crate::probe::{Question, Sample};
+use crate::progress::{Cohort, Line, Progress};
+use crate::report::{self, Report, SCHEMA, Setup, reasons_text};
+use crate::serve::Stop;
+use crate::server::Server;
+use crate::workload::{Echo, Fanout, Flood, Kind, Pacing, Workload};
+use crate::{clock, limits, payload};
+
+/// Channels of one node: a client engine has no more peers than this at one server.
+const CHANNELS: u32 = 1 << 16;
+/// How often the main thread looks.
+const GLANCE: Duration = Duration::from_millis(10);
+/// From `Begin` to the first message that is due: time for the command to reach every core.
+const LEAD_NS: u64 = 20_000_000;
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    pub(crate) kind: Kind,
+    pub(crate) pacing: Pacing,
+    pub(crate) load: LoadArgs,
+}
+
+impl From<PacingArgs> for Pacing {
+    fn from(args: PacingArgs) -> Self {
+        args.rate.map_or(Self::Closed { in_flight: args.in_flight }, |rate| Self::Open { rate })
+    }
+}
+
+impl From<&EchoArgs> for Spec {
+    fn from(args: &EchoArgs) -> Self {
+        Self { kind: Kind::Echo, pacing: args.pacing.into(), load: args.load.clone() }
+    }
+}
+
+impl From<&FanoutArgs> for Spec {
+    fn from(args: &FanoutArgs) -> Self {
+        Self { kind: Kind::Fanout, pacing: args.pacing.into(), load: args.load.clone() }
+    }
+}
+
+impl From<&FloodArgs> for Spec {
+    fn from(args: &FloodArgs) -> Self {
+        Self { kind: Kind::Flood, pacing: Pacing::Greedy, load: args.load.clone() }
+    }
+}
+
+/// Runs a workload, prints its table, writes its JSON.
+pub(crate) fn main(spec: Spec) -> Result<(), Error> {
+    let stop = Stop::install()?;
+    let report = execute(&spec, &stop)?;
+    if spec.load.json.as_ref() != Some(&PathBuf::from("-")) {
+        print!("{report}");
+    }
+    if let Some(path) = &spec.load.json {
+        report::write_json(path, &report)?;
+    }
+    if report.passed() { Ok(()) } else { Err(Error::Verification) }
+}
+
+/// Runs a workload to its report.
+pub(crate) fn execute(spec: &Spec, stop: &Stop) -> Result<Report, Error> {
+    spec.load.target.map_or(Ok(()), |target| spec.load.engine.check_address(target))?;
+    check_descriptors(spec)?;
+    let placement = Placement::choose(&spec.load);
+    let (server, target) = match spec.load.target {
+        Some(target) => (None, target),
+        None => {
+            let server = start_server(spec, &placement)?;
+            let address = server.address();
+            (Some(server), address)
+        }
+    };
+    let result = Run::start(spec, &placement, target).and_then(|mut run| {
+        let mut result = run.drive(spec, &placement, stop);
+        if let (Ok(report), Some(server)) = (&mut result, &server) {
+            // Before the client says goodbye, which is counted too.
+            report.server_counters = Some(server.counters());
+        }
+        run.shutdown();
+        result
+    });
+    if let Some(server) = server {
+        server.shutdown();
+    }
+    result
+}
+
+/// Which processors each side is pinned to. Empty: not pinned.
+struct Placement {
+    server: Vec<usize>,
+    client: Vec<usize>,
+}
+
+impl Placement {
+    /// As the command line says. What it leaves open: with the server in this process, one processor each, where there are two.
+    fn choose(load: &LoadArgs) -> Self {
+        let list = |list: &Option<CpuList>| list.as_ref().map(|list| list.0.clone());
+        let (server, client) = (list(&load.server_cores), list(&load.client_cores));
+        if load.target.is_some() {
+            return Self { server: Vec::new(), client: client.unwrap_or_default() };
+        }
+        let allowed = allowed_cpus();
+        let first_not_in = |taken: &[usize]| allowed.iter().copied().find(|cpu| !taken.contains(cpu)).into_iter().collect::<Vec<_>>();
+        match (server, client) {
+            (Some(server), Some(client)) => Self { server, client },
+            (Some(server), None) => Self { client: first_not_in(&server), server },
+            (None, Some(client)) => Self { server: first_not_in(&client), client },
+            (None, None) => match allowed[..] {
+                [server, client, ..] => Self { server: vec![server], client: vec![client] },
+                _ => Self { server: Vec::new(), client: Vec::new() },
+            },
+        }
+    }
+}
+
+fn check_descriptors(spec: &Spec) -> Result<(), Error> {
+    let limit = raise_descriptor_limit();
+    let connections = u64::from(spec.kind.connections(spec.load.peers));
+    let embedded = spec.load.target.is_none();
+    let needed = connections * (1 + u64::from(embedded)) + SPARE_DESCRIPTORS;
+    if needed <= limit { Ok(()) } else { Err(Error::Descriptors { needed, limit, embedded }) }
+}
+
+fn config(load: &LoadArgs) -> Config {
+    let mut config = Config::plaintext();
+    config.security = Security::Plaintext { allow_remote: load.engine.allow_remote };
+    config.network = load.engine.network;
+    if let Some(spin) = load.engine.spin() {
+        config.io.spin = spin;
+    }
+    config
+}
+
+fn start_server(spec: &Spec, placement: &Placement) -> Result<Server, Error> {
+    let mut config = config(&spec.load).listen(SocketAddr::from(([127, 0, 0, 1], 0)));
+    if !placement.server.is_empty() {
+        config.cores = Cores::Pinned(placement.server.clone());
+    }
+    let connections = spec.kind.connections(spec.load.peers) as usize;
+    limits::fit_messages(&mut config.limits, spec.load.size, spec.pacing.in_flight());
+    limits::fit_peers(&mut config.limits, connections, spec.load.size, spec.pacing.in_flight());
+    Server::start(config, placement.server.len().max(1), spec.kind.server_mode())
+}
+
+/// How a run's peers are divided among its client engines.
+fn shares(total: u32, wanted: usize) -> Vec<Share> {
+    let engines = (wanted as u32).clamp(total.div_ceil(CHANNELS), total.max(1)).max(1);
+    let mut first = 0;
+    (0..engines)
+        .map(|engine| {
+            let count = total / engines + u32::from(engine < total % engines);
+            let share = Share { engine: engine as usize, engines: engines as usize, first, count, total };
+            first += count;
+            share
+        })
+        .collect()
+}
+
+fn setup(spec: &Spec, placement: &Placement) -> Setup {
+    let pinned = |cpus: &[usize]| (!cpus.is_empty()).then(|| cpus.to_vec());
+    let (in_flight, rate) = match spec.pacing {
+        Pacing::Closed { in_flight } => (Some(in_flight), None),
+        Pacing::Open { rate } => (None, Some(rate)),
+        Pacing::Greedy => (None, None),
+    };
+    Setup {
+        workload: spec.kind.name(),
+        server: spec.load.target.map_or_else(|| "embedded".into(), |target| target.to_string()),
+        peers: spec.load.peers,
+        size: spec.load.size,
+        in_flight,
+        rate,
+        server_cores: pinned(&placement.server),
+        client_cores: pinned(&placement.client),
+        spin_us: spec.load.engine.spin_us,
+    }
+}
+
+/// The client side of a run.
+struct Run {
+    engines: Vec<Engine<Command>>,
+    handles: Vec<Handle<Command>>,
+    cohort: Cohort,
+    target: SocketAddr,
+    connections: u64,
+    line: Line,
+}
+
+impl Run {
+    fn start(spec: &Spec, placement: &Placement, target: SocketAddr) -> Result<Self, Error> {
+        let total = spec.kind.connections(spec.load.peers);
+        let shares = shares(total, placement.client.len());
+        let cohort = Cohort(shares.iter().map(|_| Arc::default()).collect());
+        let common = Arc::new(Common { handles: OnceLock::new() });
+        let run_id = clock::now_ns() as u32 ^ std::process::id().rotate_left(16);
+        let mut engines = Vec::new();
+        for (share, progress) in shares.iter().zip(&cohort.0) {
+            let cpu = placement.client.get(share.engine % placement.client.len().max(1)).copied();
+            let parts = Parts { share: *share, common: Arc::clone(&common), progress: Arc::clone(progress), run_id, target };
+            engines.push(start_client(spec, cpu, parts)?);
+        }
+        let handles: Vec<_> = engines.iter().map(Engine::handle).collect();
+        let _ = common.handles.set(handles.clone());
+        for warning in engines.iter().flat_map(Engine::warnings) {
+            eprintln!("corecast-loadgen: client: warning: {warning}");
+        }
+        Ok(Self { engines, handles, cohort, target, connections: u64::from(total), line: Line::new(spec.kind.name()) })
+    }
+
+    fn drive(&mut self, spec: &Spec, placement: &Placement, stop: &Stop) -> Result<Report, Error> {
+        let connecting = Instant::now();
+        self.connect(spec, stop)?;
+        let connect_s = connecting.elapsed().as_secs_f64();
+        if spec.load.peers >= 1000 {
+            self.line.clear();
+            eprintln!("corecast-loadgen: {} peers connected in {connect_s:.2} s", self.connections);
+        }
+        self.check_mode(spec)?;
+        log::info!("{} peers are ready after {connect_s:.3} s", self.connections);
+        let at = clock::now_ns() + LEAD_NS;
+        self.tell_all(|| Command::Begin { at });
+        let pacer = self.start_pacer(spec, at)?;
+        self.wait("warm-up", spec, spec.load.warmup, stop);
+        let samples = self.measure(spec, stop);
+        drop(pacer);
+        self.tell_all(|| Command::Stop);
+        self.drain(spec, stop);
+        let outcomes = self.collect()?;
+        self.line.clear();
+        let mut total = Total::of(outcomes);
+        Ok(Report {
+            schema: SCHEMA,
+            setup: setup(spec, placement),
+            connect_s,
+            connect_failures: std::mem::take(&mut total.failures),
+            measured: total.measured(spec.kind, samples),
+            verified: total.verified(spec.kind.deliveries_per_message(spec.load.peers)),
+            interrupted: stop.requested(),
+            server_counters: None,
+            machine: Machine::describe(),
+        })
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        for handle in &self.handles {
+            self.tell(handle, &command);
+        }
+    }
+
+    /// The inbox may be full of announcements for a moment. It is not worth more than a moment: a core that does not empty it hangs, and
+    /// [`Run::collect`] says so.
+    fn tell(&self, handle: &Handle<Command>, command: impl Fn() -> Command) {
+        for _ in 0..100 {
+            if handle.post(0, command()).is_ok() {
+                return;
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    /// Until the server has answered every peer.
+    fn connect(&mut self, spec: &Spec, stop: &Stop) -> Result<(), Error> {
+        let started = Instant::now();
+        loop {
+            let ready = self.cohort.sum(|progress| &progress.ready) - self.cohort.sum(|progress| &progress.ended);
+            self.line.show("connecting", ready, "peers");
+            if ready == self.connections {
+                return Ok(());
+            }
+            if stop.requested() {
+                return Err(Error::Interrupted);
+            }
+            let (waited, fatal) = (started.elapsed(), self.cohort.sum(|progress| &progress.fatal) > 0);
+            if fatal || waited >= spec.load.connect_timeout {
+                let mut reasons = BTreeMap::new();
+                for outcome in self.collect()? {
+                    for (reason, count) in outcome.failures.into_iter().chain(outcome.endings) {
+                        *reasons.entry(reason).or_default() += count;
+                    }
+                }
+                self.line.clear();
+                return Err(Error::Connect {
+                    target: self.target,
+                    ready,
+                    wanted: self.connections,
+                    waited,
+                    reasons: reasons_text(&reasons),
+                });
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    fn probe(&self, question: Question) -> Result<Option<Sample>, RequestError> {
+        let (answer, answered) = mpsc::channel();
+        self.tell(&self.handles[0], || Command::Probe { question, answer: answer.clone() });
+        drop(answer);
+        match answered.recv_timeout(PROBE_TIMEOUT + Duration::from_secs(1)) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(RequestError::TimedOut),
+        }
+    }
+
+    fn check_mode(&self, spec: &Spec) -> Result<(), Error> {
+        let target = self.target;
+        let sample = self.probe(Question::Sample).map_err(|source| Error::Probe { target, source })?;
+        let is = sample.and_then(|sample| sample.mode()).ok_or(Error::NotALoadgen { target })?;
+        let needed = spec.kind.server_mode();
+        if is == needed { Ok(()) } else { Err(Error::WrongMode { target, is, needed }) }
+    }
+
+    fn start_pacer(&self, spec: &Spec, at: u64) -> Result<Option<Pacer>, Error> {
+        let Pacing::Open { rate } = spec.pacing else { return Ok(None) };
+        // Only the first engine publishes.
+        let senders = if spec.kind == Kind::Fanout { 1 } else { self.handles.len() };
+        Pacer::start(rate, at, self.handles[..senders].to_vec()).map(Some)
+    }
+
+    /// Lets time pass, as long as there is a point in it: a run that has lost a peer has failed, and goes on to say so.
+    fn wait(&mut self, phase: &str, spec: &Spec, duration: Duration, stop: &Stop) {
+        let until = Instant::now() + duration;
+        while Instant::now() < until && !stop.requested() && self.cohort.sum(|progress| &progress.ended) == 0 {
+            let counted = if spec.kind.counted_at_server() { self.sent() } else { self.received() };
+            self.line.show(phase, counted, if spec.kind.counted_at_server() { "sent" } else { "delivered" });
+            std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
+        }
+    }
+
+    fn measure(&mut self, spec: &Spec, stop: &Stop) -> Samples {
+        let before = self.probe(Question::SampleAndReset).ok().flatten();
+        self.tell_all(|| Command::OpenWindow);
+        self.wait("measuring", spec, spec.load.duration, stop);
+        self.tell_all(|| Command::CloseWindow);
+        // A peer that ended may have been the one that is asked through.
+        let ended = self.cohort.sum(|progress| &progress.ended) > 0;
+        let after = if ended { None } else { self.probe(Question::Sample).ok().flatten() };
+        [before, after]
+    }
+
+    fn sent(&self) -> u64 {
+        self.cohort.sum(|progress| &progress.sent)
+    }
+
+    fn received(&self) -> u64 {
+        self.cohort.sum(|progress| &progress.received)
+    }
+
+    /// Until all that was sent has arrived, or the time is over.
+    fn drain(&mut self, spec: &Spec, stop: &Stop) {
+        let until = Instant::now() + spec.load.drain;
+        let interrupted = stop.requested();
+        let factor = spec.kind.deliveries_per_message(spec.load.peers);
+        // Twice, with a pause: a core that has not yet seen `Stop` may have sent one more meanwhile.
+        let mut quiet = 0;
+        while quiet < 2 && Instant::now() < until && (interrupted || !stop.requested()) {
+            let (received, expected) = (self.received(), self.sent() * factor);
+            self.line.show("draining", received, "delivered");
+            quiet = if received >= expected { quiet + 1 } else { 0 };
+            std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
+        }
+    }
+
+    fn collect(&self) -> Result<Vec<Outcome>, Error> {
+        let each = self.handles.iter().enumerate().map(|(engine, handle)| {
+            let (answer, answered) = mpsc::channel();
+            self.tell(handle, || Command::Report { answer: answer.clone() });
+            drop(answer);
+            answered.recv_timeout(PROBE_TIMEOUT).map_err(|_| Error::CoreSilent { engine })
+        });
+        each.collect()
+    }
+
+    fn shutdown(self) {
+        for engine in self.engines {
+            engine.shutdown();
+        }
+    }
+}
+
+/// What a client engine is made of.
+struct Parts {
+    share: Share,
+    common: Arc<Common>,
+    progress: Arc<Progress>,
+    run_id: u32,
+    target: SocketAddr,
+}
+
+fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<Command>, Error> {
+    let mut config = config(&spec.load);
+    if let Some(cpu) = cpu {
+        config.cores = Cores::Pinned(vec![cpu]);
+    }
+    let (peers, size, in_flight) = (parts.share.count as usize, spec.load.size, spec.pacing.in_flight());
+    limits::fit_messages(&mut config.limits, size, in_flight);
+    limits::fit_peers(&mut config.limits, peers, size, in_flight);
+    if spec.pacing == Pacing::Greedy {
+        limits::fit_flood(&mut config.limits, peers, size);
+    }
+    // Every engine's word that a broadcast has arrived goes to the first.
+    config.limits.inbox_messages = (config.limits.inbox_messages + parts.share.engines * in_flight).min(1 << 24);
+    let (kind, pacing, drain) = (spec.kind, spec.pacing, spec.load.drain.max(GLANCE));
+    let target = parts.target;
+    let core = move || {
+        let Parts { share, common, progress, run_id, .. } = &parts;
+        Core::new(*share, Arc::clone(common), Arc::clone(progress), payload::Builder::new(*run_id, size), drain)
+    };
+    match kind {
+        Kind::Echo => start_engine(config, target, core, move |core| Echo::new(pacing, core.count())),
+        Kind::Fanout => start_engine(config, target, core, move |core| Fanout::new(pacing, core)),
+        Kind::Flood => start_engine(config, target, core, |core| Flood::new(core.count())),
+    }
+}
+
+fn start_engine<W: Workload>(
+    config: Config,
+    target: SocketAddr,
+    core: impl Fn() -> Core + Send + Sync + 'static,
+    workload: impl Fn(&Core) -> W + Send + Sync + 'static,
+) -> Result<Engine<Command>, Error> {
+    let engine = Engine::start(config, move |_| {
+        let core = core();
+        let workload = workload(&core);
+        Driver::new(core, workload, target)
+    });
+    engine.map_err(|source| Error::Start { what: "client", source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_peer_has_one_engine() {
+        for (total, wanted, engines) in [(1, 0, 1), (10, 3, 3), (2, 8, 2), (65_536, 1, 1), (65_537, 1, 2), (1_000_000, 1, 16)] {
+            let shares = shares(total, wanted);
+            assert_eq!(shares.len(), engines);
+            assert_eq!(shares.iter().map(|share| share.count).sum::<u32>(), total);
+            assert!(shares.iter().all(|share| (1..=CHANNELS).contains(&share.count)));
+            assert!(shares.windows(2).all(|pair| pair[0].first + pair[0].count == pair[1].first));
+        }
+    }
+}

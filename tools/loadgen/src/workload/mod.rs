@@ -1,0 +1,98 @@
+//! What the peers of a run do. One file each; a new one needs its file, a [`Kind`], and a line in [`crate::run`]'s table.
+
+mod echo;
+mod fanout;
+mod flood;
+
+use corecast::{Context, Message};
+
+pub(crate) use echo::Echo;
+pub(crate) use fanout::Fanout;
+pub(crate) use flood::Flood;
+
+use crate::client::Core;
+use crate::probe::Sample;
+use crate::server::Mode;
+
+/// What one core's peers do. Everything is called on the core's thread; `index` is a peer's position in the core's share.
+pub(crate) trait Workload: 'static {
+    /// Every peer of the run is ready. With a fixed rate, `at` is when the first message is due.
+    fn begin(&mut self, cx: &mut Context<'_>, core: &mut Core, at: u64);
+    /// A message came.
+    fn on_message(&mut self, cx: &mut Context<'_>, core: &mut Core, index: usize, message: Message<'_>);
+    /// The peer takes messages again.
+    fn on_drained(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _index: usize) {}
+    /// Something may be due.
+    fn on_pace(&mut self, _cx: &mut Context<'_>, _core: &mut Core) {}
+    /// Every 50 ms: what was refused for a reason that nobody says the end of may be tried again.
+    fn on_tick(&mut self, _cx: &mut Context<'_>, _core: &mut Core) {}
+    /// A broadcast has reached all subscribers of one engine.
+    fn on_reached(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _seq: u64) {}
+    /// Nothing new is to be sent; `core.sending` is off already.
+    fn on_stop(&mut self, _cx: &mut Context<'_>, _core: &mut Core) {}
+    /// What the server received of the peer.
+    fn on_tally(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _index: usize, _sample: &Sample) {}
+}
+
+/// When the next message is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Pacing {
+    /// When one of so many has come to its end.
+    Closed { in_flight: u32 },
+    /// At so many a second, whatever happens.
+    Open { rate: f64 },
+    /// Whenever the engine takes one.
+    Greedy,
+}
+
+impl Pacing {
+    /// How many messages one peer may have under way, as far as that is known beforehand.
+    pub(crate) fn in_flight(self) -> usize {
+        match self {
+            Self::Closed { in_flight } => in_flight as usize,
+            Self::Open { .. } | Self::Greedy => 1,
+        }
+    }
+}
+
+/// The workloads that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Echo,
+    Fanout,
+    Flood,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Fanout => "fanout",
+            Self::Flood => "flood",
+        }
+    }
+
+    /// The server that it needs.
+    pub(crate) fn server_mode(self) -> Mode {
+        match self {
+            Self::Echo => Mode::Echo,
+            Self::Fanout => Mode::Fanout,
+            Self::Flood => Mode::Sink,
+        }
+    }
+
+    /// Connections for `peers` peers.
+    pub(crate) fn connections(self, peers: u32) -> u32 {
+        peers + u32::from(self == Self::Fanout)
+    }
+
+    /// Deliveries of each message that is sent.
+    pub(crate) fn deliveries_per_message(self, peers: u32) -> u64 {
+        if self == Self::Fanout { u64::from(peers) } else { 1 }
+    }
+
+    /// Whether messages end at the server, which then knows how many came, and how fast.
+    pub(crate) fn counted_at_server(self) -> bool {
+        self == Self::Flood
+    }
+}

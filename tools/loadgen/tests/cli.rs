@@ -1,0 +1,337 @@
+//! The built binary, as a user or a script runs it: exit codes, JSON, signals, errors. Every process is bounded in time and ended by its
+//! own id.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Far beyond what anything here takes.
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn loadgen(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corecast-loadgen"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A process that does not outlive its test.
+struct Process(Option<Child>);
+
+impl Process {
+    fn start(args: &[&str]) -> Self {
+        Self(Some(loadgen(args).spawn().expect("the binary starts")))
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().expect("not waited for yet")
+    }
+
+    fn signal(&mut self, name: &str) {
+        let pid = self.child().id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill runs").success());
+    }
+
+    /// Waits for the end, at most [`LIMIT`].
+    fn finish(mut self) -> Output {
+        let until = Instant::now() + LIMIT;
+        let mut child = self.0.take().expect("waited for once");
+        // Both pipes are read from the start: a full pipe would hold the process up.
+        let stdout = drain(child.stdout.take().expect("piped"));
+        let stderr = drain(child.stderr.take().expect("piped"));
+        let status = loop {
+            match child.try_wait().expect("it is our child") {
+                Some(status) => break status,
+                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+                None => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    panic!("not finished in {LIMIT:?}; stderr: {}", String::from_utf8_lossy(&stderr.recv().unwrap_or_default()));
+                }
+            }
+        };
+        Output { status, stdout: stdout.recv().expect("reader ends"), stderr: stderr.recv().expect("reader ends") }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (done, result) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        let _ = done.send(bytes);
+    });
+    result
+}
+
+fn run(args: &[&str]) -> Output {
+    Process::start(args).finish()
+}
+
+/// The first line of a pipe that a condition holds for, within [`LIMIT`]; the pipe is given back.
+fn line_where<R: Read + Send + 'static>(pipe: R, found: impl Fn(&str) -> bool + Send + 'static) -> (String, R) {
+    let (said, line) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = String::new();
+        while pipe.read_line(&mut line).is_ok_and(|len| len > 0) && !found(&line) {
+            line.clear();
+        }
+        let _ = said.send((line, pipe.into_inner()));
+    });
+    line.recv_timeout(LIMIT).expect("the line comes in time")
+}
+
+/// A server in its own process, and the address it says it listens on.
+fn serve(mode: &str, more: &[&str]) -> (Process, String) {
+    let mut process = Process::start(&[&["serve", "--listen", "127.0.0.1:0", "--mode", mode], more].concat());
+    let (line, out) = line_where(process.child().stdout.take().expect("piped"), |_| true);
+    process.child().stdout = Some(out);
+    let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("unexpected first line {line:?}"));
+    (process, address.to_owned())
+}
+
+/// A run whose peers are all connected.
+fn ready(args: &[&str]) -> Process {
+    let mut process = Process(Some(loadgen(args).env("RUST_LOG", "corecast_loadgen=info").spawn().expect("the binary starts")));
+    let (line, err) = line_where(process.child().stderr.take().expect("piped"), |line| line.contains("peers are ready"));
+    process.child().stderr = Some(err);
+    assert!(!line.is_empty(), "the run ended before its peers were ready");
+    process
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn show(output: &Output) -> String {
+    format!("{}\nstdout: {}\nstderr: {}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+fn json(output: &Output) -> Value {
+    assert_eq!(output.status.code(), Some(0), "{}", show(output));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", show(output)))
+}
+
+fn number(report: &Value, field: &str) -> u64 {
+    report[field].as_u64().unwrap_or_else(|| panic!("{field} in {report:#}"))
+}
+
+/// What holds for every run that went well.
+fn assert_clean(report: &Value, workload: &str, peers: u64, size: u64) {
+    assert_eq!(report["schema"], "corecast-loadgen/1");
+    assert_eq!(report["workload"], workload);
+    assert_eq!((number(report, "peers"), number(report, "size")), (peers, size));
+    for wrong in ["lost", "duplicated", "reordered", "corrupt", "disconnected"] {
+        assert_eq!(number(report, wrong), 0, "{wrong} in {report:#}");
+    }
+    let copies = if workload == "fanout" { peers } else { 1 };
+    assert!(number(report, "sent") > 0, "{report:#}");
+    assert_eq!(number(report, "delivered"), number(report, "sent") * copies, "{report:#}");
+    assert!(report["deliveries_per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{report:#}");
+    let latency = &report["latency_ns"];
+    let percentiles = ["p50", "p90", "p99", "p999", "max"].map(|name| number(latency, name));
+    assert!(percentiles.is_sorted() && percentiles[0] > 0, "{report:#}");
+    assert!(report["server_cpu_ns_per_delivery"].as_f64().is_some_and(|cpu| cpu > 0.0), "{report:#}");
+    assert!(report["machine"]["kernel"].as_str().is_some_and(|kernel| !kernel.is_empty()), "{report:#}");
+}
+
+const SHORT: [&str; 8] = ["--duration", "0.3", "--warmup", "0.1", "--json", "-", "--drain", "3"];
+
+#[test]
+fn without_arguments_echo_and_fanout_are_run_and_verified() {
+    let output = run(&["--quick"]);
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    let tables = text(&output.stdout);
+    for part in ["echo: 50 peers", "fanout: 50 subscribers", "p99.9", "0 lost, 0 duplicated, 0 reordered, 0 corrupt"] {
+        assert!(tables.contains(part), "{part:?} in {tables}");
+    }
+    let reports = json(&run(&["--quick", "--json", "-"]));
+    assert_eq!(reports.as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn echo_against_a_server_in_another_process() {
+    let (server, address) = serve("echo", &[]);
+    let report = json(&run(&[&["echo", "--target", &address, "--peers", "20", "--size", "100", "--in-flight", "3"][..], &SHORT].concat()));
+    assert_clean(&report, "echo", 20, 100);
+    assert_eq!(number(&report, "in_flight"), 3);
+    assert_eq!(report["server"], address);
+    drop(server);
+}
+
+#[test]
+fn fanout_against_a_server_in_another_process() {
+    let (server, address) = serve("fanout", &[]);
+    // Longer than a fragment.
+    let report =
+        json(&run(&[&["fanout", "--target", &address, "--peers", "15", "--size", "40k", "--in-flight", "4"][..], &SHORT].concat()));
+    assert_clean(&report, "fanout", 15, 40 << 10);
+    assert!(number(&report["completion_ns"], "p50") >= number(&report["latency_ns"], "p50"), "{report:#}");
+    drop(server);
+}
+
+#[test]
+fn flood_is_counted_by_the_sink() {
+    let report = json(&run(&[&["flood", "--peers", "5", "--size", "1k"][..], &SHORT].concat()));
+    assert_clean(&report, "flood", 5, 1024);
+    let (server, address) = serve("sink", &[]);
+    let report = json(&run(&[&["flood", "--target", &address, "--peers", "3", "--size", "64"][..], &SHORT].concat()));
+    assert_clean(&report, "flood", 3, 64);
+    drop(server);
+}
+
+#[test]
+fn a_fixed_rate_is_kept() {
+    for workload in ["echo", "fanout"] {
+        let report = json(&run(&[&[workload, "--peers", "4", "--rate", "2000"][..], &SHORT].concat()));
+        assert_clean(&report, workload, 4, 64);
+        let sent = number(&report, "measured_sent") as f64 / report["elapsed_s"].as_f64().expect("a time");
+        assert!((1000.0..4000.0).contains(&sent), "{report:#}");
+        assert!(report["send_lag_ns"]["max"].is_u64() && report["in_flight"].is_null(), "{report:#}");
+    }
+}
+
+#[test]
+fn several_client_and_server_cores_share_the_peers() {
+    for workload in ["echo", "fanout"] {
+        let args = [workload, "--peers", "9", "--in-flight", "4", "--server-cores", "0,1", "--client-cores", "1,0,2"];
+        let report = json(&run(&[&args[..], &SHORT].concat()));
+        assert_clean(&report, workload, 9, 64);
+    }
+}
+
+#[test]
+fn sigterm_drains_and_the_counters_are_written() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("stats-{}.json", std::process::id()));
+    let file = path.to_str().expect("the path is text");
+    let (mut server, address) = serve("echo", &["--stats-json", file, "--spin-us", "0"]);
+    json(&run(&[&["echo", "--target", &address, "--peers", "4"][..], &SHORT].concat()));
+    server.signal("TERM");
+    let output = server.finish();
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    assert!(text(&output.stderr).contains("served echo"), "{}", show(&output));
+    let stats: Value = serde_json::from_slice(&std::fs::read(&path).expect("the file is there")).expect("it is JSON");
+    let _ = std::fs::remove_file(&path);
+    assert!(number(&stats["sum"], "messages_received") > 0, "{stats:#}");
+    assert_eq!(stats["cores"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn sigint_ends_an_idle_server() {
+    let (mut server, _) = serve("fanout", &[]);
+    server.signal("INT");
+    let output = server.finish();
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+}
+
+#[test]
+fn sigint_ends_a_run_early_and_it_is_reported() {
+    let mut process = ready(&["echo", "--peers", "5", "--duration", "15", "--warmup", "0", "--json", "-"]);
+    // Something is to be delivered first.
+    std::thread::sleep(Duration::from_millis(300));
+    process.signal("INT");
+    let report = json(&process.finish());
+    assert_eq!(report["interrupted"], true);
+    assert!(report["elapsed_s"].as_f64().is_some_and(|elapsed| elapsed < 10.0), "{report:#}");
+    assert_eq!(number(&report, "delivered"), number(&report, "sent"), "{report:#}");
+}
+
+#[test]
+fn a_server_that_dies_fails_the_run() {
+    let (mut server, address) = serve("echo", &[]);
+    let run = ready(&["echo", "--target", &address, "--peers", "5", "--duration", "15", "--drain", "0.5", "--json", "-"]);
+    server.signal("KILL");
+    let output = run.finish();
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", show(&output)));
+    assert_eq!(number(&report, "disconnected"), 5, "{report:#}");
+}
+
+#[test]
+fn a_server_that_is_full_says_so() {
+    let (server, address) = serve("echo", &["--max-peers", "2"]);
+    let output = run(&["echo", "--target", &address, "--peers", "3", "--connect-timeout", "0.5"]);
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    let error = text(&output.stderr);
+    assert!(error.contains("only 2 of 3 peers connected") && error.contains("Full"), "{error}");
+    drop(server);
+}
+
+#[test]
+fn an_occupied_port_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let output = run(&["serve", "--listen", &address, "--mode", "echo"]);
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert!(text(&output.stderr).contains(&address), "{}", show(&output));
+}
+
+#[test]
+fn peers_that_cannot_connect_are_counted_with_the_reason() {
+    // Bound and closed again: nobody listens there.
+    let address = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").to_string();
+    let output = run(&["echo", "--target", &address, "--peers", "3", "--connect-timeout", "0.3"]);
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    let error = text(&output.stderr);
+    assert!(error.contains("only 0 of 3 peers connected") && error.contains("refused") && error.contains(&address), "{error}");
+}
+
+#[test]
+fn the_wrong_server_is_named() {
+    let (server, address) = serve("echo", &["--max-message", "2k"]);
+    let output = run(&["fanout", "--target", &address, "--peers", "2"]);
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert!(text(&output.stderr).contains("serve --mode fanout"), "{}", show(&output));
+    let network = "ab".repeat(32);
+    let output = run(&["echo", "--target", &address, "--peers", "1", "--network", &network, "--connect-timeout", "0.3"]);
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert!(text(&output.stderr).contains("WrongNetwork"), "{}", show(&output));
+    drop(server);
+}
+
+#[test]
+fn wrong_arguments_are_answered_with_two() {
+    for (args, part) in [
+        (&["echo", "--size", "31"][..], "at least 32 bytes"),
+        (&["echo", "--size", "17M"], "16M"),
+        (&["echo", "--peers", "0"], "--peers"),
+        (&["echo", "--in-flight", "0"], "--in-flight"),
+        (&["echo", "--rate", "0"], "--rate"),
+        (&["echo", "--rate", "5", "--in-flight", "2"], "cannot be used with"),
+        (&["flood", "--rate", "5"], "--rate"),
+        (&["fanout", "--duration", "-1"], "--duration"),
+        (&["fanout", "--target", "nowhere"], "--target"),
+        (&["fanout", "--target", "127.0.0.1:1", "--server-cores", "0"], "cannot be used with"),
+        (&["serve", "--listen", "127.0.0.1:0"], "--mode"),
+        (&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--cores", "0,0"], "named twice"),
+        (&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--network", "xyz"], "64 hexadecimal digits"),
+        (&["serve", "--listen", "0.0.0.0:0", "--mode", "echo"], "--allow-remote"),
+        (&["echo", "--target", "192.0.2.1:7000"], "--allow-remote"),
+        (&["dance"], "dance"),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", show(&output));
+        assert!(text(&output.stderr).contains(part), "{part:?} for {args:?}: {}", show(&output));
+    }
+}
+
+#[test]
+fn more_peers_than_descriptors_are_refused_before_anything_starts() {
+    let output = run(&["echo", "--peers", "4000000"]);
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert!(text(&output.stderr).contains("RLIMIT_NOFILE"), "{}", show(&output));
+}
