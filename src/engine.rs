@@ -73,11 +73,11 @@ impl fmt::Display for Warning {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Everything that was accepted for sending has left, and every peer was told goodbye.
+    /// Everything that was queued when the shutdown began has left, and every peer was told goodbye.
     pub drained: bool,
     /// Messages that were accepted for a peer and did not leave, over the engine's whole life: a peer that ended early had some too.
     pub unsent_messages: u64,
-    /// Bytes that were still queued for peers when their time was up.
+    /// Bytes that were still queued for peers that ended during this shutdown.
     pub unsent_bytes: u64,
     /// Connections that had not ended when the time was up.
     pub cut: usize,
@@ -281,7 +281,7 @@ struct CloseOnExit<C> {
 
 impl<C> Drop for CloseOnExit<C> {
     fn drop(&mut self) {
-        self.fabric.shared.credits[self.core].close();
+        self.fabric.retire(self.core);
     }
 }
 

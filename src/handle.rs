@@ -120,7 +120,8 @@ impl<C: Send + 'static> Handle<C> {
         })
     }
 
-    /// Sends to every established peer of every core, or, on error, to none.
+    /// Sends to every established peer of every core, or, on error, to none. A peer that has said that it takes only shorter messages is
+    /// passed by, which is counted (`sends_refused`).
     ///
     /// One atomic increment and one queue operation for each core; the frame is not copied.
     pub fn broadcast(&self, frame: Frame) -> Result<(), Rejected<Frame>> {

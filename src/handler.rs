@@ -254,7 +254,8 @@ impl<'a> Context<'a> {
         self.shard.frame(meta.into(), body)
     }
 
-    /// Sends to every established peer of every core, or, on error, to none.
+    /// Sends to every established peer of every core, or, on error, to none. A peer that has said that it takes only shorter messages is
+    /// passed by, which is counted (`sends_refused`).
     pub fn broadcast(&mut self, frame: &Frame) -> Result<(), SendError> {
         self.shard.broadcast(frame, None)
     }

@@ -110,6 +110,9 @@
 //! The wire protocol is specified byte by byte in `src/wire/WIRE.md`.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench;
 mod codec;
 mod config;
 mod engine;

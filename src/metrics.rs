@@ -46,7 +46,7 @@ counters! {
     Broadcasts = "broadcasts",
     /// Broadcasts from this core that were refused.
     BroadcastsRefused = "broadcasts_refused",
-    /// Sends and responses to peers of this core that were refused.
+    /// Sends and responses to peers of this core that were refused, and broadcasts to those of them that take only shorter messages.
     SendsRefused = "sends_refused",
     /// Requests that were sent to peers of this core.
     RequestsSent = "requests_sent",

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use super::log::{Cursor, Logs, walk};
-use crate::wire::{Draft, Frame, Lane, append_message};
+use crate::wire::{Draft, Frame, HEADER_LEN, Header, Kind, Lane, append_message};
 
 /// Lanes of an outbox: control and the message lanes.
 const LANES: usize = 1 + Lane::ALL.len();
@@ -188,7 +188,24 @@ impl Outbox {
         self.queued.as_ref().map_or(0, |queued| queued.private)
     }
 
+    /// Whether a pong is waiting, whole. Looks at each control frame that waits: few, and rarely asked.
+    pub(crate) fn has_pong(&self) -> bool {
+        let Some(queued) = &self.queued else { return false };
+        let begun = if self.started.lane as usize == CONTROL { self.started.left as usize } else { 0 };
+        let control = &queued.lanes[CONTROL];
+        let mut frames = &control.tail[control.head + begun..];
+        while let Some(head) = frames.first_chunk() {
+            let header = Header::decode(*head).expect("this side encoded the header");
+            if header.kind == Kind::Pong {
+                return true;
+            }
+            frames = &frames[HEADER_LEN + header.len as usize..];
+        }
+        false
+    }
+
     /// Whether a control frame is waiting.
+    #[cfg(test)]
     pub(crate) fn has_control(&self) -> bool {
         self.queued.as_ref().is_some_and(|queued| queued.lanes[CONTROL].bytes > 0)
     }

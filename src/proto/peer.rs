@@ -116,7 +116,7 @@ impl Peer {
             (Kind::Ping, Some(nonce)) => {
                 self.keepalive.handle_ping(now)?;
                 // A peer has one ping outstanding, so it waits for the pong that is still queued, if one is.
-                if self.outbox.has_control() {
+                if self.outbox.has_pong() {
                     return Ok(Received::Handled);
                 }
                 Ok(Received::Queued(self.outbox.push_control(pool, &control_frame(Kind::Pong, *nonce))))

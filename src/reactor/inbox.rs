@@ -111,6 +111,25 @@ impl<C> Fabric<C> {
     pub(crate) fn signal(&self, core: usize, signal: Signal) {
         self.inboxes[core].control.push(signal);
         self.inboxes[core].notify();
+        if self.shared.credits[core].is_closed() {
+            self.abandon(core);
+        }
+    }
+
+    /// A core's thread has ended. Nobody sends to it any more, and what is queued for it is dropped: connections close, and threads that wait
+    /// for its answer are let go.
+    pub(crate) fn retire(&self, core: usize) {
+        self.shared.credits[core].close();
+        self.shared.admission.retire(core);
+        self.abandon(core);
+        if std::thread::panicking() {
+            self.signal(0, Signal::Shard(Control::CoreLost { core }));
+        }
+    }
+
+    fn abandon(&self, core: usize) {
+        while self.inboxes[core].control.pop().is_some() {}
+        while self.inboxes[core].handles.pop().is_some() {}
     }
 
     /// A control message from outside: bounded, since nothing else bounds how often a program calls.
@@ -154,6 +173,9 @@ impl<C> Fabric<C> {
         let refused = inbox.handles.push(command);
         assert!(refused.is_ok(), "the credit is never more than the queue holds");
         inbox.notify();
+        if self.shared.credits[core].is_closed() {
+            self.abandon(core);
+        }
     }
 
     /// The same mail from a handle to every core, or to none.

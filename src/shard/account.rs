@@ -131,7 +131,7 @@ impl Shard {
                 info: entry.cold.info.clone(),
                 queued_bytes: entry.peer.outbox.claimed(&self.logs),
                 blocked: entry.blocked,
-                paused: entry.paused,
+                paused: entry.paused || entry.starved,
                 pending_requests: entry.peer.pending_requests(),
                 rtt: entry.peer.keepalive.rtt(),
                 age: self.now - entry.cold.established_at,

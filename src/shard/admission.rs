@@ -48,6 +48,11 @@ impl Admission {
         (self.half_open.load(Ordering::Relaxed), all)
     }
 
+    /// The core has ended: nobody is sent there any more.
+    pub(crate) fn retire(&self, core: usize) {
+        self.loads[core].fetch_add(usize::MAX / 2, Ordering::Relaxed);
+    }
+
     fn ticket(self: &Arc<Self>, core: usize, half_open: bool) -> Ticket {
         self.loads[core].fetch_add(1, Ordering::Relaxed);
         Ticket { admission: Arc::clone(self), core, half_open }

@@ -37,6 +37,10 @@ impl Shard {
                 assert!(entry.armed.is_some_and(|(armed, _)| armed <= latest), "slot {slot}: {:?}", (entry.state, &entry.peer.timers));
             }
         }
+        // Looked at each `RECLAIM_STEP`; a turn appends half of the hard bound, or one batch more.
+        let limits = &self.config().limits;
+        let most = limits.log_bytes + super::flush::RECLAIM_STEP + limits.outbox_hard;
+        assert!(self.logs.held() <= most, "the logs hold {} bytes, and may {}", self.logs.held(), limits.log_bytes);
         assert_eq!(self.private, private, "private bytes");
         assert_eq!(self.blocked, blocked, "blocked peers");
         assert_eq!(self.slots.established(), established, "established peers");

@@ -25,6 +25,7 @@ impl Shard {
             return;
         }
         let peer = self.slots.id(slot);
+        let was_read = self.slots.at(slot).is_read();
         self.slots.unestablish();
         self.stats.count_close(reason);
         let entry = self.slots.at_mut(slot);
@@ -34,6 +35,10 @@ impl Shard {
         self.events.push_back(Event::Closed { peer, reason });
         self.feed_starved();
         let entry = self.slots.at_mut(slot);
+        if !was_read {
+            // It was not read for a while, and from here on it is: into nothing, to its FIN.
+            self.actions.push_back(Action::Read { slot });
+        }
         entry.state = State::Farewell;
         entry.pressed = false;
         entry.peer.timers.keep_only(Timer::Linger);
@@ -96,7 +101,9 @@ impl Shard {
         }
         debug_assert!(entry.state != State::Established, "close() comes first");
         entry.state = State::Ended;
-        self.unsent_bytes += entry.peer.outbox.claimed(&self.logs) as u64;
+        if self.shutting_down {
+            self.unsent_bytes += entry.peer.outbox.claimed(&self.logs) as u64;
+        }
         let dropped = entry.peer.outbox.clear(&self.logs, &mut self.pool);
         self.private -= dropped.freed;
         self.stats.add(Counter::MessagesDropped, dropped.messages);

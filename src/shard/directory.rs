@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,11 +50,12 @@ struct Dialling {
 
 #[derive(Debug)]
 enum DialState {
-    /// A core is trying.
-    Attempting,
+    /// This core is trying.
+    Attempting(usize),
     /// The next attempt comes with this timer.
     Waiting(TimerKey),
-    Connected,
+    /// It led to the connection that has this grant.
+    Connected(u64),
 }
 
 /// See the module.
@@ -62,8 +64,8 @@ pub(crate) struct Directory {
     config: Arc<Config>,
     node: NodeId,
     grants: HashMap<Key, Grant>,
-    /// What each grant is for, until its core says that the connection is over: a replaced one outlives its place in `grants`.
-    numbers: HashMap<u64, (Key, Option<DialId>)>,
+    /// What each grant is for, and its core, until that says that the connection is over: a replaced one outlives its place in `grants`.
+    numbers: HashMap<u64, (Key, Option<DialId>, usize)>,
     next_grant: u64,
     dials: HashMap<DialId, Dialling>,
     /// Targets of the dials: none is dialled twice.
@@ -110,9 +112,9 @@ impl Directory {
                 self.next_grant += 1;
                 let grant = Grant { number, core: half.core, instance: ask.instance, dialled: ask.dial.is_some(), granted_at: means.now };
                 self.grants.insert(key, grant);
-                self.numbers.insert(number, (key, ask.dial));
+                self.numbers.insert(number, (key, ask.dial, half.core));
                 if let Some(dialling) = ask.dial.and_then(|id| self.dials.get_mut(&id)) {
-                    dialling.state = DialState::Connected;
+                    dialling.state = DialState::Connected(number);
                 }
                 means.out.control(half.core, Control::Granted { half, grant: number });
             }
@@ -145,19 +147,23 @@ impl Directory {
 
     /// The connection of a grant is over.
     pub(super) fn ended(&mut self, number: u64, received: bool, means: &mut Means<'_>) {
-        let Some((key, dial)) = self.numbers.remove(&number) else { return };
+        let Some((key, dial, _)) = self.numbers.remove(&number) else { return };
         if let hash_map::Entry::Occupied(grant) = self.grants.entry(key)
             && grant.get().number == number
         {
             grant.remove();
         }
         if let Some(id) = dial {
-            self.dial_ended(id, received, means);
+            self.dial_ended(id, number, received, means);
         }
     }
 
-    fn dial_ended(&mut self, id: DialId, received: bool, means: &mut Means<'_>) {
+    fn dial_ended(&mut self, id: DialId, number: u64, received: bool, means: &mut Means<'_>) {
         let Some(dialling) = self.dials.get_mut(&id) else { return };
+        if !matches!(dialling.state, DialState::Connected(grant) if grant == number) {
+            // The attempt failed while its grant was on its way, which was reported, and the dial goes on already.
+            return;
+        }
         if dialling.dial.once {
             self.forget(id);
             return;
@@ -173,6 +179,7 @@ impl Directory {
     fn wait(&mut self, id: DialId, means: &mut Means<'_>) -> Option<Duration> {
         let dialling = self.dials.get_mut(&id)?;
         let wait = dialling.backoff.next(self.config.backoff.min, self.config.backoff.max, means.rng);
+        debug_assert!(!matches!(dialling.state, DialState::Waiting(_)), "a dial has one timer");
         dialling.state = DialState::Waiting(means.wheel.insert(means.now + wait, Deadline::Redial(id)));
         Some(wait)
     }
@@ -195,14 +202,14 @@ impl Directory {
             return;
         }
         self.targets.insert(target, id);
-        self.dials.insert(id, Dialling { dial, home, backoff: Backoff::new(), state: DialState::Attempting });
+        self.dials.insert(id, Dialling { dial, home, backoff: Backoff::new(), state: DialState::Attempting(means.least_loaded) });
         means.out.control(means.least_loaded, Control::Connect { id, dial });
     }
 
     /// The timer of a waiting dial has come.
     pub(super) fn redial(&mut self, id: DialId, means: &mut Means<'_>) {
         if let Some(dialling) = self.dials.get_mut(&id) {
-            dialling.state = DialState::Attempting;
+            dialling.state = DialState::Attempting(means.least_loaded);
             means.out.control(means.least_loaded, Control::Connect { id, dial: dialling.dial });
         }
     }
@@ -222,14 +229,27 @@ impl Directory {
         if let Some(dialling) = self.dials.get(&id) {
             let home = dialling.home;
             match dialling.state {
-                DialState::Connected => {}
+                DialState::Connected(_) => {}
                 DialState::Waiting(timer) => {
                     means.wheel.cancel(timer);
                     means.out.control(home, Control::DialFailed { id, error: DialError::Cancelled, retry_in: None });
                 }
-                DialState::Attempting => means.out.control(home, Control::DialFailed { id, error: DialError::Cancelled, retry_in: None }),
+                DialState::Attempting(_) => means.out.control(home, Control::DialFailed { id, error: DialError::Cancelled, retry_in: None }),
             }
             self.forget(id);
+        }
+    }
+
+    /// A core is gone, and with it every connection that it had or was making.
+    pub(super) fn core_lost(&mut self, core: usize, means: &mut Means<'_>) {
+        let mut grants: Vec<u64> = self.numbers.iter().filter(|(_, (_, _, on))| *on == core).map(|(&number, _)| number).collect();
+        grants.sort_unstable();
+        grants.into_iter().for_each(|number| self.ended(number, false, means));
+        let attempting = |dialling: &Dialling| matches!(dialling.state, DialState::Attempting(on) if on == core);
+        let mut dials: Vec<DialId> = self.dials.iter().filter(|(_, dialling)| attempting(dialling)).map(|(&id, _)| id).collect();
+        dials.sort_unstable_by_key(|id| id.0);
+        for id in dials {
+            self.attempt_failed(id, DialError::Connect(ErrorKind::ConnectionAborted), means);
         }
     }
 

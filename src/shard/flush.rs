@@ -146,7 +146,8 @@ impl Shard {
         let soft = self.shared.config.limits.outbox_soft;
         let entry = self.slots.at_mut(slot);
         entry.cold.drained += taken as u64;
-        if entry.peer.outbox.claimed(&self.logs) < soft / 2 {
+        // Rounded up, so that a soft mark of one byte has something below it.
+        if entry.peer.outbox.claimed(&self.logs) < soft.div_ceil(2) {
             entry.pressed = false;
             entry.peer.timers.clear(Timer::SoftGrace);
             if entry.is_established() {
@@ -200,7 +201,10 @@ impl Shard {
         } else if self.logs.held() >= self.reclaim_at {
             self.release_read();
             self.enforce_log_bound();
-            self.reclaim_at = self.logs.held() + RECLAIM_STEP.max(self.logs.held() / 4);
+            // Rarer the more there is to look at, but not past the bound.
+            let held = self.logs.held();
+            let bound = self.shared.config.limits.log_bytes.max(held + RECLAIM_STEP);
+            self.reclaim_at = (held + RECLAIM_STEP.max(held / 4)).min(bound);
         }
         if self.logs.is_empty() {
             self.reclaim_at = RECLAIM_STEP;

@@ -75,6 +75,11 @@ impl Shard {
     }
 
     pub(super) fn connect(&mut self, id: DialId, dial: Dial) {
+        if self.shutting_down {
+            // The directory did not know yet when it asked for this.
+            self.out.control(0, Control::AttemptFailed { dial: id, error: DialError::ShuttingDown });
+            return;
+        }
         self.stats.count(Counter::DialAttempts);
         let handshake = Handshake::dialled(Hello { channel: dial.channel, ..self.hello }, dial.expected);
         let ticket = self.shared.admission.dial_on(self.core);
@@ -309,6 +314,13 @@ impl Shard {
         };
         let cold = Cold { info, grant, ticket, user: None, established_at: self.now, drained: 0 };
         let id = self.slots.insert(Entry::new(peer, cold));
+        if (theirs.max_message as usize) < self.shared.config.limits.max_message {
+            if self.narrow.len() == self.narrow.capacity() {
+                // Broadcasts take out who has gone; where there are none, this does.
+                self.narrow.retain(|&peer| self.slots.find(peer).is_some());
+            }
+            self.narrow.push(id);
+        }
         self.ended_half.push(half);
         self.stats.count(Counter::Established);
         self.rearm(id.slot());

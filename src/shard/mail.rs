@@ -82,6 +82,10 @@ pub(crate) enum Control {
     CancelDial {
         id: DialId,
     },
+    /// The core's thread has ended before its time.
+    CoreLost {
+        core: usize,
+    },
 
     // From the directory.
     Granted {

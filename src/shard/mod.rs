@@ -156,6 +156,8 @@ pub(crate) struct Shard {
     rng: Rng,
 
     slots: Slots,
+    /// Peers that take only shorter messages than this side sends: broadcasts that are too long pass them by.
+    narrow: Vec<PeerId>,
     half_open: slab::Slab<HalfOpen>,
     next_serial: u32,
 
@@ -196,7 +198,7 @@ pub(crate) struct Shard {
     directory: Option<Directory>,
     next_dial: u64,
     shutting_down: bool,
-    /// Bytes that were still queued when a closing peer's time was up.
+    /// Bytes that were still queued for peers that ended during the shutdown.
     unsent_bytes: u64,
     stats: Stats,
 }
@@ -218,6 +220,7 @@ impl Shard {
             now,
             rng: Rng::new(seed),
             slots: Slots::new(core),
+            narrow: Vec::new(),
             half_open: slab::Slab::new(),
             next_serial: 0,
             logs: Logs::new(),

@@ -43,7 +43,7 @@ impl Shard {
     /// Whether a read is to be made at all.
     pub(crate) fn wants_read(&self, slot: u32) -> bool {
         self.slots.get(slot).is_some_and(|entry| match entry.state {
-            State::Established => !entry.paused,
+            State::Established => entry.is_read() && !entry.resuming,
             State::Ended => false,
             _ => !entry.eof,
         })
@@ -59,10 +59,11 @@ impl Shard {
         }
         let entry = self.slots.at_mut(slot);
         if !entry.is_established() {
-            return ReadOutcome::Stop;
+            // Closed by what came, or by the handler: read on for the other side's FIN, since no edge will tell of what is there already.
+            return if entry.state == State::Ended { ReadOutcome::Stop } else { ReadOutcome::Continue };
         }
         entry.peer.decoder = decoder;
-        if entry.paused {
+        if !entry.is_read() {
             return ReadOutcome::Stop;
         }
         entry.peer.watch_partial(self.now, &self.shared.config, batch.frame_ended, batch.message_ended);
@@ -193,40 +194,63 @@ impl Shard {
     }
 
     pub(crate) fn pause_read(&mut self, peer: PeerId) {
-        if let Some(entry) = self.slots.find_mut(peer) {
+        if let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.is_established()) {
             entry.paused = true;
-            entry.peer.timers.clear(Timer::PartialFrame);
-            entry.peer.timers.clear(Timer::PartialMessage);
-            if !entry.peer.timers.is_set(Timer::Pause) {
-                entry.peer.timers.set(Timer::Pause, self.now + self.shared.config.timeouts.pause);
-            }
-            self.rearm(peer.slot());
+            self.stop_reading(peer.slot());
         }
     }
 
     pub(crate) fn resume_read(&mut self, peer: PeerId) {
-        if let Some(entry) = self.slots.find_mut(peer)
-            && entry.paused
-        {
+        if let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.paused) {
             entry.paused = false;
-            entry.peer.timers.clear(Timer::Pause);
-            self.resuming.push(peer.slot());
+            self.go_on_reading(peer.slot());
         }
     }
 
+    /// There is no memory for what the peer has begun to send.
     fn starve(&mut self, slot: u32) {
-        let peer = self.slots.id(slot);
         self.stats.count(Counter::ReassemblyWaits);
-        self.pause_read(peer);
-        self.starved.push_back(peer);
+        self.slots.at_mut(slot).starved = true;
+        self.stop_reading(slot);
+        self.starved.push_back(self.slots.id(slot));
     }
 
     /// Memory for messages in pieces has come back: whoever waits for it tries again.
     pub(super) fn feed_starved(&mut self) {
-        for _ in 0..self.starved.len() {
-            if let Some(peer) = self.starved.pop_front() {
-                self.resume_read(peer);
+        for peer in std::mem::take(&mut self.starved) {
+            if let Some(entry) = self.slots.find_mut(peer) {
+                entry.starved = false;
+                self.go_on_reading(peer.slot());
             }
+        }
+    }
+
+    /// A peer that is not read cannot be late with anything, nor be heard. It has one deadline instead.
+    fn stop_reading(&mut self, slot: u32) {
+        let deadline = self.now + self.shared.config.timeouts.pause;
+        let timers = &mut self.slots.at_mut(slot).peer.timers;
+        timers.clear(Timer::PartialFrame);
+        timers.clear(Timer::PartialMessage);
+        timers.clear(Timer::Keepalive);
+        if !timers.is_set(Timer::Pause) {
+            timers.set(Timer::Pause, deadline);
+        }
+        self.rearm(slot);
+    }
+
+    /// One reason not to read a peer is gone.
+    fn go_on_reading(&mut self, slot: u32) {
+        let probe = self.now + self.shared.config.keepalive.interval;
+        let entry = self.slots.at_mut(slot);
+        if entry.is_read() {
+            entry.peer.timers.clear(Timer::Pause);
+            // Whatever it has sent meanwhile is not read yet.
+            entry.peer.keepalive.handle_bytes(self.now);
+            entry.peer.timers.set(Timer::Keepalive, probe);
+            if !std::mem::replace(&mut entry.resuming, true) {
+                self.resuming.push(slot);
+            }
+            self.rearm(slot);
         }
     }
 
@@ -234,6 +258,7 @@ impl Shard {
     pub(super) fn resume<H: Handler>(&mut self, handler: &mut H) {
         for slot in std::mem::take(&mut self.resuming) {
             let Some(entry) = self.slots.get_mut(slot) else { continue };
+            entry.resuming = false;
             if !entry.is_read() {
                 continue;
             }

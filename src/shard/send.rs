@@ -11,7 +11,7 @@ use crate::error::{RequestError, SendError};
 use crate::handler::{Dial, PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
-use crate::proto::{Origin, SPANS_CHARGE, Timer};
+use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE, Timer};
 use crate::wire::{Draft, Frame, MAX_MESSAGE, Meta, message_wire_len};
 
 /// A message to be sent: to be encoded in place, or encoded already.
@@ -150,6 +150,9 @@ impl Shard {
 
     fn forward_mail(&mut self, core: usize, mail: Mail) -> Result<(), SendError> {
         let credit = self.shared.credits.get(core).ok_or(SendError::NotConnected)?;
+        if credit.is_closed() {
+            return Err(SendError::Stopped);
+        }
         if !credit.reserve(mail.cost()) {
             return Err(SendError::InboxFull { core });
         }
@@ -234,10 +237,29 @@ impl Shard {
         if let Some(peer) = excluded {
             self.slots.at_mut(peer.slot()).peer.outbox.settle_lane(&self.logs, &mut self.pool, lane);
         }
+        let len = frame.body_len();
+        self.each_narrow(len, |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
         self.logs.append(frame);
         if let Some(peer) = excluded {
             self.slots.at_mut(peer.slot()).peer.outbox.skip_to_end(&self.logs, lane);
         }
+        let refused = self.each_narrow(len, |outbox, logs, _| outbox.skip_to_end(logs, lane));
+        self.stats.add(Counter::SendsRefused, refused);
+    }
+
+    /// The outboxes of the peers that have said that they take only messages shorter than this: to them it would be a violation. Returns how
+    /// many there are.
+    fn each_narrow(&mut self, len: usize, mut act: impl FnMut(&mut Outbox, &Logs, &mut QueuedPool)) -> u64 {
+        let mut found = 0;
+        self.narrow.retain(|&peer| {
+            let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.is_established()) else { return false };
+            if entry.cold.info.max_message < len {
+                act(&mut entry.peer.outbox, &self.logs, &mut self.pool);
+                found += 1;
+            }
+            true
+        });
+        found
     }
 
     /// Asks a peer something.

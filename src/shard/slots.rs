@@ -42,8 +42,12 @@ pub(crate) struct Entry {
     pub(crate) dirty: bool,
     /// The socket takes nothing for now.
     pub(crate) blocked: bool,
-    /// The application, or a lack of memory, has stopped reading.
+    /// The application has stopped reading.
     pub(crate) paused: bool,
+    /// A lack of memory has stopped reading.
+    pub(crate) starved: bool,
+    /// What was put aside when reading stopped comes before what the socket has: see `Shard::resume`.
+    pub(crate) resuming: bool,
     /// Over the soft mark since; `on_drained` is due when it is below half of it.
     pub(crate) pressed: bool,
     /// The other side has closed its direction.
@@ -78,6 +82,8 @@ impl Entry {
             dirty: false,
             blocked: false,
             paused: false,
+            starved: false,
+            resuming: false,
             pressed: false,
             eof: false,
             received: false,
@@ -95,7 +101,7 @@ impl Entry {
     /// Whether received bytes are given to the application.
     #[inline]
     pub(crate) fn is_read(&self) -> bool {
-        self.is_established() && !self.paused
+        self.is_established() && !self.paused && !self.starved
     }
 }
 

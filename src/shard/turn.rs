@@ -35,6 +35,7 @@ impl Shard {
             Control::AttemptFailed { dial, error } => self.with_directory(|directory, means| directory.attempt_failed(dial, error, means)),
             Control::Dial { id, dial, home } => self.with_directory(|directory, means| directory.dial(id, dial, home, means)),
             Control::CancelDial { id } => self.with_directory(|directory, means| directory.cancel(id, means)),
+            Control::CoreLost { core } => self.with_directory(|directory, means| directory.core_lost(core, means)),
             Control::Granted { half, grant } => self.granted(half, grant),
             Control::Denied { half, code } => self.denied(half, code),
             Control::Replace { grant } => self.replace(grant),

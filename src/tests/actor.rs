@@ -22,6 +22,8 @@ pub(super) struct Mood {
     pub(super) reply: u64,
     pub(super) pause: u64,
     pub(super) close: u64,
+    /// Per cent of what it does that is a broadcast, beyond the share of everything else.
+    pub(super) broadcasts: u64,
     /// Per cent of requests that are answered at once, later, from anywhere; the rest never.
     pub(super) answer: [u64; 3],
     pub(super) longest_body: usize,
@@ -31,7 +33,7 @@ pub(super) struct Mood {
 impl Mood {
     /// Answers requests and does nothing else.
     pub(super) fn quiet() -> Self {
-        Self { reply: 0, pause: 0, close: 0, answer: [100, 0, 0], longest_body: 1 << 20, fragment: 16 << 10 }
+        Self { reply: 0, pause: 0, close: 0, broadcasts: 0, answer: [100, 0, 0], longest_body: 1 << 20, fragment: 16 << 10 }
     }
 }
 
@@ -187,7 +189,8 @@ impl Actor {
     pub(super) fn act(&mut self, cx: &mut Context<'_>, targets: &[Dial]) {
         let peers = self.oracle.borrow().connected(self.engine);
         let peer = (!peers.is_empty()).then(|| peers[self.rng.below(peers.len() as u64) as usize]);
-        match (self.rng.below(100), peer) {
+        let draw = if self.rng.chance(self.mood.broadcasts, 100) { 46 + self.rng.below(24) } else { self.rng.below(100) };
+        match (draw, peer) {
             (0..30, Some(peer)) => {
                 let (meta, len) = (self.meta(), self.len());
                 let _ = self.send(cx, peer, meta, len);
@@ -253,6 +256,7 @@ impl Actor {
     fn pause(&mut self, cx: &mut Context<'_>, peer: PeerId) {
         if peer.core() == self.core {
             cx.pause_read(peer);
+            self.oracle.borrow_mut().pauses(self.engine, peer, true);
             self.later(cx, Duration::from_millis(800), Later::Resume(peer));
         }
     }
@@ -320,7 +324,10 @@ impl Handler for Actor {
     fn on_timer(&mut self, cx: &mut Context<'_>, tag: u64) {
         self.oracle.borrow_mut().tell(self.engine, None, Told::Timer(tag));
         match self.timers.remove(&tag) {
-            Some((Later::Resume(peer), _)) => cx.resume_read(peer),
+            Some((Later::Resume(peer), _)) => {
+                cx.resume_read(peer);
+                self.oracle.borrow_mut().pauses(self.engine, peer, false);
+            }
             Some((Later::Answer(responder, id), _)) => self.respond(cx, responder, id),
             Some((Later::Nothing, _)) | None => {}
         }

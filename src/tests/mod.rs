@@ -22,6 +22,7 @@ use sim::{MILLI, Pace, SECOND, World, address};
 use crate::config::{Config, Cores};
 use crate::handler::Dial;
 use crate::id::NodeId;
+use crate::metrics::Stats;
 use crate::rng::Rng;
 
 const MICRO: u64 = 1_000;
@@ -34,6 +35,8 @@ struct Plan {
     operations: u64,
     /// Longest pause between two operations, nanoseconds.
     pace: u64,
+    /// One in so many operations is a burst, of up to so many.
+    bursts: (u64, u64),
     /// Per 10,000 operations: a node is stopped and started again.
     restarts: u64,
     /// The network and the nodes do what they should.
@@ -61,11 +64,15 @@ impl Plan {
     fn draw(rng: &mut Rng) -> Self {
         let nodes = (0..between(rng, 2, 5)).map(|_| one_of(rng, &[1, 1, 2, 3, 4])).collect();
         let calm = rng.chance(1, 4);
-        let config = Self::draw_config(rng);
+        let mut config = Self::draw_config(rng);
+        if calm {
+            config.limits.reassembly_bytes = 128 << 20;
+        }
         let mood = Mood {
             reply: one_of(rng, &[0, 50, 300]),
             pause: one_of(rng, &[0, 0, 10]),
             close: one_of(rng, &[0, 0, 2]),
+            broadcasts: one_of(rng, &[0, 0, 50, 95]),
             answer: one_of(rng, &[[100, 0, 0], [30, 30, 30], [60, 10, 10]]),
             longest_body: config.limits.max_message,
             fragment: config.limits.fragment,
@@ -75,6 +82,7 @@ impl Plan {
             channels: between(rng, 1, 2) as u16,
             operations: between(rng, 50, 500),
             pace: one_of(rng, &[100 * MICRO, 5 * MILLI, 50 * MILLI]),
+            bursts: (one_of(rng, &[2, 5, 20]), one_of(rng, &[10, 50, 200])),
             restarts: if calm { 0 } else { one_of(rng, &[0, 0, 50]) },
             calm,
             shuts_down: rng.chance(1, 2),
@@ -103,7 +111,8 @@ impl Plan {
         limits.max_half_open = one_of(rng, &[1, 4, 256]);
         limits.max_dials = one_of(rng, &[2, 100, 100]);
         limits.max_timers = one_of(rng, &[3, 1000]);
-        config.keepalive.interval = millis(rng, 100, 3000);
+        // Not so short that honest pings are a flood.
+        config.keepalive.interval = millis(rng, 300, 3000);
         config.keepalive.timeout = config.keepalive.interval * one_of(rng, &[2, 3, 5]);
         let timeouts = &mut config.timeouts;
         timeouts.handshake = millis(rng, 500, 5000);
@@ -155,9 +164,9 @@ impl Plan {
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     digest: u64,
-    received: u64,
-    closed: u64,
     virtual_seconds: u64,
+    /// The counters of all cores.
+    stats: Stats,
 }
 
 /// One run from its seed. Panics where something that must be true is not.
@@ -174,11 +183,13 @@ fn run(seed: u64) -> Outcome {
         config.validate().unwrap_or_else(|error| panic!("the plan's configuration of node {index}: {error}"));
         world.add_node(config, &plan.mood);
     }
+    world.oracle.borrow_mut().calm = plan.calm;
     operate(&mut world, &plan, &mut rng);
     settle(&mut world);
     end(&mut world, &plan);
-    let oracle = world.oracle.borrow();
-    Outcome { digest: oracle.digest(), received: oracle.received, closed: oracle.closed, virtual_seconds: world.now / SECOND }
+    let mut stats = Stats::default();
+    world.nodes.iter_mut().flat_map(|node| &mut node.cores).for_each(|core| stats.merge(core.shard.stats()));
+    Outcome { digest: world.oracle.borrow().digest(), virtual_seconds: world.now / SECOND, stats }
 }
 
 fn operate(world: &mut World, plan: &Plan, rng: &mut Rng) {
@@ -203,7 +214,7 @@ fn operate(world: &mut World, plan: &Plan, rng: &mut Rng) {
         }
         let core = rng.below(world.nodes[node].cores.len() as u64) as usize;
         let targets = targets(node);
-        let burst = if rng.chance(1, 20) { 30 } else { 1 };
+        let burst = if rng.chance(1, plan.bursts.0) { rng.below(plan.bursts.1) } else { 1 };
         world.task(node, core, move |actor, cx| (0..burst).for_each(|_| actor.act(cx, &targets)));
     }
 }
@@ -265,14 +276,13 @@ fn sim_random_worlds_keep_every_promise() {
     SEEDS.iter().for_each(|seed| drop(run_seed(*seed)));
     let count = from_environment("CORECAST_SIM_SEEDS").unwrap_or(100);
     let first = from_environment("CORECAST_SIM_FIRST").unwrap_or(1000);
-    let (mut received, mut closed, mut seconds) = (0, 0, 0);
+    let (mut stats, mut seconds) = (Stats::default(), 0);
     for seed in first..first + count {
         let outcome = run_seed(seed);
-        received += outcome.received;
-        closed += outcome.closed;
+        stats.merge(&outcome.stats);
         seconds += outcome.virtual_seconds;
     }
-    eprintln!("{count} seeds from {first}: {received} messages, {closed} ends of peers, {seconds} virtual seconds");
+    eprintln!("{count} seeds from {first}, {seconds} virtual seconds: {stats:#?}");
 }
 
 #[test]

@@ -103,6 +103,9 @@ struct Record {
     /// Taken for this peer, not yet received by the other side.
     sent: [VecDeque<Item>; Lane::ALL.len()],
     reason: Option<CloseReason>,
+    /// The application does not want to read it now; or did not at some time.
+    paused: bool,
+    was_paused: bool,
     /// What the other side had still to give when this one closed.
     missing: usize,
     /// The last number that came from each core of the other side, in each lane.
@@ -120,6 +123,8 @@ pub(super) struct Oracle {
     /// Everything that was told, in order, where a scenario wants to know.
     pub(super) told: Vec<(u64, usize, Option<PeerId>, Told)>,
     pub(super) records_told: bool,
+    /// Neither the network nor the scheduler do anything but delay a little.
+    pub(super) calm: bool,
     /// Print everything that is told: `CORECAST_SIM_TRACE`.
     pub(super) traces: bool,
     peers: BTreeMap<Name, Record>,
@@ -127,8 +132,6 @@ pub(super) struct Oracle {
     requests: BTreeMap<u64, usize>,
     gone: BTreeSet<usize>,
     next_id: u64,
-    pub(super) received: u64,
-    pub(super) closed: u64,
 }
 
 impl Oracle {
@@ -184,11 +187,11 @@ impl Oracle {
     }
 
     pub(super) fn on_received(&mut self, engine: usize, peer: PeerId, kind: Kind, meta: Meta, body: &[u8]) {
-        self.received += 1;
         let name = (engine, peer);
         let item = Item::new(kind, meta, body);
         let record = self.peers.get_mut(&name).unwrap_or_else(|| panic!("a message from {peer}, of whom nobody knows"));
         assert_eq!(record.stage, Stage::Connected, "a message from {peer} outside its connection");
+        assert!(!record.paused, "a message from {peer}, which is paused");
         if let Some((core, number)) = item.origin {
             let last = record.numbers.insert((core, meta.lane.index()), number);
             assert!(last < Some(number), "{peer} got number {number} of core {core} after {last:?}: {item:?}");
@@ -203,18 +206,30 @@ impl Oracle {
     }
 
     pub(super) fn on_closed(&mut self, engine: usize, peer: PeerId, reason: CloseReason) {
-        self.closed += 1;
         let record = self.peers.get_mut(&(engine, peer)).unwrap_or_else(|| panic!("{peer} closed, of whom nobody knows"));
         assert_eq!(record.stage, Stage::Connected, "on_closed of {peer} without on_connected, or twice");
         record.stage = Stage::Closed;
         record.reason = Some(reason);
         let end = record.end;
+        assert!(
+            !matches!(reason, CloseReason::Violation(_)), "engine {engine}: {peer} broke a rule: {reason:?}, and both sides are ours; {end:?}, other side {:?}", end.and_then(|end| self.by_end.get(&end.other())));
         self.tell(engine, Some(peer), Told::Closed(reason));
         let Some(other) = end.and_then(|end| self.by_end.get(&end.other()).copied()) else { return };
         let missing = self.peers[&other].sent.iter().map(VecDeque::len).sum();
         self.peers.get_mut(&(engine, peer)).expect("looked up above").missing = missing;
         self.check_owed((engine, peer), other);
         self.check_owed(other, (engine, peer));
+        if self.calm && !self.peers[&other].was_paused {
+            assert_ne!(reason, CloseReason::Unresponsive, "{peer} is well, and so is the network");
+        }
+    }
+
+    /// The application stops reading a peer, or goes on.
+    pub(super) fn pauses(&mut self, engine: usize, peer: PeerId, paused: bool) {
+        if let Some(record) = self.peers.get_mut(&(engine, peer)) {
+            record.paused = paused;
+            record.was_paused |= paused;
+        }
     }
 
     /// Whoever closes decently delivers everything first: who got the goodbye has got all.

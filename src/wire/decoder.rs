@@ -70,6 +70,10 @@ impl FrameDecoder {
 
     /// What was put aside, to be given to `next` as input before anything that is read later.
     pub(crate) fn unpark(&mut self) -> Vec<u8> {
+        if self.served != 0 {
+            // Nothing was put aside: this is the frame that was handed out last.
+            self.release();
+        }
         std::mem::take(&mut self.tail)
     }
 

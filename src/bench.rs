@@ -1,0 +1,155 @@
+//! What the benches drive of the inside: one core without sockets. Behind the feature `bench-internals`, no part of the API, and free to
+//! change at any time.
+
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::handler::{Context, Handler, Message};
+use crate::id::{NodeId, PeerId};
+use crate::proto::{Handshake, Progress, Slices};
+use crate::rng::Rng;
+use crate::shard::{Action, Payload, Shard, Shared};
+use crate::time::Timestamp;
+use crate::wire::{Frame, Hello, Meta};
+
+/// Virtual time of a turn.
+const TURN: Duration = Duration::from_micros(1);
+
+/// Returns every message.
+struct Echo;
+
+impl Handler for Echo {
+    type Command = ();
+
+    fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        let sent = cx.send(peer, message.meta, message.body);
+        assert!(sent.is_ok(), "{sent:?}");
+    }
+}
+
+/// A core with established peers whose sockets take whatever they are offered.
+pub struct Core {
+    shard: Shard,
+    handler: Echo,
+    now: Timestamp,
+    peers: Vec<(u32, PeerId)>,
+}
+
+impl Core {
+    /// With so many peers.
+    #[must_use]
+    pub fn new(peers: usize) -> Self {
+        let mut config = Config::plaintext();
+        config.limits.max_peers = peers.max(1);
+        // Nothing is to happen but what the bench does.
+        config.keepalive.interval = Duration::from_secs(1 << 30);
+        config.keepalive.timeout = Duration::from_secs(1 << 31);
+        assert_eq!(config.validate(), Ok(()));
+        let shared = Shared::new(Arc::new(config), &mut Rng::new(1));
+        let now = Timestamp::from_nanos(1_000_000_000);
+        let mut core = Self { shard: Shard::new(0, shared.clone(), 2, now), handler: Echo, now, peers: Vec::new() };
+        for number in 0..peers {
+            core.begin();
+            core.establish(&shared, number);
+            core.flush(usize::MAX);
+            core.end();
+        }
+        core.peers = core.shard.peers().map(|peer| (peer.slot(), peer)).collect();
+        assert_eq!(core.peers.len(), peers);
+        core
+    }
+
+    /// A handshake with a peer that is not there.
+    fn establish(&mut self, shared: &Shared, number: usize) {
+        let mut node = [0xEE; 32];
+        node[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        let hello =
+            Hello { network: shared.config.network, node: NodeId(node), instance: 1, features: 0, max_message: 1 << 20, channel: 0 };
+        let mut dialler = Handshake::dialled(hello, None);
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let ticket = shared.admission.admit().expect("one handshake at a time");
+        let half = self.shard.handle_accepted(address, ticket);
+        loop {
+            let there = dialler.output().len().min(self.shard.half_wanted(half));
+            if there > 0 {
+                self.shard.handle_half_read(half, &dialler.output()[..there]);
+                dialler.advance(there);
+            }
+            self.shard.settle(&mut self.handler);
+            while let Some(action) = self.shard.poll_action() {
+                if matches!(action, Action::Promote { .. }) {
+                    return;
+                }
+            }
+            let back = self.shard.half_output(half).len().min(dialler.wanted());
+            if back > 0 {
+                let progress = dialler.handle_bytes(&self.shard.half_output(half)[..back]);
+                self.shard.half_advance(half, back);
+                if let Ok(Progress::Ask(theirs)) = progress {
+                    dialler.grant(theirs.channel);
+                }
+            }
+            assert!(there + back > 0, "the handshake does not go on");
+        }
+    }
+
+    /// A turn begins.
+    pub fn begin(&mut self) {
+        self.now = self.now + TURN;
+        self.shard.begin_turn(self.now, self.now);
+    }
+
+    /// The turn is over.
+    pub fn end(&mut self) {
+        self.shard.handle_timeouts();
+        self.shard.settle(&mut self.handler);
+        while self.shard.poll_action().is_some() {}
+        self.shard.finish_turn();
+    }
+
+    /// To every peer.
+    pub fn broadcast(&mut self, frame: &Frame) {
+        let sent = self.shard.broadcast(frame, None);
+        assert!(sent.is_ok(), "{sent:?}");
+    }
+
+    /// To one peer, of those from 0.
+    pub fn send(&mut self, peer: usize, meta: Meta, body: &[u8]) {
+        let sent = self.shard.send(self.peers[peer].1, Payload::data(meta, body));
+        assert!(sent.is_ok(), "{sent:?}");
+    }
+
+    /// Bytes come from a peer; what is a message among them is sent back.
+    pub fn receive(&mut self, peer: usize, bytes: &[u8]) {
+        self.shard.handle_read(&mut self.handler, self.peers[peer].0, bytes);
+    }
+
+    /// Writes everything, at most so many bytes in one write. Returns the bytes.
+    pub fn flush(&mut self, most: usize) -> usize {
+        let mut written = 0;
+        self.shard.begin_flush();
+        while let Some(slot) = self.shard.pop_dirty() {
+            let taken = match self.shard.contiguous(slot) {
+                Some(bytes) => black_box(&bytes[..bytes.len().min(most)]).len(),
+                None => {
+                    let mut slices = Slices::new(most);
+                    self.shard.gather(slot, &mut slices);
+                    black_box(slices.as_slice());
+                    slices.bytes()
+                }
+            };
+            self.shard.advance(slot, taken, false);
+            written += taken;
+        }
+        written
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("peers", &self.peers.len()).finish_non_exhaustive()
+    }
+}
