@@ -134,7 +134,7 @@ impl Dial {
 
 /// A timer of this core's handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimerId(pub(crate) crate::shard::TimerKey);
+pub struct TimerId(pub(crate) crate::wheel::TimerKey);
 
 /// The application on one core.
 ///

@@ -129,6 +129,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod time;
+mod wheel;
 mod wire;
 
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};

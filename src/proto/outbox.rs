@@ -32,8 +32,12 @@ const BY_REFERENCE: usize = 4 * 1024;
 const SPAN_CHARGE: usize = size_of::<Span>();
 /// Most that one push is charged for spans: its own, and the part of the log before it.
 pub(crate) const SPANS_CHARGE: usize = 2 * SPAN_CHARGE;
-/// A tail that grew beyond this is not kept for the next peer.
-const KEPT_TAIL: usize = 64 * 1024;
+/// A tail that grew beyond this is not kept for the next peer. As much as a peer is written to in one turn.
+const KEPT_TAIL: usize = 256 * 1024;
+/// Bytes at the front of a tail that have been sent before it is worth moving the rest.
+const TRIMMED: usize = 64 * 1024;
+/// A queue of spans with more room than this is not kept for the next peer.
+const KEPT_SPANS: usize = 1024;
 
 /// What one peer has still to receive.
 #[derive(Debug)]
@@ -571,7 +575,7 @@ impl Queued {
             if queue.tail.capacity() > KEPT_TAIL {
                 queue.tail = Vec::new();
             }
-            if queue.spans.capacity() > KEPT_TAIL / SPAN_CHARGE {
+            if queue.spans.capacity() > KEPT_SPANS {
                 queue.spans = VecDeque::new();
             }
         }
@@ -611,7 +615,7 @@ impl Queue {
         if self.head == self.tail.len() {
             self.tail.clear();
             self.head = 0;
-        } else if self.head > KEPT_TAIL && self.head > self.tail.len() / 2 {
+        } else if self.head > TRIMMED && self.head > self.tail.len() / 2 {
             self.tail.drain(..self.head);
             self.head = 0;
         }

@@ -202,7 +202,7 @@ impl Peer {
         assert_eq!(outbox.has_control(), !self.lanes[CONTROL].is_empty());
         assert_eq!(outbox.is_mid_frame(), self.started().is_some());
         for queue in outbox.queued.iter().flat_map(|queued| &queued.lanes) {
-            assert!(queue.head <= KEPT_TAIL.max(queue.tail.len() / 2), "the front of a tail is kept though it has left");
+            assert!(queue.head <= TRIMMED.max(queue.tail.len() / 2), "the front of a tail is kept though it has left");
         }
     }
 }

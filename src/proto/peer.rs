@@ -12,6 +12,7 @@ use super::timers::{Timer, Timers};
 use crate::config::Config;
 use crate::error::Violation;
 use crate::time::Timestamp;
+use crate::wheel::TimerKey;
 use crate::wire::{FrameDecoder, FrameRef, Goodbye, GoodbyeCode, Kind, Meta, control_frame};
 
 /// Bytes a second below which an unfinished frame or message takes too long.
@@ -177,12 +178,13 @@ impl Peer {
         self.requests.as_ref().map_or(0, |requests| requests.len())
     }
 
-    pub(crate) fn begin_request(&mut self, origin: Origin) -> u64 {
-        self.requests.get_or_insert_default().insert(origin)
+    /// A new request's correlation id; `set_timer` is given it.
+    pub(crate) fn begin_request(&mut self, origin: Origin, set_timer: impl FnOnce(u64) -> TimerKey) -> u64 {
+        self.requests.get_or_insert_default().insert(origin, set_timer)
     }
 
     /// The response to `correlation` came.
-    pub(crate) fn answer(&mut self, correlation: u64) -> Result<Option<Origin>, Violation> {
+    pub(crate) fn answer(&mut self, correlation: u64) -> Result<Option<(Origin, TimerKey)>, Violation> {
         self.requests.as_mut().map_or(Err(Violation::UnsolicitedResponse), |requests| requests.answer(correlation))
     }
 
@@ -213,7 +215,7 @@ impl Peer {
     }
 
     /// The peer leaves: gives back what it had of the core, and says who still waits for a response.
-    pub(crate) fn release(&mut self, budget: &mut Budget) -> Vec<Origin> {
+    pub(crate) fn release(&mut self, budget: &mut Budget) -> Vec<(Origin, TimerKey)> {
         if let Some(reassembly) = self.reassembly.take() {
             reassembly.abandon(budget);
         }

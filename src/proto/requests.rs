@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::Violation;
+use crate::wheel::TimerKey;
 
 /// Who asked, and where the answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,8 @@ pub(crate) enum Origin {
 pub(crate) struct Requests {
     /// The last correlation id that was given out.
     last: u64,
-    pending: HashMap<u64, Origin>,
+    /// Who asked, and the timer that ends the wait.
+    pending: HashMap<u64, (Origin, TimerKey)>,
 }
 
 impl Requests {
@@ -26,15 +28,15 @@ impl Requests {
         self.pending.len()
     }
 
-    /// A new request's correlation id.
-    pub(crate) fn insert(&mut self, origin: Origin) -> u64 {
+    /// A new request's correlation id. `set_timer` is given it, and sets the timer that ends the wait.
+    pub(crate) fn insert(&mut self, origin: Origin, set_timer: impl FnOnce(u64) -> TimerKey) -> u64 {
         self.last += 1;
-        self.pending.insert(self.last, origin);
+        self.pending.insert(self.last, (origin, set_timer(self.last)));
         self.last
     }
 
-    /// The response to `correlation` came: who asked; `None` where nobody waits any more.
-    pub(crate) fn answer(&mut self, correlation: u64) -> Result<Option<Origin>, Violation> {
+    /// The response to `correlation` came: who asked, and the timer to cancel; `None` where nobody waits any more.
+    pub(crate) fn answer(&mut self, correlation: u64) -> Result<Option<(Origin, TimerKey)>, Violation> {
         if correlation == 0 || correlation > self.last {
             return Err(Violation::UnsolicitedResponse);
         }
@@ -43,31 +45,35 @@ impl Requests {
 
     /// The deadline of `correlation` came: who asked, unless it was answered.
     pub(crate) fn expire(&mut self, correlation: u64) -> Option<Origin> {
-        self.pending.remove(&correlation)
+        self.pending.remove(&correlation).map(|(origin, _)| origin)
     }
 
     /// The peer is gone: everyone who still waits, in the order in which they asked.
-    pub(crate) fn abandon(self) -> Vec<Origin> {
+    pub(crate) fn abandon(self) -> Vec<(Origin, TimerKey)> {
         let mut pending: Vec<_> = self.pending.into_iter().collect();
         pending.sort_unstable_by_key(|&(correlation, _)| correlation);
-        pending.into_iter().map(|(_, origin)| origin).collect()
+        pending.into_iter().map(|(_, waiting)| waiting).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Timestamp;
+    use crate::wheel::TimerWheel;
 
     #[test]
     fn an_answer_finds_who_asked_once_and_only_for_what_was_asked() {
         let mut requests = Requests::default();
+        let mut wheel = TimerWheel::new(Timestamp::ORIGIN);
+        let timer = wheel.insert(Timestamp::END, ());
         let origin = Origin::Handler { core: 0, tag: 7 };
-        let id = requests.insert(origin);
+        let id = requests.insert(origin, |_| timer);
         assert_eq!(requests.answer(id + 1), Err(Violation::UnsolicitedResponse));
         assert_eq!(requests.answer(0), Err(Violation::UnsolicitedResponse));
-        assert_eq!(requests.answer(id), Ok(Some(origin)));
+        assert_eq!(requests.answer(id), Ok(Some((origin, timer))));
         assert_eq!(requests.answer(id), Ok(None), "late or repeated answers are ignored");
-        let second = requests.insert(Origin::Waiter(1));
+        let second = requests.insert(Origin::Waiter(1), |_| timer);
         assert_eq!(requests.expire(second), Some(Origin::Waiter(1)));
         assert_eq!(requests.answer(second), Ok(None));
     }

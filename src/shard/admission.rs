@@ -30,13 +30,14 @@ impl Admission {
         Some(self.ticket(self.least_loaded(), true))
     }
 
-    /// A ticket for a connection that this side dials.
-    pub(crate) fn dial_on(self: &Arc<Self>, core: usize) -> Ticket {
-        self.ticket(core, false)
+    /// A ticket for a connection that this side dials, on the core with the fewest. Taken before the core is told, so that many dials at
+    /// once spread.
+    pub(crate) fn dial(self: &Arc<Self>) -> Ticket {
+        self.ticket(self.least_loaded(), false)
     }
 
     /// The core with the fewest connections.
-    pub(crate) fn least_loaded(&self) -> usize {
+    fn least_loaded(&self) -> usize {
         let load = |core: &usize| self.loads[*core].load(Ordering::Relaxed);
         (0..self.loads.len()).min_by_key(load).unwrap_or(0)
     }

@@ -29,7 +29,8 @@ impl Shard {
         self.slots.unestablish();
         self.stats.count_close(reason);
         let entry = self.slots.at_mut(slot);
-        for origin in entry.peer.release(&mut self.budget) {
+        for (origin, timer) in entry.peer.release(&mut self.budget) {
+            self.wheel.cancel(timer);
             self.fail_request(peer, origin, RequestError::PeerClosed);
         }
         self.events.push_back(Event::Closed { peer, reason });

@@ -11,9 +11,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Admission;
 use super::backoff::Backoff;
 use super::mail::{Ask, Control};
-use super::wheel::{TimerKey, TimerWheel};
 use super::{Deadline, Outgoing};
 use crate::config::Config;
 use crate::error::DialError;
@@ -21,6 +21,7 @@ use crate::handler::Dial;
 use crate::id::{DialId, NodeId};
 use crate::rng::Rng;
 use crate::time::Timestamp;
+use crate::wheel::{TimerKey, TimerWheel};
 use crate::wire::RefusalCode;
 
 /// A node that connects anew replaces its own connection, but not more often than this.
@@ -79,8 +80,17 @@ pub(super) struct Means<'a> {
     pub(super) out: &'a mut Outgoing,
     pub(super) wheel: &'a mut TimerWheel<Deadline>,
     pub(super) rng: &'a mut Rng,
-    /// The core with the fewest connections.
-    pub(super) least_loaded: usize,
+    pub(super) admission: &'a Arc<Admission>,
+}
+
+impl Means<'_> {
+    /// Tells the core with the fewest connections to try. Returns which that is.
+    fn connect(&mut self, id: DialId, dial: Dial) -> usize {
+        let ticket = self.admission.dial();
+        let core = ticket.core();
+        self.out.control(core, Control::Connect { id, dial, ticket });
+        core
+    }
 }
 
 impl Directory {
@@ -202,15 +212,14 @@ impl Directory {
             return;
         }
         self.targets.insert(target, id);
-        self.dials.insert(id, Dialling { dial, home, backoff: Backoff::new(), state: DialState::Attempting(means.least_loaded) });
-        means.out.control(means.least_loaded, Control::Connect { id, dial });
+        let state = DialState::Attempting(means.connect(id, dial));
+        self.dials.insert(id, Dialling { dial, home, backoff: Backoff::new(), state });
     }
 
     /// The timer of a waiting dial has come.
     pub(super) fn redial(&mut self, id: DialId, means: &mut Means<'_>) {
         if let Some(dialling) = self.dials.get_mut(&id) {
-            dialling.state = DialState::Attempting(means.least_loaded);
-            means.out.control(means.least_loaded, Control::Connect { id, dial: dialling.dial });
+            dialling.state = DialState::Attempting(means.connect(id, dialling.dial));
         }
     }
 
@@ -234,7 +243,9 @@ impl Directory {
                     means.wheel.cancel(timer);
                     means.out.control(home, Control::DialFailed { id, error: DialError::Cancelled, retry_in: None });
                 }
-                DialState::Attempting(_) => means.out.control(home, Control::DialFailed { id, error: DialError::Cancelled, retry_in: None }),
+                DialState::Attempting(_) => {
+                    means.out.control(home, Control::DialFailed { id, error: DialError::Cancelled, retry_in: None })
+                }
             }
             self.forget(id);
         }

@@ -9,13 +9,13 @@ use std::net::SocketAddr;
 use super::admission::Ticket;
 use super::mail::{Ask, Control, HalfRef};
 use super::slots::{Cold, Entry};
-use super::wheel::TimerKey;
 use super::{Action, Conn, Deadline, Event, Shard};
 use crate::error::{DialError, HandshakeError};
 use crate::handler::{Dial, Direction, PeerInfo};
 use crate::id::DialId;
 use crate::metrics::Counter;
 use crate::proto::{Handshake, Peer, Progress};
+use crate::wheel::TimerKey;
 use crate::wire::{GoodbyeCode, Hello, RefusalCode};
 
 /// How far a half-open connection is.
@@ -74,7 +74,7 @@ impl Shard {
         half
     }
 
-    pub(super) fn connect(&mut self, id: DialId, dial: Dial) {
+    pub(super) fn connect(&mut self, id: DialId, dial: Dial, ticket: Ticket) {
         if self.shutting_down {
             // The directory did not know yet when it asked for this.
             self.out.control(0, Control::AttemptFailed { dial: id, error: DialError::ShuttingDown });
@@ -82,7 +82,6 @@ impl Shard {
         }
         self.stats.count(Counter::DialAttempts);
         let handshake = Handshake::dialled(Hello { channel: dial.channel, ..self.hello }, dial.expected);
-        let ticket = self.shared.admission.dial_on(self.core);
         let half = self.open_half(handshake, State::Connecting, dial.address, Some(id), ticket);
         self.actions.push_back(Action::Connect { half, address: dial.address });
     }

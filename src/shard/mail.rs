@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Ticket;
 use crate::error::{DialError, RequestError};
 use crate::handler::Dial;
 use crate::id::{DialId, NodeId, PeerId};
@@ -103,6 +104,7 @@ pub(crate) enum Control {
     Connect {
         id: DialId,
         dial: Dial,
+        ticket: Ticket,
     },
     DialFailed {
         id: DialId,

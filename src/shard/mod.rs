@@ -24,7 +24,6 @@ mod send;
 mod slots;
 mod timeouts;
 mod turn;
-mod wheel;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -37,7 +36,6 @@ pub(crate) use credit::{Credit, reserve_all};
 pub(crate) use mail::{Control, Mail, Owned};
 pub(crate) use receive::ReadOutcome;
 pub(crate) use send::Payload;
-pub(crate) use wheel::TimerKey;
 
 use crate::config::Config;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
@@ -46,11 +44,11 @@ use crate::metrics::Stats;
 use crate::proto::{Budget, Logs, QueuedPool};
 use crate::rng::Rng;
 use crate::time::Timestamp;
+use crate::wheel::TimerWheel;
 use crate::wire::{Draft, Frame, FrameError, Hello, Meta};
 use directory::Directory;
 use half_open::HalfOpen;
 use slots::Slots;
-use wheel::TimerWheel;
 
 /// A connection of this core, as its driver names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

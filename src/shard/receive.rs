@@ -146,7 +146,12 @@ impl Shard {
         message: Message<'_>,
     ) -> Result<(), Violation> {
         let owned = || Owned { meta: message.meta, body: message.body.to_vec() };
-        match self.slots.at_mut(peer.slot()).peer.answer(correlation)? {
+        let answered = self.slots.at_mut(peer.slot()).peer.answer(correlation)?;
+        let origin = answered.map(|(origin, timer)| {
+            self.wheel.cancel(timer);
+            origin
+        });
+        match origin {
             None => self.stats.count(Counter::LateResponses),
             Some(Origin::Handler { core, tag }) if core == self.core => self.respond_to_handler(handler, peer, tag, Ok(message)),
             Some(Origin::Handler { core, tag }) => self.out.control(core, Control::Answer { peer, tag, result: Ok(owned()) }),

@@ -276,8 +276,9 @@ impl Shard {
             self.stats.count(Counter::SendsRefused);
             return Err(SendError::TooManyRequests);
         }
-        let correlation = entry.peer.begin_request(origin);
-        self.wheel.insert(self.now + timeout, Deadline::Request { peer, correlation });
+        let deadline = self.now + timeout;
+        let wheel = &mut self.wheel;
+        let correlation = entry.peer.begin_request(origin, |correlation| wheel.insert(deadline, Deadline::Request { peer, correlation }));
         self.stats.count(Counter::RequestsSent);
         self.push(peer.slot(), Payload::Draft(Draft::request(meta, correlation, body)));
         Ok(self.after_push(peer.slot()))

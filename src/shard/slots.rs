@@ -5,12 +5,12 @@ use std::any::Any;
 use slab::Slab;
 
 use super::admission::Ticket;
-use super::wheel::TimerKey;
 use crate::error::CloseReason;
 use crate::handler::PeerInfo;
 use crate::id::PeerId;
 use crate::proto::Peer;
 use crate::time::Timestamp;
+use crate::wheel::TimerKey;
 
 /// How far a peer is.
 ///

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::wheel::TimerKey;
 use super::{Deadline, Event, Shard};
 use crate::error::{CloseReason, RequestError, Slow};
 use crate::id::PeerId;
 use crate::metrics::Counter;
 use crate::proto::{Due, Timer};
 use crate::time::Timestamp;
+use crate::wheel::TimerKey;
 
 /// A turn that begins so much later than it was meant to means that this process, or its machine, was stopped.
 const FROZEN: Duration = Duration::from_secs(1);

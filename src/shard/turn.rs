@@ -39,7 +39,7 @@ impl Shard {
             Control::Granted { half, grant } => self.granted(half, grant),
             Control::Denied { half, code } => self.denied(half, code),
             Control::Replace { grant } => self.replace(grant),
-            Control::Connect { id, dial } => self.connect(id, dial),
+            Control::Connect { id, dial, ticket } => self.connect(id, dial, ticket),
             Control::DialFailed { id, error, retry_in } => self.events.push_back(Event::DialFailed { dial: id, error, retry_in }),
             Control::Close { peer } => self.close_peer(peer),
             Control::Answer { peer, tag, result } => self.events.push_back(Event::Response { peer, tag, result }),
@@ -49,8 +49,8 @@ impl Shard {
 
     pub(super) fn with_directory(&mut self, act: impl FnOnce(&mut Directory, &mut Means<'_>)) {
         if let Some(directory) = &mut self.directory {
-            let least_loaded = self.shared.admission.least_loaded();
-            let mut means = Means { now: self.now, out: &mut self.out, wheel: &mut self.wheel, rng: &mut self.rng, least_loaded };
+            let admission = &self.shared.admission;
+            let mut means = Means { now: self.now, out: &mut self.out, wheel: &mut self.wheel, rng: &mut self.rng, admission };
             act(directory, &mut means);
         }
     }

@@ -212,7 +212,10 @@ impl Oracle {
         record.reason = Some(reason);
         let end = record.end;
         assert!(
-            !matches!(reason, CloseReason::Violation(_)), "engine {engine}: {peer} broke a rule: {reason:?}, and both sides are ours; {end:?}, other side {:?}", end.and_then(|end| self.by_end.get(&end.other())));
+            !matches!(reason, CloseReason::Violation(_)),
+            "engine {engine}: {peer} broke a rule: {reason:?}, and both sides are ours; {end:?}, other side {:?}",
+            end.and_then(|end| self.by_end.get(&end.other()))
+        );
         self.tell(engine, Some(peer), Told::Closed(reason));
         let Some(other) = end.and_then(|end| self.by_end.get(&end.other()).copied()) else { return };
         let missing = self.peers[&other].sent.iter().map(VecDeque::len).sum();

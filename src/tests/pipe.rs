@@ -156,6 +156,10 @@ impl Net {
         Side { input: VecDeque::new(), used: 0, capacity, last: now, fin: None, error: None, shut: false, closed: false, blocked: false }
     }
 
+    pub(super) fn links(&self) -> u32 {
+        self.links.len() as u32
+    }
+
     pub(super) fn target(&self, end: End) -> usize {
         self.links[end.link as usize].target
     }

@@ -229,6 +229,11 @@ impl World {
         }
     }
 
+    /// Connections that were ever begun.
+    pub(super) fn links(&self) -> u32 {
+        self.net.links()
+    }
+
     fn next(&self) -> Option<u64> {
         let turns = self.nodes.iter().flat_map(|node| &node.cores).map(|core| core.wake_at);
         turns.chain(self.net.next_edge()).min().filter(|&at| at < u64::MAX)
