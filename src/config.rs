@@ -119,7 +119,8 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Keepalive {
-    /// A ping is sent to a peer from which nothing came for so long. Default 5 s.
+    /// A ping is sent to a peer from which nothing came for so long. Default 5 s. Not shorter than `max_pings_per_second` allows: the other
+    /// side is taken to allow the same, and would cut this one off.
     pub interval: Duration,
     /// A peer from which nothing came for so long is cut off (`Unresponsive`). Default 15 s. At least twice `interval`.
     pub timeout: Duration,
@@ -141,8 +142,9 @@ pub struct Timeouts {
     pub write_stall: Duration,
     /// A frame or message that began, plus the time its length takes at 64 KiB/s. Default 10 s, then `PartialTimeout`.
     pub partial: Duration,
-    /// Reading paused by the handler or for lack of memory. Default 60 s, then `PausedTooLong`: two sides that have both stopped reading
-    /// would otherwise hold each other for ever.
+    /// Reading paused by the handler or for lack of memory. Default 10 s, then `PausedTooLong`: two sides that have both stopped reading
+    /// would otherwise hold each other for ever. A side that does not read answers no pings, so a longer pause has to fit into the
+    /// other side's `Keepalive::timeout`.
     pub pause: Duration,
     /// From goodbye to the end of the socket: the other side's chance to read what was sent. Default 2 s.
     pub linger: Duration,
@@ -260,7 +262,8 @@ impl Config {
                 return Err(ConfigError {
                     field: "listen",
                     value: index as u64,
-                    expected: "a loopback address: plaintext elsewhere needs Security::Plaintext { allow_remote: true } (the value is the entry's position)",
+                    expected: "the position of a loopback address: plaintext elsewhere needs \
+                               Security::Plaintext { allow_remote: true }",
                     bound: None,
                 });
             }
@@ -301,6 +304,7 @@ impl Config {
         at_least_time("keepalive.timeout", keepalive.timeout, 2 * keepalive.interval)?;
         at_least("keepalive.ping_burst", keepalive.ping_burst as usize, 1, "at least 1")?;
         at_least("keepalive.max_pings_per_second", keepalive.max_pings_per_second as usize, 1, "at least 1")?;
+        at_least_time("keepalive.interval", keepalive.interval, Duration::from_secs(1) / keepalive.max_pings_per_second)?;
         let timeouts = &self.timeouts;
         let shortest = Duration::from_millis(10);
         for (field, value) in [
@@ -365,7 +369,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             write_stall: Duration::from_secs(10),
             partial: Duration::from_secs(10),
-            pause: Duration::from_secs(60),
+            pause: Duration::from_secs(10),
             linger: Duration::from_secs(2),
             drain: Duration::from_secs(5),
         }

@@ -56,13 +56,15 @@ impl fmt::Display for Warning {
             Self::PinRefused { core, processor } => {
                 write!(
                     f,
-                    "config.cores: core {core} could not be pinned to processor {processor} and runs unpinned; check the process's affinity mask"
+                    "config.cores: core {core} could not be pinned to processor {processor} and runs unpinned; \
+                     check the process's affinity mask"
                 )
             }
             Self::FileLimit { limit, needed } => {
                 write!(
                     f,
-                    "limits.max_peers and limits.max_half_open need {needed} files, but the process may open {limit}; raise it (ulimit -n) or lower them"
+                    "limits.max_peers and limits.max_half_open need {needed} files, but the process may open {limit}; \
+                     raise it (ulimit -n) or lower them"
                 )
             }
         }
@@ -88,9 +90,11 @@ pub struct ShutdownReport {
 }
 
 impl<C: Send + 'static> Engine<C> {
-    /// Starts an engine: opens the listening sockets, then one thread for each core. `factory` is called once on each core's thread, with the core's number.
+    /// Starts an engine: opens the listening sockets, then one thread for each core. `factory` is called once on each core's thread, with
+    /// the core's number.
     ///
-    /// When this returns, the engine listens, and [`Engine::local_addrs`] says where. A processor that cannot be had is no error: see [`Engine::warnings`].
+    /// When this returns, the engine listens, and [`Engine::local_addrs`] says where. A processor that cannot be had is no error: see
+    /// [`Engine::warnings`].
     pub fn start<H, F>(config: Config, factory: F) -> Result<Self, StartError>
     where
         H: Handler<Command = C>,
@@ -152,7 +156,8 @@ impl<C: Send + 'static> Engine<C> {
         &self.warnings
     }
 
-    /// Stops: accepts and dials nobody more, gives the outboxes `Timeouts::drain` to empty, says goodbye, closes, and ends the threads. Blocks until that is done.
+    /// Stops: accepts and dials nobody more, gives the outboxes `Timeouts::drain` to empty, says goodbye, closes, and ends the threads.
+    /// Blocks until that is done.
     pub fn shutdown(mut self) -> ShutdownReport {
         self.stop()
     }

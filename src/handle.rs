@@ -145,7 +145,8 @@ impl<C: Send + 'static> Handle<C> {
         if len <= max { Ok(()) } else { Err(SendError::TooLong { len, max }) }
     }
 
-    /// Sends all of these, in order, to every established peer of every core, or, on error, none to anyone. One queue operation and one wake for each core.
+    /// Sends all of these, in order, to every established peer of every core, or, on error, none to anyone. One queue operation and one
+    /// wake for each core.
     pub fn broadcast_batch(&self, frames: Vec<Frame>) -> Result<(), Rejected<Vec<Frame>>> {
         if let Err(reason) = frames.iter().try_for_each(|frame| self.check_length(frame)) {
             return Err(Rejected { value: frames, reason });
@@ -166,7 +167,8 @@ impl<C: Send + 'static> Handle<C> {
             .map_err(|(_, reason)| Rejected { value: Responder { peer, correlation }, reason })
     }
 
-    /// Asks a peer something and waits for the response, at most for `timeout`. Blocks; on a core thread it answers `WouldDeadlock` instead.
+    /// Asks a peer something and waits for the response, at most for `timeout`. Blocks; on a core thread it answers `WouldDeadlock`
+    /// instead.
     pub fn request_blocking(&self, peer: PeerId, meta: impl Into<Meta>, body: &[u8], timeout: Duration) -> Result<Response, RequestError> {
         if ON_CORE.get() {
             return Err(RequestError::WouldDeadlock);
@@ -196,7 +198,8 @@ impl<C: Send + 'static> Handle<C> {
         self.fabric.outside(peer.core(), Control::Close { peer })
     }
 
-    /// Connects to an address. The outcome is `on_connected` on the core that gets the peer (`info.dial` is this id), or `on_dial_failed` on core 0.
+    /// Connects to an address. The outcome is `on_connected` on the core that gets the peer (`info.dial` is this id), or `on_dial_failed`
+    /// on core 0.
     pub fn dial(&self, dial: Dial) -> Result<DialId, SendError> {
         // Cores count from (core + 1) << 48 on.
         let id = DialId(self.next_dial.fetch_add(1, Ordering::Relaxed));
@@ -209,7 +212,8 @@ impl<C: Send + 'static> Handle<C> {
         self.fabric.outside(0, Control::CancelDial { id: dial })
     }
 
-    /// The established peers of all cores. Blocks until every core has answered, at most for `timeout`; on a core thread it answers `WouldDeadlock` instead.
+    /// The established peers of all cores. Blocks until every core has answered, at most for `timeout`; on a core thread it answers
+    /// `WouldDeadlock` instead.
     pub fn peers(&self, timeout: Duration) -> Result<Vec<PeerSnapshot>, QueryError> {
         if ON_CORE.get() {
             return Err(QueryError::WouldDeadlock);

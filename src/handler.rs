@@ -138,8 +138,8 @@ pub struct TimerId(pub(crate) crate::wheel::TimerKey);
 
 /// The application on one core.
 ///
-/// A handler is made on its core by the factory given to [`crate::Engine::start`], stays there, and needs no locks. Its methods are called one at
-/// a time, never from within each other. While one runs, nothing else happens on its core: do not block and do not compute for
+/// A handler is made on its core by the factory given to [`crate::Engine::start`], stays there, and needs no locks. Its methods are called
+/// one at a time, never from within each other. While one runs, nothing else happens on its core: do not block and do not compute for
 /// long. What a call sends leaves together at the end of the turn.
 pub trait Handler: Sized + 'static {
     /// What [`crate::Handle::post`] sends to this handler from other threads.
@@ -158,7 +158,8 @@ pub trait Handler: Sized + 'static {
     /// A message came.
     fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>);
 
-    /// A request came. Answer with [`Context::respond`] or [`crate::Handle::respond`], now or later; one that is never answered times out at the other side.
+    /// A request came. Answer with [`Context::respond`] or [`crate::Handle::respond`], now or later; one that is never answered times out
+    /// at the other side.
     fn on_request(&mut self, cx: &mut Context<'_>, peer: PeerId, request: Message<'_>, responder: Responder) {
         let _ = (cx, peer, request, responder);
     }
@@ -270,7 +271,8 @@ impl<'a> Context<'a> {
         self.shard.broadcast_batch(frames)
     }
 
-    /// Asks a peer something. [`Handler::on_response`] is called on this core, exactly once, with `tag`: with the response, or with the reason why there is none.
+    /// Asks a peer something. [`Handler::on_response`] is called on this core, exactly once, with `tag`: with the response, or with the
+    /// reason why there is none.
     pub fn request(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8], timeout: Duration, tag: u64) -> Result<Sent, SendError> {
         let core = self.shard.core();
         self.shard.request(peer, meta.into(), body, timeout, crate::proto::Origin::Handler { core, tag })
@@ -286,7 +288,8 @@ impl<'a> Context<'a> {
         self.shard.close_peer(peer);
     }
 
-    /// Connects to an address. The outcome is `on_connected` on the core that gets the peer (`info.dial` is this id), or `on_dial_failed` here.
+    /// Connects to an address. The outcome is `on_connected` on the core that gets the peer (`info.dial` is this id), or `on_dial_failed`
+    /// here.
     pub fn dial(&mut self, dial: Dial) -> DialId {
         self.shard.dial(dial)
     }
@@ -306,7 +309,8 @@ impl<'a> Context<'a> {
         self.shard.cancel_timer(timer.0)
     }
 
-    /// Reads nothing more from a peer of this core, so that TCP slows it down. Ends by `resume_read`, or, after `Timeouts::pause`, with the peer.
+    /// Reads nothing more from a peer of this core, so that TCP slows it down. Ends by `resume_read`, or, after `Timeouts::pause`, with the
+    /// peer.
     pub fn pause_read(&mut self, peer: PeerId) {
         self.shard.pause_read(peer);
     }

@@ -69,15 +69,15 @@
 //!       -> end of turn: for each peer one slice from its position to the log's end -> one write -> the position moves on
 //! ```
 //!
-//! * **The broadcast log** makes a broadcast cost a core the same for one peer and for ten thousand: no outbox is touched, since each holds a
-//!   *position*, and what lies between it and the end of the log is what the peer has to receive. Small frames stand next to each other, so
-//!   everything that a peer missed is one slice. Large ones (from 4 KiB) are segments of the log by reference, so no per-peer reference counting
-//!   is needed for them either. Only a direct send into the same lane writes the position down as a span, to keep the order.
-//! * **The outbox of an idle peer is a few positions.** Queues for direct sends are borrowed from the core's pool while there is something in them: an
-//!   idle peer holds no buffer, and an echo writes into memory that is still in the cache.
+//! * **The broadcast log** makes a broadcast cost a core the same for one peer and for ten thousand: no outbox is touched, since each holds
+//!   a *position*, and what lies between it and the end of the log is what the peer has to receive. Small frames stand next to each other,
+//!   so everything that a peer missed is one slice. Large ones (from 4 KiB) are segments of the log by reference, so no per-peer reference
+//!   counting is needed for them either. Only a direct send into the same lane writes the position down as a span, to keep the order.
+//! * **The outbox of an idle peer is a few positions.** Queues for direct sends are borrowed from the core's pool while there is something
+//!   in them: an idle peer holds no buffer, and an echo writes into memory that is still in the cache.
 //! * **The receive buffer belongs to the core.** A peer keeps only the tail of an unfinished frame.
-//! * **Batching is natural.** Everything queued during a turn leaves together at its end: at once when the loop is idle, in large writes when
-//!   it is busy. There is no linger timer.
+//! * **Batching is natural.** Everything queued during a turn leaves together at its end: at once when the loop is idle, in large writes
+//!   when it is busy. There is no linger timer.
 //!
 //! # Threads
 //!
@@ -100,11 +100,11 @@
 //!
 //! # Where this departs from common practice, and why
 //!
-//! * *The read budget of a peer is in bytes, not frames.* What was read is gone through to the end, because stopping in the middle would mean
-//!   copying the rest aside; 256 KiB of the smallest frames take about a millisecond.
+//! * *The read budget of a peer is in bytes, not frames.* What was read is gone through to the end, because stopping in the middle would
+//!   mean copying the rest aside; 256 KiB of the smallest frames take about a millisecond.
 //! * *Actions run before the flush as well as after it*, so that other cores begin their part of a broadcast while this one writes.
-//! * *A broadcast that would take more than half of `outbox_hard` within one turn is refused* (`LogFull`): a burst alone never cuts off a peer that
-//!   had caught up before it.
+//! * *A broadcast that would take more than half of `outbox_hard` within one turn is refused* (`LogFull`): a burst alone never cuts off a
+//!   peer that had caught up before it.
 //! * *Peers are marked for a broadcast once a turn*, by going over all of them, not once per broadcast.
 //!
 //! The wire protocol is specified byte by byte in `src/wire/WIRE.md`.

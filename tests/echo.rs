@@ -1,13 +1,14 @@
 //! Two engines on loopback: what one sends, the other returns.
 //!
-//! Set-up: a server engine that echoes, a client engine that dials it on several channels. Claim: every message comes back once, in order, whole,
-//! from every channel, and both engines end with nothing left.
+//! Set-up: a server engine that echoes, a client engine that dials it on several channels. Claim: every message comes back once, in
+//! order, whole, from every channel, and both engines end with nothing left.
 
 mod common;
 
 use std::sync::mpsc::{Sender, channel};
 
-use common::{Echo, LIVENESS, loopback};
+use common::node::Node;
+use common::{LIVENESS, loopback};
 use corecast::{Config, Context, Counter, Dial, Engine, Handler, Message, PeerId, PeerInfo};
 
 /// Sends numbered messages of growing size and reports each that comes back.
@@ -43,11 +44,11 @@ impl Handler for Client {
 fn every_message_comes_back_once_and_in_order() {
     const CHANNELS: u16 = 5;
     const MESSAGES: u32 = 400;
-    let server = Engine::start(loopback(), |_| Echo).unwrap();
+    let server = Node::echo(loopback());
     let (report, replies) = channel();
     let client = Engine::start(Config::plaintext(), move |_| Client { count: MESSAGES, report: report.clone() }).unwrap();
     for channel in 0..CHANNELS {
-        client.handle().dial(Dial::to(server.local_addrs()[0]).channel(channel)).unwrap();
+        client.handle().dial(Dial::to(server.address()).channel(channel)).unwrap();
     }
     let mut next = std::collections::HashMap::new();
     for _ in 0..MESSAGES * u32::from(CHANNELS) {
@@ -56,8 +57,9 @@ fn every_message_comes_back_once_and_in_order() {
         assert_eq!(index, *expected);
         *expected += 1;
     }
-    let stats = client.handle().stats();
-    assert_eq!(stats.get(Counter::Peers), u64::from(CHANNELS));
+    server.counts(Counter::Peers, u64::from(CHANNELS));
+    server.counts(Counter::MessagesReceived, u64::from(CHANNELS) * u64::from(MESSAGES));
+    server.counts(Counter::MessagesSent, u64::from(CHANNELS) * u64::from(MESSAGES));
     assert!(client.shutdown().drained);
-    assert!(server.shutdown().drained);
+    server.finish();
 }

@@ -235,6 +235,7 @@ fn another_network_is_refused_in_these_words() {
 fn pings_are_sent_and_answered_in_these_words() {
     let mut config = config(Side::B);
     config.keepalive.interval = Duration::from_millis(20);
+    config.keepalive.max_pings_per_second = 50;
     let mut node = Node::echo(config);
     let (mut raw, _) = node.raw_peer(hello_of_a());
     expect(&mut raw, "ping");

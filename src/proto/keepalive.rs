@@ -1,7 +1,7 @@
 //! Whether the other side is there, and how far away.
 //!
-//! Both sides of a connection do the same: whoever has heard nothing for an interval sends a ping, and any byte is a sign of life. A side has
-//! one ping outstanding at most, so a pong needs no table, and one that does not answer it is a violation.
+//! Both sides of a connection do the same: whoever has heard nothing for an interval sends a ping, and any byte is a sign of life. A side
+//! has one ping outstanding at most, so a pong needs no table, and one that does not answer it is a violation.
 
 use std::time::Duration;
 

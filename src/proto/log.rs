@@ -205,12 +205,12 @@ impl Log {
                 return;
             }
             self.held -= front.held();
-            if let Some(Segment { body: Body::Copied { mut bytes, mut ends }, .. }) = self.segments.pop_front() {
-                if self.spare.as_ref().is_none_or(|(kept, _)| kept.capacity() < bytes.capacity()) {
-                    bytes.clear();
-                    ends.clear();
-                    self.spare = Some((bytes, ends));
-                }
+            if let Some(Segment { body: Body::Copied { mut bytes, mut ends }, .. }) = self.segments.pop_front()
+                && self.spare.as_ref().is_none_or(|(kept, _)| kept.capacity() < bytes.capacity())
+            {
+                bytes.clear();
+                ends.clear();
+                self.spare = Some((bytes, ends));
             }
         }
     }
@@ -224,7 +224,8 @@ impl Log {
 /// Walks from header to header: how many messages end in the first `taken` of `bytes`, and how many bytes the frame in which that is has
 /// from there on, zero between frames.
 ///
-/// `begun` bytes at the front finish a frame. More than `taken` bytes are there, so a message has ended where the next frame continues none.
+/// `begun` bytes at the front finish a frame. More than `taken` bytes are there, so a message has ended where the next frame continues
+/// none.
 pub(super) fn walk(bytes: &[u8], begun: usize, taken: usize) -> (u32, u32) {
     let mut messages = 0;
     let mut border = begun;

@@ -1,8 +1,8 @@
 //! What one peer has still to receive.
 //!
 //! An outbox has four lanes. Lane 0 carries the engine's control frames; 1 to 3 carry messages ([`Lane`]). In each lane stand
-//! *spans*: runs of bytes in one of three places. Broadcasts stand in the core's [`Log`](super::log::Log), small direct sends in the lane's own tail,
-//! large ones in their shared frame.
+//! *spans*: runs of bytes in one of three places. Broadcasts stand in the core's [`Log`](super::log::Log), small direct sends in the lane's
+//! own tail, large ones in their shared frame.
 //!
 //! ```text
 //! lane:   | Tail | Log lo..hi | Shared | Tail |   then, implied:  log cursor .. log end
@@ -11,8 +11,8 @@
 //! The last part is not stored: a broadcast touches no outbox at all. Only a direct send into a lane whose log part is not empty
 //! writes it down as a span, so that order within the lane holds across both kinds.
 //!
-//! [`Outbox::gather`] lists the bytes in the order in which they leave, [`Outbox::advance`] takes off what the kernel took, in the same order. A
-//! frame that has begun to leave is finished before another lane is served (`started`).
+//! [`Outbox::gather`] lists the bytes in the order in which they leave, [`Outbox::advance`] takes off what the kernel took, in the same
+//! order. A frame that has begun to leave is finished before another lane is served (`started`).
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -486,8 +486,8 @@ impl Queued {
         }
     }
 
-    /// Takes `taken` bytes, all of them in spans, off a lane. `begun` bytes at its front finish a frame. Returns what is left of the frame in
-    /// which that ends.
+    /// Takes `taken` bytes, all of them in spans, off a lane. `begun` bytes at its front finish a frame. Returns what is left of the frame
+    /// in which that ends.
     fn take_off(&mut self, lane: usize, logs: &Logs, mut taken: usize, mut begun: u32, advanced: &mut Advanced) -> u32 {
         let queue = &mut self.lanes[lane];
         queue.bytes -= taken;

@@ -64,7 +64,8 @@ struct Partial {
 }
 
 impl Reassembly {
-    /// The first fragment of a message. The length it announces is checked before anything is allocated, and memory grows with what arrives.
+    /// The first fragment of a message. The length it announces is checked before anything is allocated, and memory grows with what
+    /// arrives.
     pub(crate) fn begin(&mut self, header: Header, payload: &[u8], max_message: usize, budget: &mut Budget) -> Result<Piece, Violation> {
         let lane = header.lane.unwrap_or_default();
         if self.lanes[lane.index()].is_some() {

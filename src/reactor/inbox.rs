@@ -116,11 +116,11 @@ impl<C> Fabric<C> {
         }
     }
 
-    /// A core's thread has ended. Nobody sends to it any more, and what is queued for it is dropped: connections close, and threads that wait
-    /// for its answer are let go.
+    /// A core's thread has ended. Nobody sends to it any more, and what is queued for it is dropped: connections close, and threads that
+    /// wait for its answer are let go.
     pub(crate) fn retire(&self, core: usize) {
-        self.shared.credits[core].close();
         self.shared.admission.retire(core);
+        self.shared.credits[core].close();
         self.abandon(core);
         if std::thread::panicking() {
             self.signal(0, Signal::Shard(Control::CoreLost { core }));

@@ -2,8 +2,8 @@
 //!
 //! A producer that has pushed needs to wake the core only if it sleeps or is about to. The latch is one flag, "awake", and both ends only
 //! ever swap it. Swaps of one flag have one order that all threads agree on, so either the core's swap to "asleep" comes first, and the
-//! producer finds it and wakes; or the producer's comes first, and the core, looking at its queues once more after its own swap, finds what was
-//! pushed before. Plain loads and stores have no such order, and lose wakeups. `tests/latch_loom.rs` tries every interleaving.
+//! producer finds it and wakes; or the producer's comes first, and the core, looking at its queues once more after its own swap, finds what
+//! was pushed before. Plain loads and stores have no such order, and lose wakeups. `tests/latch_loom.rs` tries every interleaving.
 
 use super::sync::{AtomicBool, Ordering};
 

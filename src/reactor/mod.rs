@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Sockets are edge-triggered and registered once for both directions, so the loop remembers what it has not finished. A read that is
-//! shorter than the buffer, and a write that is shorter than what was offered, have met the end of what the kernel has (epoll(7), question 9).
+//! shorter than the buffer, and a write that is shorter than what was offered, have met the end of what the kernel has (epoll(7), question
+//! 9).
 
 mod accept;
 pub(crate) mod affinity;

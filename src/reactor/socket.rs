@@ -71,7 +71,8 @@ impl Socket {
         }
     }
 
-    /// Options that every connection has. Failing to set one does not end a connection: where it matters, the connection is broken anyway and says so.
+    /// Options that every connection has. Failing to set one does not end a connection: where it matters, the connection is broken anyway
+    /// and says so.
     pub(super) fn configure(&self, config: &Config) {
         let socket = SockRef::from(&self.stream);
         let _ = socket.set_tcp_nodelay(true);
@@ -119,7 +120,8 @@ impl Socket {
         }
     }
 
-    /// Several pieces. Not `write_vectored`: that is `writev`, which has no `MSG_NOSIGNAL`, and a host that has not turned SIGPIPE off would die of a reset.
+    /// Several pieces. Not `write_vectored`: that is `writev`, which has no `MSG_NOSIGNAL`, and a host that has not turned SIGPIPE off
+    /// would die of a reset.
     pub(super) fn write_vectored(&mut self, slices: &Slices<'_>) -> WriteResult {
         use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
         #[cfg(not(target_vendor = "apple"))]

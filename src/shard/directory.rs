@@ -147,7 +147,9 @@ impl Directory {
         let new_wins = if old.instance != ask.instance {
             true // the node has restarted: what it had before is gone
         } else if old.dialled == ask.dial.is_some() {
-            now - old.granted_at >= REPLACE_INTERVAL
+            // The other side knows best whether its old connection is dead. Two dials of our own that reach one node would replace each
+            // other for ever.
+            !old.dialled && now - old.granted_at >= REPLACE_INTERVAL
         } else {
             // Both sides dialled: both keep the one that the smaller node dialled.
             ask.dial.is_some() == (self.node < ask.node)

@@ -1,7 +1,7 @@
 //! Connections that are not peers yet.
 //!
-//! They have a slab of their own, small fixed buffers, one deadline from connect or accept to the end of the handshake, and no slot, no outbox
-//! and no word with the application before the directory has granted them.
+//! They have a slab of their own, small fixed buffers, one deadline from connect or accept to the end of the handshake, and no slot, no
+//! outbox and no word with the application before the directory has granted them.
 
 use std::io;
 use std::net::SocketAddr;

@@ -5,8 +5,9 @@
 //! rare. It has no socket, no thread and no clock, so the simulator in `src/tests` runs twenty of them in one thread, from a seed.
 //!
 //! A turn, in the order in which its driver calls: `begin_turn`, `handle_control` / `handle_mail` / `handle_command`, the half-open
-//! connections' and peers' `handle_*`, `handle_timeouts`, `settle`, then `begin_flush` and for each `pop_dirty` `gather` and `advance`, then `poll_action`
-//! to the end, then `finish_turn`. Nothing is freed before `finish_turn`, so an index stays what it was for a whole turn.
+//! connections' and peers' `handle_*`, `handle_timeouts`, `settle`, then `begin_flush` and for each `pop_dirty` `gather` and `advance`,
+//! then `poll_action` to the end, then `finish_turn`. Nothing is freed before `finish_turn`, so an index stays what it was for a whole
+//! turn.
 
 mod account;
 mod admission;

@@ -247,8 +247,8 @@ impl Shard {
         self.stats.add(Counter::SendsRefused, refused);
     }
 
-    /// The outboxes of the peers that have said that they take only messages shorter than this: to them it would be a violation. Returns how
-    /// many there are.
+    /// The outboxes of the peers that have said that they take only messages shorter than this: to them it would be a violation. Returns
+    /// how many there are.
     fn each_narrow(&mut self, len: usize, mut act: impl FnMut(&mut Outbox, &Logs, &mut QueuedPool)) -> u64 {
         let mut found = 0;
         self.narrow.retain(|&peer| {

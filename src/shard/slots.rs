@@ -110,7 +110,8 @@ impl Entry {
 pub(crate) struct Slots {
     core: usize,
     entries: Slab<Entry>,
-    /// The generation of each slot that was ever used. Odd arithmetic is not needed: it wraps after four billion peers in one slot, and skips zero.
+    /// The generation of each slot that was ever used. Odd arithmetic is not needed: it wraps after four billion peers in one slot, and
+    /// skips zero.
     generations: Vec<u32>,
     established: usize,
 }

@@ -21,8 +21,8 @@ impl Shard {
 
     /// Makes sure that the wheel has a timer not later than the peer's earliest deadline.
     ///
-    /// A deadline that moves away leaves its timer where it is: it comes early, finds nothing due, and is set anew. So a deadline that moves with
-    /// every message costs nothing per message.
+    /// A deadline that moves away leaves its timer where it is: it comes early, finds nothing due, and is set anew. So a deadline that
+    /// moves with every message costs nothing per message.
     #[inline]
     pub(super) fn rearm(&mut self, slot: u32) {
         let entry = self.slots.at_mut(slot);

@@ -253,6 +253,11 @@ impl Actor {
         }
     }
 
+    pub(super) fn resume(&mut self, cx: &mut Context<'_>, peer: PeerId) {
+        cx.resume_read(peer);
+        self.oracle.borrow_mut().pauses(self.engine, peer, false);
+    }
+
     fn pause(&mut self, cx: &mut Context<'_>, peer: PeerId) {
         if peer.core() == self.core {
             cx.pause_read(peer);
@@ -324,10 +329,7 @@ impl Handler for Actor {
     fn on_timer(&mut self, cx: &mut Context<'_>, tag: u64) {
         self.oracle.borrow_mut().tell(self.engine, None, Told::Timer(tag));
         match self.timers.remove(&tag) {
-            Some((Later::Resume(peer), _)) => {
-                cx.resume_read(peer);
-                self.oracle.borrow_mut().pauses(self.engine, peer, false);
-            }
+            Some((Later::Resume(peer), _)) => self.resume(cx, peer),
             Some((Later::Answer(responder, id), _)) => self.respond(cx, responder, id),
             Some((Later::Nothing, _)) | None => {}
         }

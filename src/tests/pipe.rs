@@ -105,8 +105,6 @@ struct Link {
     target: usize,
     /// Nothing arrives any more, and nobody knows.
     dead: bool,
-    /// A reset, a stall or worse has happened.
-    disturbed: bool,
 }
 
 /// What a read gave.
@@ -137,7 +135,7 @@ impl Net {
     pub(super) fn connect(&mut self, now: u64, target: usize) -> End {
         let link = self.links.len() as u32;
         let sides = [self.side(now), self.side(now)];
-        self.links.push(Link { sides, target, dead: false, disturbed: false });
+        self.links.push(Link { sides, target, dead: false });
         let end = End { link, side: 0 };
         let at = now + self.latency();
         if self.roll(self.faults.lost_connect) {
@@ -156,17 +154,8 @@ impl Net {
         Side { input: VecDeque::new(), used: 0, capacity, last: now, fin: None, error: None, shut: false, closed: false, blocked: false }
     }
 
-    pub(super) fn links(&self) -> u32 {
-        self.links.len() as u32
-    }
-
     pub(super) fn target(&self, end: End) -> usize {
         self.links[end.link as usize].target
-    }
-
-    /// Whether something happened to the connection that is nobody's doing.
-    pub(super) fn is_disturbed(&self, end: End) -> bool {
-        self.links[end.link as usize].disturbed
     }
 
     pub(super) fn next_edge(&self) -> Option<u64> {
@@ -182,7 +171,8 @@ impl Net {
             if edge == Edge::Writable {
                 side.blocked = false;
             }
-            if !side.closed && !(link.dead && edge != Edge::Writable) {
+            let silent = link.dead && edge != Edge::Writable;
+            if !side.closed && !silent {
                 return Some((end, edge));
             }
         }
@@ -250,7 +240,6 @@ impl Net {
         let fits = offered.min(space);
         let taken = if short { self.rng.below(fits as u64 + 1) as usize } else { fits };
         let link = &mut self.links[end.link as usize];
-        link.disturbed |= stall > 0;
         let dead = link.dead;
         let other = &mut link.sides[1 - end.side as usize];
         other.used += taken;
@@ -312,7 +301,6 @@ impl Net {
 
     /// Both ends see an error; what is on its way is lost.
     pub(super) fn reset(&mut self, now: u64, link: u32) {
-        self.links[link as usize].disturbed = true;
         for side in 0..2 {
             let end = End { link, side };
             let latency = self.latency();
@@ -328,7 +316,6 @@ impl Net {
     pub(super) fn vanish(&mut self, link: u32) {
         let link = &mut self.links[link as usize];
         link.dead = true;
-        link.disturbed = true;
         for side in &mut link.sides {
             side.input.clear();
             side.fin = None;

@@ -192,9 +192,20 @@ impl World {
 
     /// Gives a core's handler something to do.
     pub(super) fn task(&mut self, node: usize, core: usize, task: impl FnOnce(&mut Actor, &mut Context<'_>) + Send + 'static) {
-        let now = self.now;
-        self.nodes[node].cores[core].tasks.push_back((now, Box::new(task)));
-        self.wake(node, core, now);
+        self.task_in(0, node, core, task);
+    }
+
+    /// The same, in so many nanoseconds. Not before what the core was given already.
+    pub(super) fn task_in(
+        &mut self,
+        nanos: u64,
+        node: usize,
+        core: usize,
+        task: impl FnOnce(&mut Actor, &mut Context<'_>) + Send + 'static,
+    ) {
+        let at = self.now + nanos;
+        self.nodes[node].cores[core].tasks.push_back((at, Box::new(task)));
+        self.wake(node, core, at);
     }
 
     /// Says something to a core from outside.
@@ -227,11 +238,6 @@ impl World {
             core.wake_at = at;
             core.meant = at;
         }
-    }
-
-    /// Connections that were ever begun.
-    pub(super) fn links(&self) -> u32 {
-        self.net.links()
     }
 
     fn next(&self) -> Option<u64> {

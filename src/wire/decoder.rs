@@ -70,10 +70,7 @@ impl FrameDecoder {
 
     /// What was put aside, to be given to `next` as input before anything that is read later.
     pub(crate) fn unpark(&mut self) -> Vec<u8> {
-        if self.served != 0 {
-            // Nothing was put aside: this is the frame that was handed out last.
-            self.release();
-        }
+        debug_assert_eq!(self.served, 0, "reading goes on until nothing is handed out");
         std::mem::take(&mut self.tail)
     }
 

@@ -1,4 +1,5 @@
-//! What the integration tests share: configurations, an engine whose handler tells everything, peers written by hand, waiting with a deadline.
+//! What the integration tests share: configurations, an engine whose handler tells everything, peers written by hand, waiting with a
+//! deadline.
 
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 

@@ -11,7 +11,7 @@ use corecast::{
 };
 
 use super::raw::{Hello, Raw};
-use super::{LIVENESS, eventually_counts, eventually_idle};
+use super::{LIVENESS, eventually, eventually_counts, eventually_idle};
 
 /// Something to be done on a core.
 pub(crate) type Act = Box<dyn FnOnce(&mut Context<'_>) + Send>;
@@ -244,6 +244,16 @@ impl Node {
         let (give, take) = channel();
         self.handle().post(core, Box::new(move |cx| drop(give.send(act(cx))))).unwrap_or_else(|refused| panic!("{}", refused.reason));
         take.recv_timeout(LIVENESS).expect("the core does what it is asked for")
+    }
+
+    /// Waits until a core has taken what was queued for it.
+    pub(crate) fn run_when_there_is_room(&self, core: usize) {
+        let (give, take) = channel();
+        eventually("the core takes commands again", || {
+            let give = give.clone();
+            self.handle().post(core, Box::new(move |_| give.send(()).unwrap_or(()))).is_ok()
+        });
+        take.recv_timeout(LIVENESS).expect("the core does what it is asked for");
     }
 
     /// Keeps a core busy until the returned sender is dropped or used. Returns when the core is in it.

@@ -1,4 +1,5 @@
-//! A peer written by hand from `WIRE.md`, over a blocking socket: it shares no code with the library, so that a mistake is not made on both sides.
+//! A peer written by hand from `WIRE.md`, over a blocking socket: it shares no code with the library, so that a mistake is not made on
+//! both sides.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
