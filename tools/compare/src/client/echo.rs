@@ -1,0 +1,96 @@
+//! Echo: every connection keeps a fixed number of messages on their way; an answer makes room for the next.
+
+use std::io;
+
+use super::Workload;
+use super::connection::Connection;
+use super::ledger::{Faults, Ledger};
+use super::message::{Stamp, Template};
+use super::meter::Meter;
+use crate::sys;
+use crate::wire::Header;
+
+/// One connection's account.
+#[derive(Default)]
+struct Account {
+    ledger: Ledger,
+    sent: u64,
+    arrived: u64,
+}
+
+/// The workload. Connection `n` is sender `n`.
+pub(super) struct Echo {
+    accounts: Vec<Account>,
+    template: Template,
+    in_flight: u64,
+    outstanding: u64,
+    /// When the read that is being handled came back.
+    read_at: Option<u64>,
+    /// What leaves with one `send`.
+    batch: Vec<u8>,
+}
+
+impl Echo {
+    pub(super) fn new(connections: usize, in_flight: usize, body_len: usize) -> Self {
+        Self {
+            accounts: (0..connections).map(|_| Account::default()).collect(),
+            template: Template::new(body_len),
+            in_flight: in_flight as u64,
+            outstanding: 0,
+            read_at: None,
+            batch: Vec::new(),
+        }
+    }
+
+    /// Sends as many messages as may be on their way, all with one `send`.
+    fn fill(&mut self, index: usize, connection: &mut Connection, now: u64) -> io::Result<()> {
+        let account = &mut self.accounts[index];
+        self.batch.clear();
+        while account.sent - account.arrived < self.in_flight {
+            self.batch.extend_from_slice(self.template.stamp(index, Stamp { sequence: account.sent, sent_at: now }));
+            account.sent += 1;
+            self.outstanding += 1;
+        }
+        if self.batch.is_empty() { Ok(()) } else { connection.send(&self.batch) }
+    }
+}
+
+impl Workload for Echo {
+    fn start(&mut self, connections: &mut [Connection]) -> io::Result<()> {
+        connections.iter_mut().enumerate().try_for_each(|(index, connection)| self.fill(index, connection, sys::monotonic_nanos()))
+    }
+
+    fn on_message(&mut self, connection: usize, header: Header, body: &[u8], meter: &mut Meter) {
+        let now = *self.read_at.get_or_insert_with(sys::monotonic_nanos);
+        let account = &mut self.accounts[connection];
+        match self.template.check(connection, header, body) {
+            Some(stamp) if account.ledger.enter(stamp.sequence) => {
+                account.arrived += 1;
+                self.outstanding -= 1;
+                meter.delivered();
+                meter.record(now.saturating_sub(stamp.sent_at));
+            }
+            Some(_) => {}
+            None => account.ledger.enter_corrupt(),
+        }
+    }
+
+    fn after_read(&mut self, connection: usize, connections: &mut [Connection], meter: &mut Meter) -> io::Result<()> {
+        match self.read_at.take() {
+            Some(now) if !meter.draining() => self.fill(connection, &mut connections[connection], now),
+            _ => Ok(()),
+        }
+    }
+
+    fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        for account in &self.accounts {
+            faults += account.ledger.close(account.sent);
+        }
+        faults
+    }
+}

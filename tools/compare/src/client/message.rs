@@ -1,0 +1,104 @@
+//! What the client puts into a message, and how it knows its own again.
+//!
+//! | offset | field |
+//! |---|---|
+//! | 0 | sequence number, u64, from 0 for each sender |
+//! | 8 | when it was sent, u64 nanoseconds of the client's monotonic clock |
+//! | 16 | checksum, u64, over all other bytes and the sender's number |
+//! | 24 | filler |
+//!
+//! The checksum covers the sender's number, which is not in the message: an answer on the wrong connection does not check.
+
+use crate::wire::{self, Header};
+
+/// The type of every message; an answer must have it too.
+pub(crate) const MESSAGE_TYPE: u16 = 0x4D43;
+/// The fields before the filler.
+pub(crate) const MIN_BODY: usize = 24;
+
+/// What a received message says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) sequence: u64,
+    pub(crate) sent_at: u64,
+}
+
+/// A frame ready to be stamped and sent, for one body length.
+pub(crate) struct Template {
+    frame: Vec<u8>,
+}
+
+impl Template {
+    pub(crate) fn new(body_len: usize) -> Self {
+        assert!((MIN_BODY..=wire::FRAGMENT_LEN).contains(&body_len));
+        let mut frame = Header::new(body_len, wire::DATA, wire::NORMAL_LANE, MESSAGE_TYPE).to_bytes().to_vec();
+        // Not all the same byte, so that a shifted copy does not check.
+        frame.extend((0..body_len).map(|index| (index as u32).wrapping_mul(0x9E37_79B1).to_le_bytes()[3]));
+        Self { frame }
+    }
+
+    /// The whole frame, stamped for one sending.
+    pub(crate) fn stamp(&mut self, sender: usize, stamp: Stamp) -> &[u8] {
+        let body = &mut self.frame[wire::HEADER_LEN..];
+        body[..8].copy_from_slice(&stamp.sequence.to_le_bytes());
+        body[8..16].copy_from_slice(&stamp.sent_at.to_le_bytes());
+        let sum = checksum(sender, body);
+        body[16..24].copy_from_slice(&sum.to_le_bytes());
+        &self.frame
+    }
+
+    /// Reads the stamp of a received message, if all of it is as it was sent.
+    #[inline]
+    pub(crate) fn check(&self, sender: usize, header: Header, body: &[u8]) -> Option<Stamp> {
+        let as_sent = header.kind() == wire::DATA
+            && header.message_type() == MESSAGE_TYPE
+            && header.length() + wire::HEADER_LEN == self.frame.len()
+            && wire::u64_at(body, 16) == checksum(sender, body);
+        as_sent.then(|| Stamp { sequence: wire::u64_at(body, 0), sent_at: wire::u64_at(body, 8) })
+    }
+}
+
+/// Four independent lanes of multiply-and-add over 8-byte words: about 40 ns for 1 KiB. It has to notice bugs, not attackers.
+#[inline]
+fn checksum(sender: usize, body: &[u8]) -> u64 {
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+    let word = |bytes: &[u8], at: usize| wire::u64_at(bytes, at);
+    let mut lanes = [sender as u64 ^ FACTOR, word(body, 0), word(body, 8), body.len() as u64];
+    let (blocks, rest) = body[MIN_BODY..].as_chunks::<32>();
+    for block in blocks {
+        for (index, lane) in lanes.iter_mut().enumerate() {
+            *lane = (lane.rotate_left(5) ^ word(block, index * 8)).wrapping_mul(FACTOR);
+        }
+    }
+    let (words, rest) = rest.as_chunks::<8>();
+    for (index, bytes) in words.iter().enumerate() {
+        lanes[index] = (lanes[index].rotate_left(5) ^ u64::from_le_bytes(*bytes)).wrapping_mul(FACTOR);
+    }
+    for &byte in rest {
+        lanes[3] = (lanes[3].rotate_left(5) ^ u64::from(byte)).wrapping_mul(FACTOR);
+    }
+    lanes.iter().fold(0, |sum, lane| (sum ^ lane).wrapping_mul(FACTOR).rotate_left(29))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_known_again_and_any_changed_byte_is_noticed() {
+        for body_len in [24, 25, 32, 63, 128, 1000] {
+            let mut template = Template::new(body_len);
+            let stamp = Stamp { sequence: 5, sent_at: 77 };
+            let frame = template.stamp(3, stamp).to_vec();
+            let header = Header::read(&frame).unwrap();
+            let body = &frame[wire::HEADER_LEN..];
+            assert_eq!(template.check(3, header, body), Some(stamp));
+            assert_eq!(template.check(4, header, body), None);
+            for index in 0..body.len() {
+                let mut changed = body.to_vec();
+                changed[index] ^= 1;
+                assert_eq!(template.check(3, header, &changed), None, "byte {index} of {body_len}");
+            }
+        }
+    }
+}
