@@ -20,6 +20,7 @@
 
 mod accept;
 pub(crate) mod affinity;
+mod alarm;
 mod connections;
 pub(crate) mod inbox;
 mod latch;
@@ -41,13 +42,15 @@ use crate::handler::Handler;
 use crate::metrics::Counter;
 use crate::shard::Shard;
 use crate::time::Timestamp;
+use alarm::Alarm;
 use connections::Connections;
 use inbox::{Fabric, Inbox, ReplyTo};
 use listener::Listener;
 use spin::Spinner;
 
-/// The waker's token. Others carry the connection: see `connections`.
+/// The waker's token, and the alarm's. Others carry the connection: see `connections`.
 pub(crate) const WAKER: Token = Token(usize::MAX);
+const ALARM: Token = Token(usize::MAX - 1);
 
 /// Reads the clock, counted from one origin that all cores share.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +85,7 @@ pub(crate) struct Reactor<H: Handler> {
     fabric: Arc<Fabric<H::Command>>,
     clock: Clock,
     poll: Poll,
+    alarm: Alarm,
     connections: Connections,
     listeners: Vec<Listener>,
     /// What the kernel has for us is read into here, whichever peer it is from, and is gone through in place.
@@ -117,6 +121,7 @@ impl<H: Handler> Reactor<H> {
             handler,
             fabric,
             clock,
+            alarm: Alarm::new(poll.registry()),
             poll,
             connections: Connections::default(),
             listeners: Vec::new(),

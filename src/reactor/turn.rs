@@ -8,7 +8,7 @@ use mio::{Events, Interest};
 use super::connections::{Source, source, token};
 use super::inbox::{Command, Signal};
 use super::socket::{ReadResult, Socket, WriteResult};
-use super::{PUBLISH_INTERVAL, Reactor, WAKER};
+use super::{ALARM, PUBLISH_INTERVAL, Reactor, WAKER};
 use crate::error::RequestError;
 use crate::handler::Handler;
 use crate::metrics::Counter;
@@ -71,7 +71,8 @@ impl<H: Handler> Reactor<H> {
             self.shard.stats_mut().count(Counter::Sleeps);
             let deadline = self.next_deadline();
             self.meant = deadline.unwrap_or(Timestamp::END);
-            self.poll(events, deadline.map(|deadline| deadline - now));
+            let timeout = self.alarm.set(deadline, now);
+            self.poll(events, timeout);
         } else {
             self.poll(events, Some(Duration::ZERO));
         }
@@ -185,7 +186,7 @@ impl<H: Handler> Reactor<H> {
     /// Notes what an event says; the work comes later in the turn.
     #[inline]
     fn mark(&mut self, event: &Event) {
-        if event.token() == WAKER {
+        if event.token() == WAKER || event.token() == ALARM {
             return;
         }
         match source(event.token()) {
