@@ -128,6 +128,11 @@ mod rng;
 mod shard;
 #[cfg(test)]
 mod tests;
+
+/// The README's example is compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 mod time;
 mod wheel;
 mod wire;
