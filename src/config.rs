@@ -420,7 +420,12 @@ fn at_least_time(field: &'static str, value: Duration, min: Duration) -> Result<
     if value >= min {
         Ok(())
     } else {
-        Err(ConfigError { field, value: millis(value), expected: "at least so many milliseconds", bound: Some(millis(min)) })
+        Err(ConfigError {
+            field,
+            value: millis(value),
+            expected: "at least so many milliseconds as the bound says",
+            bound: Some(millis(min)),
+        })
     }
 }
 

@@ -457,7 +457,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is {}, but must be {}", self.field, self.value, self.expected)?;
         match self.bound {
-            Some(bound) => write!(f, " (here {bound})"),
+            Some(bound) => write!(f, " (the bound is {bound})"),
             None => Ok(()),
         }
     }

@@ -129,10 +129,6 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
-/// The README's example is compiled and run with the documentation's.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
 mod time;
 mod wheel;
 mod wire;
@@ -151,3 +147,8 @@ pub use metrics::{Counter, Stats};
 pub use shard::PeerSnapshot;
 pub use time::Timestamp;
 pub use wire::{Frame, FrameError, GoodbyeCode, Lane, Meta, RefusalCode};
+
+/// The README's example is compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -29,7 +29,7 @@ impl Alarm {
     pub(super) fn set(&mut self, deadline: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
         let deadline = deadline?;
         let wait = deadline - now;
-        let Some(timer) = &self.timer else { return Some(wait) };
+        let Some(timer) = self.timer.as_ref().filter(|_| !wait.is_zero()) else { return Some(wait) };
         if self.armed.is_some_and(|armed| armed > now && armed <= deadline) {
             return None;
         }
@@ -60,10 +60,8 @@ mod timer {
             Some(Self(timer))
         }
 
-        /// Goes off once, after `wait`. Says whether it will.
+        /// Goes off once, after `wait`, which is not zero: that would disarm it. Says whether it will.
         pub(super) fn arm(&self, wait: Duration) -> bool {
-            // Zero would disarm it.
-            let wait = wait.max(Duration::from_nanos(1));
             let value = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
             let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
             timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once).is_ok()

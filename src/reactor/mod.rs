@@ -30,7 +30,7 @@ mod spin;
 mod sync;
 mod turn;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::handler::Handler;
 use crate::metrics::Counter;
-use crate::shard::Shard;
+use crate::shard::{Control, Shard};
 use crate::time::Timestamp;
 use alarm::Alarm;
 use connections::Connections;
@@ -78,6 +78,13 @@ pub(crate) struct Farewell {
     pub(crate) cut: usize,
 }
 
+/// What was taken from the queues of the inbox so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    cores: u64,
+    handles: u64,
+}
+
 /// One core's loop and everything in it.
 pub(crate) struct Reactor<H: Handler> {
     shard: Shard,
@@ -98,7 +105,9 @@ pub(crate) struct Reactor<H: Handler> {
     meant: Timestamp,
     /// Messages and commands so far: who brings more opens the spin window.
     stirred: u64,
-    commands: u64,
+    taken: Taken,
+    /// Closing and shutting down, each with what has to be taken from the inbox before it.
+    endings: VecDeque<(Taken, Control)>,
     cpu_read_at: Timestamp,
     published_at: Timestamp,
     /// Set when a shutdown begins: the latest end of it.
@@ -131,7 +140,8 @@ impl<H: Handler> Reactor<H> {
             next_waiter: 0,
             meant: now,
             stirred: 0,
-            commands: 0,
+            taken: Taken::default(),
+            endings: VecDeque::new(),
             cpu_read_at: now,
             published_at: now,
             stop_at: None,

@@ -8,7 +8,7 @@ use mio::{Events, Interest};
 use super::connections::{Source, source, token};
 use super::inbox::{Command, Signal};
 use super::socket::{ReadResult, Socket, WriteResult};
-use super::{ALARM, PUBLISH_INTERVAL, Reactor, WAKER};
+use super::{ALARM, PUBLISH_INTERVAL, Reactor, Taken, WAKER};
 use crate::error::RequestError;
 use crate::handler::Handler;
 use crate::metrics::Counter;
@@ -116,7 +116,7 @@ impl<H: Handler> Reactor<H> {
     /// Opens the spin window when messages came, by whatever way.
     fn watch_messages(&mut self, now: Timestamp) {
         let stats = self.shard.stats_mut();
-        let stirred = self.commands + stats.get(Counter::MessagesReceived) + stats.get(Counter::Broadcasts);
+        let stirred = self.taken.handles + stats.get(Counter::MessagesReceived) + stats.get(Counter::Broadcasts);
         if stirred != self.stirred {
             self.stirred = stirred;
             self.spinner.handle_messages(now);
@@ -135,7 +135,9 @@ impl<H: Handler> Reactor<H> {
             }
             let Some(mail) = self.fabric.inboxes[core].cores.pop() else { break };
             self.fabric.shared.credits[core].release(mail.cost());
+            self.taken.cores += 1;
             self.shard.handle_mail(mail);
+            self.handle_endings();
         }
         for _ in 0..INBOX_BUDGET {
             if !self.shard.wants_mail() {
@@ -143,9 +145,11 @@ impl<H: Handler> Reactor<H> {
             }
             let Some(command) = self.fabric.inboxes[core].handles.pop() else { break };
             self.inbox().handle_credit.release(command.cost());
-            self.commands += 1;
+            self.taken.handles += 1;
             self.handle_command(command);
+            self.handle_endings();
         }
+        self.handle_endings();
     }
 
     fn handle_signal(&mut self, signal: Signal) {
@@ -162,12 +166,33 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn handle_control(&mut self, control: Control) {
-        if matches!(control, Control::Shutdown) && self.stop_at.is_none() {
-            let timeouts = &self.fabric.shared.config.timeouts;
-            self.stop_at = Some(self.shard.now() + timeouts.drain + timeouts.linger);
-            self.listeners.clear();
+        match control {
+            Control::Shutdown | Control::Close { .. } => {
+                // Control overtakes mail, but an ending must not overtake what was sent before it.
+                let inbox = self.inbox();
+                let after =
+                    Taken { cores: self.taken.cores + inbox.cores.len() as u64, handles: self.taken.handles + inbox.handles.len() as u64 };
+                self.endings.push_back((after, control));
+            }
+            _ => self.shard.handle_control(control),
         }
-        self.shard.handle_control(control);
+    }
+
+    /// Does what ends peers or the engine, as soon as everything that was in the inbox before it has been taken.
+    #[inline]
+    fn handle_endings(&mut self) {
+        while let Some((after, _)) = self.endings.front()
+            && after.cores <= self.taken.cores
+            && after.handles <= self.taken.handles
+            && let Some((_, control)) = self.endings.pop_front()
+        {
+            if matches!(control, Control::Shutdown) && self.stop_at.is_none() {
+                let timeouts = &self.fabric.shared.config.timeouts;
+                self.stop_at = Some(self.shard.now() + timeouts.drain + timeouts.linger);
+                self.listeners.clear();
+            }
+            self.shard.handle_control(control);
+        }
     }
 
     fn handle_command(&mut self, command: Command<H::Command>) {

@@ -10,7 +10,8 @@ pub(crate) fn describe() -> String {
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
         .map_or("unknown CPU", |rest| rest.trim_start_matches([' ', '\t', ':']).trim());
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // Not `available_parallelism`: this thread is pinned.
+    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".into());
     let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").unwrap_or_else(|| "not readable".into());
     let virtual_machine = if cpu.contains(" hypervisor") { ", virtual machine" } else { "" };
