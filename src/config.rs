@@ -287,7 +287,7 @@ impl Config {
         at_least("limits.log_bytes", limits.log_bytes, 2 * limits.outbox_hard, "at least twice outbox_hard")?;
         at_least("limits.send_bytes", limits.send_bytes / self.cores.count(), message, "at least one max_message for each core")?;
         at_least("limits.reassembly_bytes", limits.reassembly_bytes, limits.max_message, "at least max_message")?;
-        within("limits.inbox_messages", limits.inbox_messages, 16, 1 << 24, "16 to 16777216 commands")?;
+        within("limits.inbox_messages", limits.inbox_messages, 16, (1 << 24) - 1, "16 to 16777215 commands")?;
         within(
             "limits.inbox_bytes",
             limits.inbox_bytes,
@@ -318,6 +318,7 @@ impl Config {
         ] {
             at_least_time(field, value, shortest)?;
         }
+        at_least_time("timeouts.drain", timeouts.drain, Duration::ZERO)?;
         at_least_time("backoff.min", self.backoff.min, Duration::from_millis(1))?;
         at_least_time("backoff.max", self.backoff.max, self.backoff.min)
     }
@@ -406,6 +407,9 @@ impl Default for Io {
     }
 }
 
+/// The longest time that a field may name: sums of a few still fit everywhere.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 fn at_least(field: &'static str, value: usize, min: usize, expected: &'static str) -> Result<(), ConfigError> {
     if value >= min { Ok(()) } else { Err(ConfigError { field, value: value as u64, expected, bound: Some(min as u64) }) }
 }
@@ -417,15 +421,13 @@ fn within(field: &'static str, value: usize, min: usize, max: usize, expected: &
 
 fn at_least_time(field: &'static str, value: Duration, min: Duration) -> Result<(), ConfigError> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    if value >= min {
-        Ok(())
+    let error = |expected, bound| Err(ConfigError { field, value: millis(value), expected, bound: Some(millis(bound)) });
+    if value < min {
+        error("at least so many milliseconds as the bound says", min)
+    } else if value > LONGEST {
+        error("at most so many milliseconds as the bound says: a year is for ever", LONGEST)
     } else {
-        Err(ConfigError {
-            field,
-            value: millis(value),
-            expected: "at least so many milliseconds as the bound says",
-            bound: Some(millis(min)),
-        })
+        Ok(())
     }
 }
 

@@ -247,8 +247,8 @@ pub enum SendError {
     },
     /// The peer has `Limits::outbox_hard` bytes still to receive.
     OutboxFull,
-    /// Broadcasts of this turn already take half of `Limits::outbox_hard`, or the broadcast log is full: nothing was sent to anyone. Go on
-    /// in a later turn (a timer of zero length is one).
+    /// Broadcasts of this turn, or those that are not written yet, already take half of `Limits::outbox_hard`: nothing was sent to
+    /// anyone. Go on in a later turn (a timer of zero length is one).
     LogFull,
     /// As many requests to this peer are pending as `Limits::pending_requests` allows.
     TooManyRequests,

@@ -16,6 +16,9 @@ use crate::reactor::inbox::{Command, Fabric, Signal};
 use crate::shard::{Control, Mail, PeerSnapshot};
 use crate::wire::{Draft, Frame, FrameError, Meta};
 
+/// Longer waits count as this.
+const LONGEST_WAIT: Duration = Duration::from_secs(366 * 24 * 3600);
+
 thread_local! {
     static ON_CORE: Cell<bool> = const { Cell::new(false) };
 }
@@ -146,10 +149,14 @@ impl<C: Send + 'static> Handle<C> {
     }
 
     /// Sends all of these, in order, to every established peer of every core, or, on error, none to anyone. One queue operation and one
-    /// wake for each core.
+    /// wake for each core. A batch of more than half of `Limits::outbox_hard` never fits (`LogFull`).
     pub fn broadcast_batch(&self, frames: Vec<Frame>) -> Result<(), Rejected<Vec<Frame>>> {
         if let Err(reason) = frames.iter().try_for_each(|frame| self.check_length(frame)) {
             return Err(Rejected { value: frames, reason });
+        }
+        let bytes: usize = frames.iter().map(|frame| frame.as_bytes().len()).sum();
+        if bytes > self.fabric.shared.config.limits.outbox_hard / 2 {
+            return Err(Rejected { value: frames, reason: SendError::LogFull });
         }
         let batch: Arc<[Frame]> = frames.into();
         let cost = Mail::BroadcastBatch { frames: Arc::clone(&batch) }.cost();
@@ -177,7 +184,7 @@ impl<C: Send + 'static> Handle<C> {
         let command = Command::Request { peer, meta: meta.into(), body: body.into(), timeout, reply };
         self.fabric.command(peer.core(), command).map_err(|(_, reason)| RequestError::Send(reason))?;
         // The core keeps the deadline; this one only ends the wait if the core is gone.
-        match answer.recv_timeout(timeout + Duration::from_secs(1)) {
+        match answer.recv_timeout(timeout.saturating_add(Duration::from_secs(1))) {
             Ok(Ok(owned)) => Ok(Response { meta: owned.meta, body: owned.body }),
             Ok(Err(error)) => Err(error),
             Err(RecvTimeoutError::Timeout) => Err(RequestError::TimedOut),
@@ -218,7 +225,7 @@ impl<C: Send + 'static> Handle<C> {
         if ON_CORE.get() {
             return Err(QueryError::WouldDeadlock);
         }
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(LONGEST_WAIT);
         let (reply, answers) = bounded(self.cores());
         let alive: Vec<usize> = (0..self.cores()).filter(|&core| !self.fabric.shared.credits[core].is_closed()).collect();
         if alive.is_empty() {

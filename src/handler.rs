@@ -134,7 +134,10 @@ impl Dial {
 
 /// A timer of this core's handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimerId(pub(crate) crate::wheel::TimerKey);
+pub struct TimerId {
+    core: usize,
+    key: crate::wheel::TimerKey,
+}
 
 /// The application on one core.
 ///
@@ -301,12 +304,13 @@ impl<'a> Context<'a> {
 
     /// Calls `on_timer` with `tag` once, not sooner than `after` from now (to the millisecond). `None`: `Limits::max_timers` are set.
     pub fn set_timer(&mut self, after: Duration, tag: u64) -> Option<TimerId> {
-        self.shard.set_timer(after, tag).map(TimerId)
+        let core = self.core();
+        self.shard.set_timer(after, tag).map(|key| TimerId { core, key })
     }
 
-    /// Takes a timer back. False: it has come already.
+    /// Takes a timer back. False: it has come already, or is another core's.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        self.shard.cancel_timer(timer.0)
+        timer.core == self.core() && self.shard.cancel_timer(timer.key)
     }
 
     /// Reads nothing more from a peer of this core, so that TCP slows it down. Ends by `resume_read`, or, after `Timeouts::pause`, with the

@@ -1,7 +1,7 @@
 //! Endings do not overtake what was sent before them.
 //!
-//! Set-up: one engine of one or two cores with raw peers, spoken to through a handle. Claim: what the handle sent before it closed a peer, or
-//! before the engine was shut down, arrives whole and in order, then the goodbye; commands that were posted before are carried out.
+//! Set-up: one engine of one or two cores with raw peers, spoken to through a handle. Claim: what the handle sent before it closed a peer,
+//! or before the engine was shut down, arrives whole and in order, then the goodbye; commands that were posted before are carried out.
 
 mod common;
 

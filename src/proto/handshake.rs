@@ -134,6 +134,10 @@ impl Handshake {
         if self.filled < GREETING_LEN {
             return Ok(Progress::Pending);
         }
+        if !self.output().is_empty() {
+            // An answer to a hello that has not left whole: nobody who speaks this protocol gives it.
+            return Err(HandshakeError::Violation(Violation::ExpectedReady));
+        }
         let bytes = self.input.last_chunk().expect("the buffer is a preamble and a hello");
         let theirs = Hello::decode(bytes).map_err(|code| self.refuse(code))?;
         self.check(&theirs)?;

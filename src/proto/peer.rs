@@ -18,6 +18,12 @@ use crate::wire::{FrameDecoder, FrameRef, Goodbye, GoodbyeCode, Kind, Meta, cont
 /// Bytes a second below which an unfinished frame or message takes too long.
 const SLOWEST_ARRIVAL: u64 = 64 << 10;
 
+/// When what is unfinished now has to be whole.
+fn arrival(now: Timestamp, config: &Config, missing: usize) -> Timestamp {
+    let nanos = (missing as u64).saturating_mul(1_000_000_000 / SLOWEST_ARRIVAL);
+    now + config.timeouts.partial + Duration::from_nanos(nanos)
+}
+
 /// What a received frame means for the core.
 #[derive(Debug)]
 pub(crate) enum Received<'a> {
@@ -88,7 +94,7 @@ impl Peer {
         &mut self,
         now: Timestamp,
         frame: FrameRef<'a>,
-        max_message: usize,
+        config: &Config,
         budget: &mut Budget,
         pool: &mut QueuedPool,
     ) -> Result<Received<'a>, Violation> {
@@ -97,11 +103,11 @@ impl Peer {
             return self.handle_control(now, header.kind, frame.payload, pool);
         }
         if header.more || header.kind == Kind::Fragment {
-            return self.handle_piece(frame, max_message, budget);
+            return self.handle_piece(now, frame, config, budget);
         }
         let lane = header.lane.unwrap_or_default();
         let (correlation, body) = split_correlation(header.kind, frame.payload);
-        if body.len() > max_message {
+        if body.len() > config.limits.max_message {
             return Err(Violation::MessageTooLong { len: body.len() as u32 });
         }
         if self.reassembly.as_ref().is_some_and(|reassembly| reassembly.is_busy(lane)) {
@@ -131,12 +137,18 @@ impl Peer {
         }
     }
 
-    fn handle_piece<'a>(&mut self, frame: FrameRef<'a>, max_message: usize, budget: &mut Budget) -> Result<Received<'a>, Violation> {
+    fn handle_piece<'a>(
+        &mut self,
+        now: Timestamp,
+        frame: FrameRef<'a>,
+        config: &Config,
+        budget: &mut Budget,
+    ) -> Result<Received<'a>, Violation> {
         let reassembly = self.reassembly.get_or_insert_default();
         let piece = if frame.header.kind == Kind::Fragment {
             reassembly.go_on(frame.header, frame.payload, budget)
         } else {
-            reassembly.begin(frame.header, frame.payload, max_message, budget)
+            reassembly.begin(frame.header, frame.payload, config.limits.max_message, budget, |missing| arrival(now, config, missing))
         };
         if reassembly.is_empty() {
             self.reassembly = None;
@@ -148,23 +160,25 @@ impl Peer {
         })
     }
 
-    /// After a batch of bytes: sets or clears the deadlines for what is unfinished. `frame_ended` and `message_ended` say whether one did
-    /// in this batch: what is unfinished now began after it.
+    /// After a batch of bytes: sets or clears the deadlines for what is unfinished. `frame_ended`: one did in this batch, so the frame that
+    /// is unfinished now began after it.
     #[inline]
-    pub(crate) fn watch_partial(&mut self, now: Timestamp, config: &Config, frame_ended: bool, message_ended: bool) {
-        let frame = if self.decoder.is_partial() { self.decoder.partial_len() } else { 0 };
-        self.watch(Timer::PartialFrame, frame, frame_ended, now, config);
-        let message = self.reassembly.as_ref().map_or(0, |reassembly| reassembly.missing());
-        self.watch(Timer::PartialMessage, message, message_ended, now, config);
+    pub(crate) fn watch_partial(&mut self, now: Timestamp, config: &Config, frame_ended: bool) {
+        if !self.decoder.is_partial() {
+            self.timers.clear(Timer::PartialFrame);
+        } else if frame_ended || !self.timers.is_set(Timer::PartialFrame) {
+            self.timers.set(Timer::PartialFrame, arrival(now, config, self.decoder.partial_len()));
+        }
+        match self.reassembly.as_ref().and_then(|reassembly| reassembly.deadline()) {
+            Some(deadline) => self.timers.set(Timer::PartialMessage, deadline),
+            None => self.timers.clear(Timer::PartialMessage),
+        }
     }
 
-    #[inline]
-    fn watch(&mut self, timer: Timer, unfinished: usize, restart: bool, now: Timestamp, config: &Config) {
-        if unfinished == 0 {
-            self.timers.clear(timer);
-        } else if restart || !self.timers.is_set(timer) {
-            let nanos = (unfinished as u64).saturating_mul(1_000_000_000 / SLOWEST_ARRIVAL);
-            self.timers.set(timer, now + config.timeouts.partial + Duration::from_nanos(nanos));
+    /// The application did not read the peer for a while: what is unfinished has its time from now on.
+    pub(crate) fn restart_partial(&mut self, now: Timestamp, config: &Config) {
+        if let Some(reassembly) = &mut self.reassembly {
+            reassembly.restart(|missing| arrival(now, config, missing));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Messages that arrive in pieces.
 
 use crate::error::Violation;
+use crate::time::Timestamp;
 use crate::wire::{CORRELATION_LEN, Header, Kind, Lane, Meta, TOTAL_LEN};
 
 /// What a core may keep in memory for messages that have not arrived whole.
@@ -61,12 +62,21 @@ pub(crate) struct Reassembly {
 struct Partial {
     message: Assembled,
     total: usize,
+    /// When it has to be whole.
+    deadline: Timestamp,
 }
 
 impl Reassembly {
-    /// The first fragment of a message. The length it announces is checked before anything is allocated, and memory grows with what
-    /// arrives.
-    pub(crate) fn begin(&mut self, header: Header, payload: &[u8], max_message: usize, budget: &mut Budget) -> Result<Piece, Violation> {
+    /// The first fragment of a message, which has to be whole at `deadline(bytes that are missing)`. The length it announces is checked
+    /// before anything is allocated, and memory grows with what arrives.
+    pub(crate) fn begin(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        max_message: usize,
+        budget: &mut Budget,
+        deadline: impl FnOnce(usize) -> Timestamp,
+    ) -> Result<Piece, Violation> {
         let lane = header.lane.unwrap_or_default();
         if self.lanes[lane.index()].is_some() {
             return Err(Violation::Interleaved);
@@ -86,7 +96,8 @@ impl Reassembly {
         }
         let meta = Meta { message_type: header.message_type, lane };
         let message = Assembled { kind: header.kind, meta, correlation, body: body.to_vec() };
-        self.lanes[lane.index()] = Some(Partial { message, total });
+        let deadline = deadline(total - message.body.len());
+        self.lanes[lane.index()] = Some(Partial { message, total, deadline });
         Ok(Piece::Taken)
     }
 
@@ -126,15 +137,22 @@ impl Reassembly {
         self.lanes.iter().all(Option::is_none)
     }
 
-    /// Bytes that are still to come.
-    pub(crate) fn missing(&self) -> usize {
-        self.lanes.iter().flatten().map(|partial| partial.total - partial.message.body.len()).sum()
-    }
-
     /// Bytes taken from the budget.
     #[cfg(test)]
     pub(crate) fn taken(&self) -> usize {
         self.lanes.iter().flatten().map(|partial| partial.total).sum()
+    }
+
+    /// When the first of the unfinished messages has to be whole.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        self.lanes.iter().flatten().map(|partial| partial.deadline).min()
+    }
+
+    /// The peer was not read for a while: `deadline(bytes that are missing)` counts from now.
+    pub(crate) fn restart(&mut self, deadline: impl Fn(usize) -> Timestamp) {
+        for partial in self.lanes.iter_mut().flatten() {
+            partial.deadline = deadline(partial.total - partial.message.body.len());
+        }
     }
 
     /// Gives everything back: the peer is gone.
@@ -165,7 +183,7 @@ mod tests {
 
     fn begin(reassembly: &mut Reassembly, budget: &mut Budget, total: u32, body: &[u8]) -> Result<Piece, Violation> {
         let payload = first(total, body);
-        reassembly.begin(header(Kind::Data, true, payload.len()), &payload, 1000, budget)
+        reassembly.begin(header(Kind::Data, true, payload.len()), &payload, 1000, budget, |missing| Timestamp::from_nanos(missing as u64))
     }
 
     fn go_on(reassembly: &mut Reassembly, budget: &mut Budget, more: bool, body: &[u8]) -> Result<Piece, Violation> {
@@ -176,7 +194,7 @@ mod tests {
     fn pieces_become_the_message_and_the_budget_returns() {
         let (mut reassembly, mut budget) = (Reassembly::default(), Budget::new(1000));
         assert!(matches!(begin(&mut reassembly, &mut budget, 6, b"ab"), Ok(Piece::Taken)));
-        assert_eq!((budget.used(), reassembly.missing()), (6, 4));
+        assert_eq!((budget.used(), reassembly.deadline()), (6, Some(Timestamp::from_nanos(4))));
         assert!(matches!(go_on(&mut reassembly, &mut budget, true, b"cd"), Ok(Piece::Taken)));
         let Ok(Piece::Whole(message)) = go_on(&mut reassembly, &mut budget, false, b"ef") else { panic!("not whole") };
         assert_eq!((message.body.as_slice(), budget.used(), reassembly.is_empty()), (&b"abcdef"[..], 0, true));

@@ -60,14 +60,25 @@ impl Listener {
 
     pub(super) fn accept(&mut self, now: Timestamp) -> AcceptResult {
         match self.socket.accept() {
-            Ok((stream, address)) => AcceptResult::Connection(stream, address),
+            Ok((stream, address)) => {
+                if self.spare.is_none() {
+                    self.spare = spare();
+                }
+                AcceptResult::Connection(stream, address)
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => AcceptResult::WouldBlock,
             Err(error) if is_exhaustion(&error) => {
                 self.shed();
                 self.paused_until = Some(now + PAUSE);
                 AcceptResult::Exhausted
             }
-            Err(_) => AcceptResult::Failed,
+            Err(error) => {
+                if error.kind() != ErrorKind::ConnectionAborted {
+                    // Not that one connection's fault: trying again at once would only fail again.
+                    self.paused_until = Some(now + PAUSE);
+                }
+                AcceptResult::Failed
+            }
         }
     }
 

@@ -85,6 +85,21 @@ struct Taken {
     handles: u64,
 }
 
+impl Taken {
+    fn is_reached(&self, taken: &Taken) -> bool {
+        self.cores <= taken.cores && self.handles <= taken.handles
+    }
+}
+
+/// A control message that ends something, and what has to be taken from the inbox before it.
+#[derive(Debug)]
+struct Ending {
+    after: Taken,
+    control: Control,
+    /// It holds credit of `Inbox::outside_credit`.
+    from_outside: bool,
+}
+
 /// One core's loop and everything in it.
 pub(crate) struct Reactor<H: Handler> {
     shard: Shard,
@@ -106,8 +121,10 @@ pub(crate) struct Reactor<H: Handler> {
     /// Messages and commands so far: who brings more opens the spin window.
     stirred: u64,
     taken: Taken,
-    /// Closing and shutting down, each with what has to be taken from the inbox before it.
-    endings: VecDeque<(Taken, Control)>,
+    /// Which of the inbox's queues was first this turn.
+    handles_first: bool,
+    /// Closing and shutting down that wait for what was sent before.
+    endings: VecDeque<Ending>,
     cpu_read_at: Timestamp,
     published_at: Timestamp,
     /// Set when a shutdown begins: the latest end of it.
@@ -141,6 +158,7 @@ impl<H: Handler> Reactor<H> {
             meant: now,
             stirred: 0,
             taken: Taken::default(),
+            handles_first: false,
             endings: VecDeque::new(),
             cpu_read_at: now,
             published_at: now,

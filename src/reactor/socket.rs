@@ -15,8 +15,6 @@ use crate::proto::Slices;
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
-    /// An edge came and reading has not met its end yet.
-    pub(super) readable: bool,
     /// The other side's FIN was announced: a short read is not the end.
     pub(super) read_closed: bool,
     /// In the reactor's list of sockets to read.
@@ -45,7 +43,7 @@ pub(super) enum WriteResult {
 
 impl Socket {
     pub(super) fn new(stream: TcpStream, connecting: bool) -> Self {
-        Self { stream, readable: false, read_closed: false, queued: false, connecting }
+        Self { stream, read_closed: false, queued: false, connecting }
     }
 
     pub(super) fn connect(address: SocketAddr) -> io::Result<Self> {

@@ -8,7 +8,7 @@ use mio::{Events, Interest};
 use super::connections::{Source, source, token};
 use super::inbox::{Command, Signal};
 use super::socket::{ReadResult, Socket, WriteResult};
-use super::{ALARM, PUBLISH_INTERVAL, Reactor, Taken, WAKER};
+use super::{ALARM, Ending, PUBLISH_INTERVAL, Reactor, Taken, WAKER};
 use crate::error::RequestError;
 use crate::handler::Handler;
 use crate::metrics::Counter;
@@ -66,12 +66,12 @@ impl<H: Handler> Reactor<H> {
         let now = self.clock.now();
         self.publish(now);
         self.spinner.handle_sleep(now);
+        let deadline = self.next_deadline();
+        let timeout = self.alarm.set(deadline, now);
         self.inbox().latch.fall_asleep();
         if self.inbox().is_empty() {
             self.shard.stats_mut().count(Counter::Sleeps);
-            let deadline = self.next_deadline();
             self.meant = deadline.unwrap_or(Timestamp::END);
-            let timeout = self.alarm.set(deadline, now);
             self.poll(events, timeout);
         } else {
             self.poll(events, Some(Duration::ZERO));
@@ -129,35 +129,53 @@ impl<H: Handler> Reactor<H> {
             let Some(signal) = self.fabric.inboxes[core].control.pop() else { break };
             self.handle_signal(signal);
         }
+        // By turns, so that neither queue keeps the other from its share of what a turn takes in.
+        self.handles_first = !self.handles_first;
+        if self.handles_first {
+            self.take_commands();
+            self.take_mail();
+        } else {
+            self.take_mail();
+            self.take_commands();
+        }
+        self.handle_endings();
+    }
+
+    fn take_mail(&mut self) {
+        let core = self.shard.core();
         for _ in 0..INBOX_BUDGET {
             if !self.shard.wants_mail() {
-                break;
+                return;
             }
-            let Some(mail) = self.fabric.inboxes[core].cores.pop() else { break };
+            let Some(mail) = self.fabric.inboxes[core].cores.pop() else { return };
             self.fabric.shared.credits[core].release(mail.cost());
             self.taken.cores += 1;
             self.shard.handle_mail(mail);
             self.handle_endings();
         }
+    }
+
+    fn take_commands(&mut self) {
         for _ in 0..INBOX_BUDGET {
             if !self.shard.wants_mail() {
-                break;
+                return;
             }
-            let Some(command) = self.fabric.inboxes[core].handles.pop() else { break };
+            let Some(command) = self.inbox().handles.pop() else { return };
             self.inbox().handle_credit.release(command.cost());
             self.taken.handles += 1;
             self.handle_command(command);
             self.handle_endings();
         }
-        self.handle_endings();
     }
 
     fn handle_signal(&mut self, signal: Signal) {
+        let from_outside = matches!(signal, Signal::Outside(_));
         match signal {
-            Signal::Shard(control) => self.handle_control(control),
+            Signal::Shard(control) | Signal::Outside(control) if control.is_ending() => self.put_off(control, from_outside),
+            Signal::Shard(control) => self.shard.handle_control(control),
             Signal::Outside(control) => {
                 self.inbox().outside_credit.release(0);
-                self.handle_control(control);
+                self.shard.handle_control(control);
             }
             Signal::Accepted { stream, address, ticket } => self.adopt(stream, address, ticket),
             // Whoever asked may have given up.
@@ -165,33 +183,29 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    fn handle_control(&mut self, control: Control) {
-        match control {
-            Control::Shutdown | Control::Close { .. } => {
-                // Control overtakes mail, but an ending must not overtake what was sent before it.
-                let inbox = self.inbox();
-                let after =
-                    Taken { cores: self.taken.cores + inbox.cores.len() as u64, handles: self.taken.handles + inbox.handles.len() as u64 };
-                self.endings.push_back((after, control));
-            }
-            _ => self.shard.handle_control(control),
-        }
+    /// Control overtakes mail, but an ending must not overtake what was sent before it.
+    fn put_off(&mut self, control: Control, from_outside: bool) {
+        let inbox = self.inbox();
+        let cores = self.taken.cores + inbox.cores.len() as u64;
+        let handles = self.taken.handles + inbox.handles.len() as u64;
+        self.endings.push_back(Ending { after: Taken { cores, handles }, control, from_outside });
     }
 
     /// Does what ends peers or the engine, as soon as everything that was in the inbox before it has been taken.
     #[inline]
     fn handle_endings(&mut self) {
-        while let Some((after, _)) = self.endings.front()
-            && after.cores <= self.taken.cores
-            && after.handles <= self.taken.handles
-            && let Some((_, control)) = self.endings.pop_front()
+        while self.endings.front().is_some_and(|ending| ending.after.is_reached(&self.taken))
+            && let Some(ending) = self.endings.pop_front()
         {
-            if matches!(control, Control::Shutdown) && self.stop_at.is_none() {
+            if ending.from_outside {
+                self.inbox().outside_credit.release(0);
+            }
+            if matches!(ending.control, Control::Shutdown) && self.stop_at.is_none() {
                 let timeouts = &self.fabric.shared.config.timeouts;
                 self.stop_at = Some(self.shard.now() + timeouts.drain + timeouts.linger);
                 self.listeners.clear();
             }
-            self.shard.handle_control(control);
+            self.shard.handle_control(ending.control);
         }
     }
 
@@ -224,7 +238,6 @@ impl<H: Handler> Reactor<H> {
                 let Some(socket) = self.connections.get(conn) else { return };
                 socket.read_closed |= event.is_read_closed() || event.is_error();
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    socket.readable = true;
                     self.connections.make_ready(conn);
                 }
                 if event.is_writable() || event.is_write_closed() || event.is_error() {
@@ -268,20 +281,16 @@ impl<H: Handler> Reactor<H> {
             let bytes = match socket.read(&mut self.buffer) {
                 ReadResult::Bytes(bytes) => bytes,
                 ReadResult::Eof => {
-                    socket.readable = false;
                     return self.shard.handle_eof(slot);
                 }
                 ReadResult::WouldBlock => {
-                    socket.readable = false;
                     return;
                 }
                 ReadResult::Failed(kind) => {
-                    socket.readable = false;
                     return self.shard.handle_error(slot, kind);
                 }
             };
             let drained = bytes < self.buffer.len() && !socket.read_closed;
-            socket.readable = !drained;
             let outcome = self.shard.handle_read(&mut self.handler, slot, &self.buffer[..bytes]);
             if drained || outcome == ReadOutcome::Stop {
                 return;
@@ -337,7 +346,8 @@ impl<H: Handler> Reactor<H> {
     fn flush(&mut self) {
         self.shard.begin_flush();
         let io = &self.fabric.shared.config.io;
-        let (mut peers, budget, time) = (io.flush_peers, io.write_budget, io.flush_time);
+        // Each once: who is not done after its budget is put back at the end, for the next turn.
+        let (mut peers, budget, time) = (io.flush_peers.min(self.shard.dirty()), io.write_budget, io.flush_time);
         let mut began = None;
         while peers > 0 {
             let Some(slot) = self.shard.pop_dirty() else { return };

@@ -25,7 +25,7 @@ impl Shard {
             return;
         }
         let peer = self.slots.id(slot);
-        let was_read = self.slots.at(slot).is_read();
+        let was_read = self.slots.at(slot).is_read() && !self.slots.at(slot).resuming;
         self.slots.unestablish();
         self.stats.count_close(reason);
         let entry = self.slots.at_mut(slot);

@@ -144,12 +144,16 @@ impl Directory {
         let Some(old) = self.grants.get(key) else {
             return if self.grants.len() < self.config.limits.max_peers { Ok(()) } else { Err(RefusalCode::Full) };
         };
+        if self.numbers.len() >= self.config.limits.max_peers + self.config.limits.max_half_open {
+            return Err(RefusalCode::Full); // too many of those that were replaced are still on their way out
+        }
+        let settled = now - old.granted_at >= REPLACE_INTERVAL;
         let new_wins = if old.instance != ask.instance {
-            true // the node has restarted: what it had before is gone
+            settled // the node has restarted: what it had before is gone
         } else if old.dialled == ask.dial.is_some() {
             // The other side knows best whether its old connection is dead. Two dials of our own that reach one node would replace each
             // other for ever.
-            !old.dialled && now - old.granted_at >= REPLACE_INTERVAL
+            !old.dialled && settled
         } else {
             // Both sides dialled: both keep the one that the smaller node dialled.
             ask.dial.is_some() == (self.node < ask.node)
@@ -275,9 +279,14 @@ impl Directory {
     /// Grants nothing more and dials nobody.
     pub(super) fn shut_down(&mut self, means: &mut Means<'_>) {
         self.shutting_down = true;
-        for (_, dialling) in self.dials.drain() {
+        let mut dials: Vec<_> = self.dials.drain().collect();
+        dials.sort_unstable_by_key(|(id, _)| id.0);
+        for (id, dialling) in dials {
             if let DialState::Waiting(timer) = dialling.state {
                 means.wheel.cancel(timer);
+            }
+            if !matches!(dialling.state, DialState::Connected(_)) {
+                means.out.control(dialling.home, Control::DialFailed { id, error: DialError::ShuttingDown, retry_in: None });
             }
         }
         self.targets.clear();

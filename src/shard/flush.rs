@@ -57,7 +57,7 @@ impl Shard {
         if !self.slots.at(slot).is_established() {
             return;
         }
-        if claimed > self.shared.config.limits.outbox_hard {
+        if self.slots.at(slot).blocked && claimed > self.shared.config.limits.outbox_hard {
             self.close(slot, CloseReason::SlowPeer(Slow::HardBound));
         } else {
             self.press(slot);
@@ -189,6 +189,19 @@ impl Shard {
             }
             State::Established | State::HalfClosed | State::Ended => {}
         }
+    }
+
+    /// After a flush: whether peers that take what they are given wait for this core. Then nothing more is taken in until they have it:
+    /// what the core has not written yet is not held against them.
+    pub(super) fn look_behind(&mut self) {
+        let most = self.append_budget();
+        let waits = |slot: &u32| self.slots.get(*slot).is_some_and(|entry| entry.peer.outbox.claimed(&self.logs) > most);
+        self.behind = self.logs.held() > most && self.dirty.iter().any(waits);
+    }
+
+    /// How many peers are to be written to.
+    pub(crate) fn dirty(&self) -> usize {
+        self.dirty.len()
     }
 
     /// After a flush: gives back the parts of the logs that everybody has.

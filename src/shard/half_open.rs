@@ -18,6 +18,9 @@ use crate::proto::{Handshake, Peer, Progress};
 use crate::wheel::TimerKey;
 use crate::wire::{GoodbyeCode, Hello, RefusalCode};
 
+/// What is read at a time from a connection that was refused.
+const DISCARDED: usize = 4096;
+
 /// How far a half-open connection is.
 ///
 /// ```text
@@ -115,7 +118,7 @@ impl Shard {
         match self.half_open.get(half as usize) {
             Some(open) if open.state == State::Shaking => open.handshake.wanted(),
             // What a connection sends that was refused is read and ignored.
-            Some(HalfOpen { state: State::Leaving { .. }, .. }) => usize::MAX,
+            Some(HalfOpen { state: State::Leaving { .. }, .. }) => DISCARDED,
             _ => 0,
         }
     }

@@ -60,6 +60,13 @@ pub(crate) struct Owned {
     pub(crate) body: Vec<u8>,
 }
 
+impl Control {
+    /// Whether it ends a peer or the engine: then what was sent before it goes first.
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self, Self::Close { .. } | Self::Shutdown)
+    }
+}
+
 /// What keeps connections in order. Never refused: each is bounded by connections, dials or pending requests.
 #[derive(Debug)]
 pub(crate) enum Control {

@@ -168,6 +168,8 @@ pub(crate) struct Shard {
     max_private: usize,
     /// Bytes that were appended to the logs in this turn.
     appended: usize,
+    /// Some peer whose socket takes what it is given has half of its hard bound to be written: this core is behind, not the peer.
+    behind: bool,
     /// When the logs grow to so many bytes, look what can be released.
     reclaim_at: usize,
 
@@ -228,6 +230,7 @@ impl Shard {
             private: 0,
             max_private: config.limits.send_bytes / config.cores.count(),
             appended: 0,
+            behind: false,
             reclaim_at: flush::RECLAIM_STEP,
             wheel: TimerWheel::new(now),
             user_timers: 0,

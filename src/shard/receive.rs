@@ -18,13 +18,6 @@ pub(crate) enum ReadOutcome {
     Stop,
 }
 
-/// What was seen in a batch of bytes.
-#[derive(Clone, Copy, Default)]
-struct Batch {
-    frame_ended: bool,
-    message_ended: bool,
-}
-
 impl Shard {
     /// Bytes came from a peer. Messages among them go to the handler at once, still in place.
     pub(crate) fn handle_read<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
@@ -52,8 +45,8 @@ impl Shard {
     fn read_batch<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
         // Taken out, so that a frame that was completed in it can be lent to the handler while the handler has the shard.
         let mut decoder = std::mem::take(&mut self.slots.at_mut(slot).peer.decoder);
-        let mut batch = Batch::default();
-        let result = self.read_frames(handler, slot, &mut decoder, input, &mut batch);
+        let mut frame_ended = false;
+        let result = self.read_frames(handler, slot, &mut decoder, input, &mut frame_ended);
         if let Err(violation) = result {
             self.close(slot, CloseReason::Violation(violation));
         }
@@ -66,7 +59,7 @@ impl Shard {
         if !entry.is_read() {
             return ReadOutcome::Stop;
         }
-        entry.peer.watch_partial(self.now, &self.shared.config, batch.frame_ended, batch.message_ended);
+        entry.peer.watch_partial(self.now, &self.shared.config, frame_ended);
         self.rearm(slot);
         ReadOutcome::Continue
     }
@@ -77,19 +70,17 @@ impl Shard {
         slot: u32,
         decoder: &mut FrameDecoder,
         input: &[u8],
-        batch: &mut Batch,
+        frame_ended: &mut bool,
     ) -> Result<(), Violation> {
         let peer = self.slots.id(slot);
-        let max_message = self.config().limits.max_message;
         let mut at = 0;
         loop {
             let begin = at;
             let Some(frame) = decoder.next(input, &mut at)? else { return Ok(()) };
             let entry = self.slots.at_mut(slot);
-            match entry.peer.handle_frame(self.now, frame, max_message, &mut self.budget, &mut self.pool)? {
+            match entry.peer.handle_frame(self.now, frame, &self.shared.config, &mut self.budget, &mut self.pool)? {
                 Received::Message { kind, meta, correlation, body } => self.deliver(handler, peer, kind, meta, correlation, body)?,
                 Received::Assembled(message) => {
-                    batch.message_ended = true;
                     self.deliver(handler, peer, message.kind, message.meta, message.correlation, &message.body)?;
                     self.feed_starved();
                 }
@@ -108,7 +99,7 @@ impl Shard {
                     return Ok(());
                 }
             }
-            batch.frame_ended = true;
+            *frame_ended = true;
             if !self.slots.at(slot).is_read() {
                 decoder.park(&input[at..]);
                 return Ok(());
@@ -208,6 +199,10 @@ impl Shard {
     pub(crate) fn resume_read(&mut self, peer: PeerId) {
         if let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.paused) {
             entry.paused = false;
+            if !entry.starved {
+                entry.peer.timers.clear(Timer::Pause);
+            }
+            entry.peer.restart_partial(self.now, &self.shared.config);
             self.go_on_reading(peer.slot());
         }
     }
@@ -248,7 +243,6 @@ impl Shard {
         let probe = self.now + self.shared.config.keepalive.interval;
         let entry = self.slots.at_mut(slot);
         if entry.is_read() {
-            entry.peer.timers.clear(Timer::Pause);
             // Whatever it has sent meanwhile is not read yet.
             entry.peer.keepalive.handle_bytes(self.now);
             entry.peer.timers.set(Timer::Keepalive, probe);
@@ -270,6 +264,11 @@ impl Shard {
             let parked = entry.peer.decoder.unpark();
             if self.read_batch(handler, slot, &parked) == ReadOutcome::Continue {
                 self.actions.push_back(Action::Read { slot });
+            }
+            // Only now: one that starves again at once has been waiting all along.
+            let entry = self.slots.at_mut(slot);
+            if entry.is_read() {
+                entry.peer.timers.clear(Timer::Pause);
             }
         }
     }

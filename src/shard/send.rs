@@ -209,7 +209,7 @@ impl Shard {
             return Err(SendError::TooLong { len, max });
         }
         let bytes: usize = frames.iter().map(|frame| frame.as_bytes().len()).sum();
-        if self.appended + bytes > self.append_budget() {
+        if self.behind || self.appended + bytes > self.append_budget() {
             return Err(SendError::LogFull);
         }
         let cost = if frames.len() == 1 { bytes } else { bytes + std::mem::size_of_val(frames) };
@@ -224,12 +224,17 @@ impl Shard {
         self.config().limits.outbox_hard / 2
     }
 
-    /// Whether mail is to be taken in now: not while this turn's broadcasts are at their bound.
+    /// Whether mail is to be taken in now: not while this turn's broadcasts are at their bound, or those of earlier turns are not written.
     pub(crate) fn wants_mail(&self) -> bool {
-        self.appended < self.append_budget()
+        !self.behind && self.appended < self.append_budget()
     }
 
     fn append(&mut self, frame: &Frame, except: Option<PeerId>) {
+        if self.shutting_down {
+            // There is nobody left for it.
+            self.stats.count(Counter::BroadcastsRefused);
+            return;
+        }
         self.appended += frame.as_bytes().len();
         self.stats.count(Counter::Broadcasts);
         let lane = frame.lane();

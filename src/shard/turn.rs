@@ -108,5 +108,6 @@ impl Shard {
     pub(crate) fn finish_turn(&mut self) {
         self.free_ended();
         self.reclaim();
+        self.look_behind();
     }
 }

@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and what makes no sense before anything is started.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,12 +14,33 @@ use crate::server::Mode;
 const EXIT_CODES: &str = "\
 Exit code: 0 when everything arrived once, in order and undamaged; 1 when not, or when a run failed; 2 for a wrong command line.";
 
+/// What the words of a report mean, for `--help`.
+const GLOSSARY: &str = "\
+The table:
+  measured      what was sent and what arrived in the measured time alone; the rates are these counts a second
+  latency       from when a message was sent (with --rate: was due) to its arrival
+  last of all   fan-out: from when a message was sent to its arrival at the last of all subscribers
+  sent late by  with --rate: how late the load generator itself was
+  server CPU    processor time of the server's cores for each delivery; `1.00 processors busy` is one processor all the time, which a
+                core that looks for work instead of sleeping (--spin-us) is even when there is none
+  NOT ALONE     something else ran on the processors that the server needed: measure again on a quieter machine, or with other cores
+  NOT SENT      with --rate: messages were due that could not be sent, so the latencies are better than they should be
+  whole run     the counts from the first message to the last: warm-up, measured time, drain
+  verified      of the whole run: lost (sent and did not arrive), duplicated, reordered, corrupt (wrong checksum, length or sender)
+
+The JSON:
+  elapsed_s, sent, delivered, msgs_per_s (sent / elapsed_s), deliveries_per_s (delivered / elapsed_s), latency_ns and the other times
+  and server_cpu*: the measured time alone.
+  total_sent, total_delivered, unsent, lost, duplicated, reordered, corrupt, disconnected: the whole run.
+
+Exit code: 0 when everything arrived once, in order and undamaged; 1 when not, or when a run failed; 2 for a wrong command line.";
+
 /// Loads corecast servers and reports what came of it.
 ///
 /// Without a command: echo, then fan-out, on loopback in this process, in about ten seconds.
 #[derive(Debug, Parser)]
 #[command(name = "corecast-loadgen", version, args_conflicts_with_subcommands = true)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = EXIT_CODES, after_long_help = GLOSSARY)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -32,11 +53,14 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a server to load, until SIGTERM or SIGINT.
     Serve(ServeArgs),
-    /// Every peer sends and waits for its messages to come back.
+    /// Every peer sends and waits for its messages to come back. A --target needs `serve --mode echo`.
+    #[command(after_long_help = GLOSSARY)]
     Echo(EchoArgs),
-    /// One peer publishes, the server sends each message to all others.
+    /// One peer publishes, the server sends each message to all others. A --target needs `serve --mode fanout`.
+    #[command(after_long_help = GLOSSARY)]
     Fanout(FanoutArgs),
-    /// Every peer sends as fast as it is let; the server counts and verifies.
+    /// Every peer sends as fast as it is let; the server counts and verifies. A --target needs `serve --mode sink`.
+    #[command(after_long_help = GLOSSARY)]
     Flood(FloodArgs),
 }
 
@@ -54,8 +78,8 @@ pub(crate) struct JobArgs {
 /// A server of its own.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Address and port; port 0 takes a free one, which the first line on standard output names.
-    #[arg(long, value_name = "ADDR")]
+    /// Address and port, such as 127.0.0.1:7000 or localhost:7000; port 0 takes a free one, which the first line on standard output names.
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub(crate) listen: SocketAddr,
     /// What is done with a message.
     #[arg(long, value_enum)]
@@ -70,7 +94,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=8_388_608))]
     pub(crate) max_peers: u32,
     /// Longest message.
-    #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = parse_max_message)]
     pub(crate) max_message: usize,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -106,8 +130,9 @@ impl EngineArgs {
 /// What every workload is told.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// The server to load. Without it: one in this process, which needs two file descriptors a peer.
-    #[arg(long, value_name = "ADDR")]
+    /// The server to load, such as 127.0.0.1:7000 or localhost:7000. Without it: one in this process, which needs two file descriptors a
+    /// peer.
+    #[arg(long, value_name = "ADDR", value_parser = parse_target)]
     pub(crate) target: Option<SocketAddr>,
     /// Peers; fan-out: subscribers, and one publisher besides.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
@@ -124,9 +149,9 @@ pub(crate) struct LoadArgs {
     /// How long to wait at the end for what is under way, in seconds. What has not come then is lost.
     #[arg(long, value_name = "S", default_value = "5", value_parser = parse_seconds, allow_negative_numbers = true)]
     pub(crate) drain: Duration,
-    /// How long all peers together may take to connect, in seconds.
-    #[arg(long, value_name = "S", default_value = "30", value_parser = parse_positive_seconds, allow_negative_numbers = true)]
-    pub(crate) connect_timeout: Duration,
+    /// How long all peers together may take to connect, in seconds. Without it: 30, or 5 while nothing at all answers.
+    #[arg(long, value_name = "S", value_parser = parse_positive_seconds, allow_negative_numbers = true)]
+    pub(crate) connect_timeout: Option<Duration>,
     /// Write the report there as JSON (`-`: standard output, instead of the table).
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -153,6 +178,19 @@ pub(crate) struct PacingArgs {
     pub(crate) in_flight: u32,
 }
 
+/// How the messages of a flood are spaced.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct FloodPacingArgs {
+    /// Open loop: so many messages a second, all peers together, however slow the server is. Latency counts from when a message
+    /// should have been sent. Without it and --in-flight: as fast as backpressure lets each peer.
+    #[arg(long, value_name = "R", value_parser = parse_rate, allow_negative_numbers = true, conflicts_with = "in_flight")]
+    pub(crate) rate: Option<f64>,
+    /// Closed loop: messages of each peer that the server is not known to have counted. It is asked after every N/2 messages, which adds
+    /// one request and one answer to those.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) in_flight: Option<u32>,
+}
+
 /// `echo`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EchoArgs {
@@ -176,6 +214,8 @@ pub(crate) struct FanoutArgs {
 pub(crate) struct FloodArgs {
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) pacing: FloodPacingArgs,
 }
 
 /// Processors, in the order they were named, each once.
@@ -214,8 +254,12 @@ fn parse_bytes(text: &str) -> Result<usize, String> {
         _ => (text, 1),
     };
     let bytes = digits.parse::<usize>().ok().and_then(|value| value.checked_mul(factor));
-    let bytes = bytes.ok_or_else(|| "expected a number of bytes, such as 64, 16k or 1M".to_owned())?;
-    if (1..=MAX_MESSAGE).contains(&bytes) { Ok(bytes) } else { Err("a message has 1 byte to 16M".into()) }
+    bytes.ok_or_else(|| "expected a number of bytes, such as 64, 16k or 1M".to_owned())
+}
+
+fn parse_max_message(text: &str) -> Result<usize, String> {
+    let bytes = parse_bytes(text)?;
+    if (1..=MAX_MESSAGE).contains(&bytes) { Ok(bytes) } else { Err("expected 1 byte to 16M".into()) }
 }
 
 /// The protocol's ceiling.
@@ -223,10 +267,26 @@ const MAX_MESSAGE: usize = 16 << 20;
 
 fn parse_size(text: &str) -> Result<usize, String> {
     let bytes = parse_bytes(text)?;
-    if bytes >= HEADER_LEN {
+    if (HEADER_LEN..=MAX_MESSAGE).contains(&bytes) {
         return Ok(bytes);
     }
-    Err(format!("at least {HEADER_LEN} bytes: each message begins with its sequence number, time, sender and checksum"))
+    Err(format!("expected {HEADER_LEN} bytes to 16M: each message begins with its sequence number, time, sender and checksum"))
+}
+
+/// Of a name's addresses the first IPv4 one, otherwise the first: both sides choose the same.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    const EXPECTED: &str = "expected IP:port or host:port, such as 127.0.0.1:7000, [::1]:7000 or localhost:7000";
+    if !text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+        return Err(EXPECTED.into());
+    }
+    let addresses: Vec<_> = text.to_socket_addrs().map_err(|error| format!("{error}; {EXPECTED}"))?.collect();
+    let address = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first()).copied();
+    address.ok_or_else(|| format!("the name has no address; {EXPECTED}"))
+}
+
+fn parse_target(text: &str) -> Result<SocketAddr, String> {
+    let address = parse_address(text)?;
+    if address.port() == 0 { Err("nothing can listen on port 0: expected the port that the server names".into()) } else { Ok(address) }
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -271,6 +331,17 @@ mod tests {
         for bad in ["31", "0", "17M", "-1", "x", "99999999999999999999", "18446744073709551615k"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(parse_address("127.0.0.1:0"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
+        assert!(parse_address("[::1]:7000").is_ok_and(|address| address.port() == 7000));
+        assert!(parse_address("localhost:7000").is_ok_and(|address| address.ip().is_loopback() && address.port() == 7000));
+        for bad in ["", "nowhere", ":7000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1"] {
+            assert!(parse_address(bad).is_err(), "{bad}");
+        }
+        assert!(parse_target("127.0.0.1:0").is_err());
     }
 
     #[test]

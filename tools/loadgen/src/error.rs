@@ -19,6 +19,8 @@ pub(crate) enum Error {
     Remote { address: SocketAddr },
     /// Signals could not be caught, or a thread not be made.
     System { what: &'static str, source: io::Error },
+    /// Standard output could not be written to.
+    Stdout { source: io::Error },
     /// A file could not be written.
     Write { path: PathBuf, source: io::Error },
     /// More peers than file descriptors.
@@ -44,6 +46,15 @@ impl Error {
     pub(crate) fn exit_code(&self) -> u8 {
         if matches!(self, Self::Remote { .. }) { 2 } else { 1 }
     }
+
+    /// Whether there is nothing to say: what was wrong has been printed with the figures, or whoever read them has had enough.
+    pub(crate) fn is_silent(&self) -> bool {
+        match self {
+            Self::Verification => true,
+            Self::Stdout { source } => source.kind() == io::ErrorKind::BrokenPipe,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -54,6 +65,7 @@ impl fmt::Display for Error {
                 write!(f, "{address} is not a loopback address, and nothing is encrypted: add --allow-remote where that is no concern")
             }
             Self::System { what, source } => write!(f, "{what}: {source}"),
+            Self::Stdout { source } => write!(f, "cannot write to standard output: {source}"),
             Self::Write { path, source } => write!(f, "cannot write {}: {source}", path.display()),
             Self::Descriptors { needed, limit, embedded } => {
                 write!(
@@ -84,7 +96,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Start { source, .. } => Some(source),
-            Self::System { source, .. } | Self::Write { source, .. } => Some(source),
+            Self::System { source, .. } | Self::Stdout { source } | Self::Write { source, .. } => Some(source),
             Self::Probe { source, .. } => Some(source),
             _ => None,
         }

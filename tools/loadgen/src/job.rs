@@ -1,13 +1,13 @@
 //! What happens without arguments: echo and fan-out on loopback, in this process, in about ten seconds.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use corecast::NetworkId;
 
 use crate::cli::{EngineArgs, JobArgs, LoadArgs};
 use crate::error::Error;
-use crate::report;
+use crate::output::{self, JsonSink};
+use crate::report::Report;
 use crate::run::{self, Spec};
 use crate::serve::Stop;
 use crate::workload::{Kind, Pacing};
@@ -19,13 +19,14 @@ const SIZE: usize = 256;
 pub(crate) fn main(args: &JobArgs) -> Result<(), Error> {
     let stop = Stop::install()?;
     let started = Instant::now();
-    let to_stdout = args.json.as_deref() == Some(Path::new("-"));
+    let json = JsonSink::open_some(args.json.as_ref())?;
+    let to_stdout = json.as_ref().is_some_and(JsonSink::is_stdout);
     let mut reports = Vec::new();
     for (kind, in_flight) in [(Kind::Echo, 4), (Kind::Fanout, 16)] {
         let spec = Spec { kind, pacing: Pacing::Closed { in_flight }, load: load(args.quick) };
         let report = run::execute(&spec, &stop)?;
         if !to_stdout {
-            println!("{report}");
+            output::print(format_args!("{report}\n"))?;
         }
         let interrupted = report.interrupted;
         reports.push(report);
@@ -33,11 +34,11 @@ pub(crate) fn main(args: &JobArgs) -> Result<(), Error> {
             break;
         }
     }
-    if let Some(path) = &args.json {
-        report::write_json(path, &reports)?;
+    if let Some(sink) = json {
+        sink.write(&reports)?;
     }
-    eprintln!("corecast-loadgen: done in {:.1} s; --help lists what else there is", started.elapsed().as_secs_f64());
-    if reports.iter().all(report::Report::passed) { Ok(()) } else { Err(Error::Verification) }
+    output::remark(format_args!("done in {:.1} s; --help lists what else there is", started.elapsed().as_secs_f64()));
+    if reports.iter().all(Report::passed) { Ok(()) } else { Err(Error::Verification) }
 }
 
 fn load(quick: bool) -> LoadArgs {
@@ -49,7 +50,7 @@ fn load(quick: bool) -> LoadArgs {
         duration: Duration::from_millis(duration),
         warmup: Duration::from_millis(warmup),
         drain: Duration::from_secs(5),
-        connect_timeout: Duration::from_secs(10),
+        connect_timeout: None,
         json: None,
         server_cores: None,
         client_cores: None,

@@ -16,6 +16,8 @@
 //! | [`pacer`] | open-loop sending |
 //! | [`limits`] | what the engines of a run are allowed |
 //! | [`measure`], [`progress`], [`outcome`], [`report`] | what is counted, shown meanwhile, added up, and reported |
+//! | [`reason`], [`error`] | why connections and runs fail, in words |
+//! | [`output`] | what is written where |
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
 #![forbid(unsafe_code)]
 
@@ -28,10 +30,12 @@ mod limits;
 mod machine;
 mod measure;
 mod outcome;
+mod output;
 mod pacer;
 mod payload;
 mod probe;
 mod progress;
+mod reason;
 mod report;
 mod run;
 mod serve;
@@ -44,7 +48,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
-use error::Error;
 
 fn main() -> ExitCode {
     // Quiet unless RUST_LOG asks: the engine's own lines would tear the progress line apart.
@@ -59,10 +62,10 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // What was wrong has been printed with the figures.
-        Err(Error::Verification) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("corecast-loadgen: {error}");
+            if !error.is_silent() {
+                output::remark(&error);
+            }
             ExitCode::from(error.exit_code())
         }
     }

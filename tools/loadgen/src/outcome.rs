@@ -43,9 +43,9 @@ impl Total {
 
     pub(crate) fn verified(&self, deliveries_per_message: u64) -> Verified {
         Verified {
-            sent: self.sent,
+            total_sent: self.sent,
             unsent: self.unsent,
-            delivered: self.tally.delivered,
+            total_delivered: self.tally.delivered,
             lost: (self.sent * deliveries_per_message).saturating_sub(self.tally.delivered),
             duplicated: self.tally.duplicated,
             reordered: self.tally.reordered,
@@ -68,9 +68,9 @@ impl Total {
         let (server_cpus_used, server_cpus_waited) = both.and_then(|(before, after)| cpus_used(&before, &after)).unzip();
         Measured {
             elapsed_s: elapsed_ns as f64 / 1e9,
-            measured_sent: window.sent,
-            measured_delivered: delivered,
-            msgs_per_s: per_second(window.sent, window.elapsed_ns()),
+            sent: window.sent,
+            delivered,
+            msgs_per_s: per_second(window.sent, elapsed_ns),
             deliveries_per_s,
             latency_ns: latency,
             completion_ns: Latency::of(&window.completion),

@@ -1,8 +1,8 @@
 //! What a run looks like from outside while it goes on: counters that the client cores publish, and one line on a terminal.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Published by one client core, read by the main thread. A cache line of its own.
@@ -13,6 +13,10 @@ pub(crate) struct Progress {
     pub(crate) ready: AtomicU64,
     /// Peers that were ready and have ended.
     pub(crate) ended: AtomicU64,
+    /// Something answered at the target, if only to refuse.
+    pub(crate) reached: AtomicBool,
+    /// Why the latest attempt to connect failed.
+    failure: Mutex<Option<String>>,
     /// Failures that trying again will not mend.
     pub(crate) fatal: AtomicU64,
     /// Messages sent.
@@ -21,11 +25,35 @@ pub(crate) struct Progress {
     pub(crate) received: AtomicU64,
 }
 
+impl Progress {
+    /// An attempt to connect failed.
+    pub(crate) fn failed(&self, reason: &str) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.as_deref() != Some(reason) {
+            *failure = Some(reason.to_owned());
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// All cores of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Cohort(pub(crate) Vec<Arc<Progress>>);
 
 impl Cohort {
+    /// Why some core's latest attempt to connect failed.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.0.iter().find_map(|progress| progress.failure())
+    }
+
+    /// Whether something answered at the target.
+    pub(crate) fn reached(&self) -> bool {
+        self.0.iter().any(|progress| progress.reached.load(Relaxed))
+    }
+
     pub(crate) fn sum(&self, field: impl Fn(&Progress) -> &AtomicU64) -> u64 {
         self.0.iter().map(|progress| field(progress).load(Relaxed)).sum()
     }
@@ -39,12 +67,24 @@ pub(crate) struct Line {
     shown: Option<Instant>,
     /// What was shown last: the phase, when, and the count.
     last: (String, Instant, u64),
+    /// What is said instead of how fast the count grows.
+    note: Option<String>,
 }
 
 impl Line {
     pub(crate) fn new(name: &'static str) -> Self {
         let now = Instant::now();
-        Self { terminal: std::io::stderr().is_terminal(), name, started: now, shown: None, last: (String::new(), now, 0) }
+        Self { terminal: std::io::stderr().is_terminal(), name, started: now, shown: None, last: (String::new(), now, 0), note: None }
+    }
+
+    /// Whether there is a line at all.
+    pub(crate) fn on_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// What is said from now on instead of how fast the count grows.
+    pub(crate) fn note(&mut self, note: Option<String>) {
+        self.note = note;
     }
 
     /// `phase`, the time, and how fast `count` grows.
@@ -60,16 +100,32 @@ impl Line {
         self.last = (phase.to_owned(), now, count);
         self.shown = Some(now);
         let elapsed = (now - self.started).as_secs_f64();
-        eprint!("\r\x1b[K{:<8}{phase:<12}{elapsed:6.1} s  {count:>12} {unit}  {rate:>12.0} /s", self.name);
-        let _ = std::io::stderr().flush();
+        let (name, growth) = (self.name, format!("{count:>12} {unit}  {rate:>12.0} /s"));
+        let told = self.note.as_ref().map_or(growth, |note| format!("{count} {unit}: {note}"));
+        let text = format!("{name:<8}{phase:<12}{elapsed:6.1} s  {told}");
+        // A line that wraps cannot be written over.
+        let shown: String = text.chars().take(width() - 1).collect();
+        overwrite(&shown);
     }
 
     /// Takes the line away.
     pub(crate) fn clear(&mut self) {
         if self.shown.take().is_some() {
-            eprint!("\r\x1b[K");
+            overwrite("");
         }
     }
+}
+
+/// Columns of the terminal.
+fn width() -> usize {
+    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { 80 } else { columns }
+}
+
+/// A terminal that is gone is no reason to stop.
+fn overwrite(text: &str) {
+    let mut err = std::io::stderr().lock();
+    let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
 }
 
 impl Drop for Line {

@@ -2,19 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::error::Error;
 use crate::machine::Machine;
 use crate::measure::percentiles;
 
 /// Names the meaning of the fields below. A change of meaning changes the number.
-pub(crate) const SCHEMA: &str = "corecast-loadgen/1";
+pub(crate) const SCHEMA: &str = "corecast-loadgen/2";
 
 /// Nanoseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -79,13 +75,13 @@ pub(crate) struct Setup {
 /// The whole run, with its warm-up and its drain: all of it is verified.
 #[derive(Debug, Serialize)]
 pub(crate) struct Verified {
-    /// Messages that the client's engines took.
-    pub(crate) sent: u64,
+    /// Messages that the client's engines took, warm-up included.
+    pub(crate) total_sent: u64,
     /// Open loop: messages that were due and could not be sent, because the server did not take them. Their latency is in no figure.
     pub(crate) unsent: u64,
-    /// Messages that arrived, each counted once at each receiver.
-    pub(crate) delivered: u64,
-    /// Deliveries that `sent` should have led to, less `delivered`.
+    /// Messages that arrived, each counted once at each receiver, warm-up and drain included.
+    pub(crate) total_delivered: u64,
+    /// Deliveries that `total_sent` should have led to, less `total_delivered`.
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
@@ -95,13 +91,17 @@ pub(crate) struct Verified {
     pub(crate) disconnect_reasons: BTreeMap<String, u64>,
 }
 
-/// The measured part of the run.
+/// The measured part of the run. Each rate is a count divided by `elapsed_s`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measured {
     pub(crate) elapsed_s: f64,
-    pub(crate) measured_sent: u64,
-    pub(crate) measured_delivered: u64,
+    /// Messages that were sent in it.
+    pub(crate) sent: u64,
+    /// Messages that arrived in it, at each receiver; what was under way when it began or ended makes the difference.
+    pub(crate) delivered: u64,
+    /// `sent` a second.
     pub(crate) msgs_per_s: f64,
+    /// `delivered` a second.
     pub(crate) deliveries_per_s: f64,
     /// From when a message was sent (with a rate: was due) to its arrival. Flood: at the server, where its clock is the client's.
     pub(crate) latency_ns: Option<Latency>,
@@ -120,7 +120,7 @@ impl Verified {
     /// Whether everything that was sent arrived once, in order and undamaged, and that was not nothing.
     fn passed(&self) -> bool {
         let wrong = [self.lost, self.duplicated, self.reordered, self.corrupt, self.disconnected];
-        self.delivered > 0 && wrong.iter().all(|count| *count == 0)
+        self.total_delivered > 0 && wrong.iter().all(|count| *count == 0)
     }
 }
 
@@ -146,6 +146,8 @@ impl fmt::Display for Setup {
 impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wrong = format!("{} lost, {} duplicated, {} reordered, {} corrupt", self.lost, self.duplicated, self.reordered, self.corrupt);
+        let counts = format!("{} sent, {} delivered, with warm-up and drain", group(self.total_sent), group(self.total_delivered));
+        row(f, "whole run", &counts)?;
         row(f, "verified", &format!("{wrong}{}", if self.passed() { "" } else { "   FAILED" }))?;
         if self.unsent > 0 {
             row(f, "NOT SENT", &format!("{} were due, but the server did not keep up: latencies are too good", group(self.unsent)))?;
@@ -159,6 +161,7 @@ impl fmt::Display for Verified {
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        row(f, "measured", &format!("{} sent, {} delivered in {:.2} s", group(self.sent), group(self.delivered), self.elapsed_s))?;
         row(f, "rate", &format!("{} deliveries/s, {} messages/s", group(self.deliveries_per_s as u64), group(self.msgs_per_s as u64)))?;
         for (name, latency) in [("latency", self.latency_ns), ("last of all", self.completion_ns), ("sent late by", self.send_lag_ns)] {
             if let Some(latency) = latency {
@@ -178,8 +181,7 @@ impl fmt::Display for Measured {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let interrupted = if self.interrupted { " (interrupted)" } else { "" };
-        writeln!(f, "{}, {:.2} s measured{interrupted}", self.setup, self.measured.elapsed_s)?;
-        row(f, "messages", &format!("{} sent, {} delivered", group(self.verified.sent), group(self.verified.delivered)))?;
+        writeln!(f, "{}{interrupted}", self.setup)?;
         write!(f, "{}{}", self.measured, self.verified)?;
         if !self.passed() {
             for (name, count) in self.server_counters.iter().flatten().filter(|(name, _)| tells_why(name)) {
@@ -239,17 +241,6 @@ pub(crate) fn reasons_text(reasons: &BTreeMap<String, u64>) -> String {
         let _ = write!(out, "; {count} x {reason}");
     }
     out
-}
-
-/// Writes JSON to a file, or to standard output where the path is `-`.
-pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let failed = |source| Error::Write { path: path.to_owned(), source };
-    let mut out: Box<dyn Write> = match path.to_str() {
-        Some("-") => Box::new(std::io::stdout().lock()),
-        _ => Box::new(BufWriter::new(File::create(path).map_err(failed)?)),
-    };
-    serde_json::to_writer_pretty(&mut out, value).map_err(|error| failed(error.into()))?;
-    writeln!(out).and_then(|()| out.flush()).map_err(failed)
 }
 
 #[cfg(test)]

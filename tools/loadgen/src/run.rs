@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use corecast::{Config, Cores, Engine, Handle, RequestError, Security};
 
-use crate::cli::{CpuList, EchoArgs, FanoutArgs, FloodArgs, LoadArgs, PacingArgs};
+use crate::cli::{CpuList, EchoArgs, FanoutArgs, FloodArgs, FloodPacingArgs, LoadArgs, PacingArgs};
 use crate::client::{Command, Common, Core, Driver, Outcome, PROBE_TIMEOUT, Share};
 use crate::error::Error;
 use crate::machine::{Machine, SPARE_DESCRIPTORS, allowed_cpus, raise_descriptor_limit};
 use crate::outcome::{Samples, Total};
+use crate::output::{self, JsonSink};
 use crate::pacer::Pacer;
 use crate::probe::{Question, Sample};
 use crate::progress::{Cohort, Line, Progress};
-use crate::report::{self, Report, SCHEMA, Setup, reasons_text};
+use crate::report::{Report, SCHEMA, Setup, reasons_text};
 use crate::serve::Stop;
 use crate::server::Server;
 use crate::workload::{Echo, Fanout, Flood, Kind, Pacing, Workload};
@@ -27,6 +27,12 @@ use crate::{clock, limits, payload};
 const CHANNELS: u32 = 1 << 16;
 /// How often the main thread looks.
 const GLANCE: Duration = Duration::from_millis(10);
+/// What connecting may take where the command line does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// And what it may take there while nothing at all answers.
+const NOBODY_THERE: Duration = Duration::from_secs(5);
+/// After so long it is said why connecting takes so long.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(1);
 /// From `Begin` to the first message that is due: time for the command to reach every core.
 const LEAD_NS: u64 = 20_000_000;
 
@@ -44,6 +50,16 @@ impl From<PacingArgs> for Pacing {
     }
 }
 
+impl From<FloodPacingArgs> for Pacing {
+    fn from(args: FloodPacingArgs) -> Self {
+        match (args.rate, args.in_flight) {
+            (Some(rate), _) => Self::Open { rate },
+            (None, Some(in_flight)) => Self::Closed { in_flight },
+            (None, None) => Self::Greedy,
+        }
+    }
+}
+
 impl From<&EchoArgs> for Spec {
     fn from(args: &EchoArgs) -> Self {
         Self { kind: Kind::Echo, pacing: args.pacing.into(), load: args.load.clone() }
@@ -58,19 +74,20 @@ impl From<&FanoutArgs> for Spec {
 
 impl From<&FloodArgs> for Spec {
     fn from(args: &FloodArgs) -> Self {
-        Self { kind: Kind::Flood, pacing: Pacing::Greedy, load: args.load.clone() }
+        Self { kind: Kind::Flood, pacing: args.pacing.into(), load: args.load.clone() }
     }
 }
 
 /// Runs a workload, prints its table, writes its JSON.
 pub(crate) fn main(spec: Spec) -> Result<(), Error> {
     let stop = Stop::install()?;
+    let json = JsonSink::open_some(spec.load.json.as_ref())?;
     let report = execute(&spec, &stop)?;
-    if spec.load.json.as_ref() != Some(&PathBuf::from("-")) {
-        print!("{report}");
+    if !json.as_ref().is_some_and(JsonSink::is_stdout) {
+        output::print(&report)?;
     }
-    if let Some(path) = &spec.load.json {
-        report::write_json(path, &report)?;
+    if let Some(sink) = json {
+        sink.write(&report)?;
     }
     if report.passed() { Ok(()) } else { Err(Error::Verification) }
 }
@@ -220,7 +237,7 @@ impl Run {
         let handles: Vec<_> = engines.iter().map(Engine::handle).collect();
         let _ = common.handles.set(handles.clone());
         for warning in engines.iter().flat_map(Engine::warnings) {
-            eprintln!("corecast-loadgen: client: warning: {warning}");
+            output::remark(format_args!("client: warning: {warning}"));
         }
         Ok(Self { engines, handles, cohort, target, connections: u64::from(total), line: Line::new(spec.kind.name()) })
     }
@@ -231,7 +248,7 @@ impl Run {
         let connect_s = connecting.elapsed().as_secs_f64();
         if spec.load.peers >= 1000 {
             self.line.clear();
-            eprintln!("corecast-loadgen: {} peers connected in {connect_s:.2} s", self.connections);
+            output::remark(format_args!("{} peers connected in {connect_s:.2} s", self.connections));
         }
         self.check_mode(spec)?;
         log::info!("{} peers are ready after {connect_s:.3} s", self.connections);
@@ -279,17 +296,25 @@ impl Run {
     /// Until the server has answered every peer.
     fn connect(&mut self, spec: &Spec, stop: &Stop) -> Result<(), Error> {
         let started = Instant::now();
+        let given_up_after = spec.load.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        let mut explained = false;
         loop {
             let ready = self.cohort.sum(|progress| &progress.ready) - self.cohort.sum(|progress| &progress.ended);
+            if !explained && started.elapsed() >= EXPLAIN_AFTER {
+                explained = self.explain_waiting(ready);
+            }
             self.line.show("connecting", ready, "peers");
             if ready == self.connections {
+                self.line.note(None);
                 return Ok(());
             }
             if stop.requested() {
                 return Err(Error::Interrupted);
             }
             let (waited, fatal) = (started.elapsed(), self.cohort.sum(|progress| &progress.fatal) > 0);
-            if fatal || waited >= spec.load.connect_timeout {
+            // Whoever says how long to wait may be about to start the server.
+            let hopeless = spec.load.connect_timeout.is_none() && waited >= NOBODY_THERE && !self.cohort.reached();
+            if fatal || hopeless && self.cohort.failure().is_some() || waited >= given_up_after {
                 let mut reasons = BTreeMap::new();
                 for outcome in self.collect()? {
                     for (reason, count) in outcome.failures.into_iter().chain(outcome.endings) {
@@ -307,6 +332,18 @@ impl Run {
             }
             std::thread::sleep(GLANCE);
         }
+    }
+
+    /// Says why connecting takes so long, where that is known: on the line, which goes on saying it, or once. Returns whether it was once.
+    fn explain_waiting(&mut self, ready: u64) -> bool {
+        let Some(reason) = self.cohort.failure() else { return false };
+        if self.line.on_terminal() {
+            self.line.note(Some(reason));
+            return false;
+        }
+        let (target, wanted) = (self.target, self.connections);
+        output::remark(format_args!("{ready} of {wanted} peers connected to {target}, trying again: {reason}"));
+        true
     }
 
     fn probe(&self, question: Question) -> Result<Option<Sample>, RequestError> {
@@ -345,8 +382,10 @@ impl Run {
     }
 
     fn measure(&mut self, spec: &Spec, stop: &Stop) -> Samples {
-        let before = self.probe(Question::SampleAndReset).ok().flatten();
+        // At both ends the server is asked after the client's window has turned: its window is as long as the client's, half a round
+        // trip later.
         self.tell_all(|| Command::OpenWindow);
+        let before = self.probe(Question::SampleAndReset).ok().flatten();
         self.wait("measuring", spec, spec.load.duration, stop);
         self.tell_all(|| Command::CloseWindow);
         // A peer that ended may have been the one that is asked through.
@@ -426,7 +465,7 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     match kind {
         Kind::Echo => start_engine(config, target, core, move |core| Echo::new(pacing, core.count())),
         Kind::Fanout => start_engine(config, target, core, move |core| Fanout::new(pacing, core)),
-        Kind::Flood => start_engine(config, target, core, |core| Flood::new(core.count())),
+        Kind::Flood => start_engine(config, target, core, move |core| Flood::new(pacing, core.count())),
     }
 }
 

@@ -15,9 +15,10 @@ use signal_hook::low_level::pipe;
 
 use crate::cli::ServeArgs;
 use crate::error::Error;
+use crate::limits;
 use crate::machine::raise_descriptor_limit;
+use crate::output::{self, JsonSink};
 use crate::server::{Server, counter};
-use crate::{limits, report};
 
 /// All counters of a server at its end.
 #[derive(Serialize)]
@@ -33,6 +34,7 @@ struct StatsReport {
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
 pub(crate) fn main(args: &ServeArgs) -> Result<(), Error> {
     args.engine.check_address(args.listen)?;
+    let stats_json = JsonSink::open_some(args.stats_json.as_ref())?;
     let stop = Stop::install()?;
     let config = config(args);
     let cores = args.cores.as_ref().map_or(1, |list| list.0.len());
@@ -46,7 +48,8 @@ pub(crate) fn main(args: &ServeArgs) -> Result<(), Error> {
     let report = server.shutdown();
     // Read after the shutdown: draining sends too.
     let stats = handle.stats();
-    eprintln!(
+    let _ = writeln!(
+        std::io::stderr(),
         "served {} in {elapsed_s:.1} s: {} messages received, {} sent, {refused} refused, {:.2} s of processor time; \
          {peers} peers at the end, {} in {:.3} s, {} messages unsent",
         args.mode,
@@ -57,7 +60,7 @@ pub(crate) fn main(args: &ServeArgs) -> Result<(), Error> {
         report.elapsed.as_secs_f64(),
         report.unsent_messages,
     );
-    if let Some(path) = &args.stats_json {
+    if let Some(sink) = stats_json {
         let cores = (0..handle.cores()).map(|core| by_name(&handle.core_stats(core))).collect();
         let stats = StatsReport {
             schema: "corecast-loadgen-stats/1",
@@ -67,7 +70,7 @@ pub(crate) fn main(args: &ServeArgs) -> Result<(), Error> {
             sum: by_name(&stats),
             cores,
         };
-        report::write_json(path, &stats)?;
+        sink.write(&stats)?;
     }
     if report.panicked.is_empty() { Ok(()) } else { Err(Error::CoreSilent { engine: report.panicked[0] }) }
 }
@@ -85,10 +88,10 @@ fn config(args: &ServeArgs) -> Config {
     let allowed = raise_descriptor_limit();
     let (max_peers, max_half_open) = limits::peers_within(u64::from(args.max_peers), allowed);
     if max_peers < args.max_peers as usize {
-        eprintln!(
-            "corecast-loadgen: warning: RLIMIT_NOFILE allows {allowed} file descriptors, so at most {max_peers} peers instead of {}",
+        output::remark(format_args!(
+            "warning: RLIMIT_NOFILE allows {allowed} file descriptors, so at most {max_peers} peers instead of {}",
             args.max_peers
-        );
+        ));
     }
     config.limits.max_peers = max_peers;
     config.limits.max_half_open = max_half_open;

@@ -15,7 +15,7 @@ use crate::machine::{CpuMeter, CpuTime, boot_id};
 use crate::measure::{new_histogram, percentiles};
 use crate::probe::{DATA, Question, Sample};
 use crate::verify::{Stream, Tally};
-use crate::{clock, payload};
+use crate::{clock, output, payload};
 
 /// What a server does with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -250,7 +250,7 @@ impl Server {
         let engine = engine.map_err(|source| Error::Start { what: "server", source })?;
         let _ = shared.handle.set(engine.handle());
         for warning in engine.warnings() {
-            eprintln!("corecast-loadgen: server: warning: {warning}");
+            output::remark(format_args!("server: warning: {warning}"));
         }
         Ok(Self { engine, shared })
     }

@@ -41,8 +41,8 @@ impl Process {
         let until = Instant::now() + LIMIT;
         let mut child = self.0.take().expect("waited for once");
         // Both pipes are read from the start: a full pipe would hold the process up.
-        let stdout = drain(child.stdout.take().expect("piped"));
-        let stderr = drain(child.stderr.take().expect("piped"));
+        let stdout = drain(child.stdout.take());
+        let stderr = drain(child.stderr.take());
         let status = loop {
             match child.try_wait().expect("it is our child") {
                 Some(status) => break status,
@@ -67,11 +67,14 @@ impl Drop for Process {
     }
 }
 
-fn drain(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+/// What comes out of a pipe, where there is one.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
     let (done, result) = mpsc::channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        let _ = pipe.read_to_end(&mut bytes);
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(&mut bytes);
+        }
         let _ = done.send(bytes);
     });
     result
@@ -132,16 +135,20 @@ fn number(report: &Value, field: &str) -> u64 {
 
 /// What holds for every run that went well.
 fn assert_clean(report: &Value, workload: &str, peers: u64, size: u64) {
-    assert_eq!(report["schema"], "corecast-loadgen/1");
+    assert_eq!(report["schema"], "corecast-loadgen/2");
     assert_eq!(report["workload"], workload);
     assert_eq!((number(report, "peers"), number(report, "size")), (peers, size));
     for wrong in ["lost", "duplicated", "reordered", "corrupt", "disconnected"] {
         assert_eq!(number(report, wrong), 0, "{wrong} in {report:#}");
     }
     let copies = if workload == "fanout" { peers } else { 1 };
-    assert!(number(report, "sent") > 0, "{report:#}");
-    assert_eq!(number(report, "delivered"), number(report, "sent") * copies, "{report:#}");
-    assert!(report["deliveries_per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{report:#}");
+    assert!(number(report, "sent") > 0 && number(report, "total_sent") >= number(report, "sent"), "{report:#}");
+    assert_eq!(number(report, "total_delivered"), number(report, "total_sent") * copies, "{report:#}");
+    for (rate, count) in [("msgs_per_s", "sent"), ("deliveries_per_s", "delivered")] {
+        let elapsed = report["elapsed_s"].as_f64().expect("a time");
+        let rate = report[rate].as_f64().expect("a rate");
+        assert!(rate > 0.0 && (rate * elapsed / number(report, count) as f64 - 1.0).abs() < 1e-6, "{report:#}");
+    }
     let latency = &report["latency_ns"];
     let percentiles = ["p50", "p90", "p99", "p999", "max"].map(|name| number(latency, name));
     assert!(percentiles.is_sorted() && percentiles[0] > 0, "{report:#}");
@@ -195,11 +202,21 @@ fn flood_is_counted_by_the_sink() {
 }
 
 #[test]
+fn a_flood_is_bounded_by_what_the_sink_has_counted() {
+    for (peers, in_flight) in [(1, "1"), (3, "7"), (20, "1000")] {
+        let args = ["flood", "--peers", &peers.to_string(), "--in-flight", in_flight];
+        let report = json(&run(&[&args[..], &SHORT].concat()));
+        assert_clean(&report, "flood", peers, 64);
+        assert_eq!(number(&report, "in_flight").to_string(), in_flight);
+    }
+}
+
+#[test]
 fn a_fixed_rate_is_kept() {
-    for workload in ["echo", "fanout"] {
+    for workload in ["echo", "fanout", "flood"] {
         let report = json(&run(&[&[workload, "--peers", "4", "--rate", "2000"][..], &SHORT].concat()));
         assert_clean(&report, workload, 4, 64);
-        let sent = number(&report, "measured_sent") as f64 / report["elapsed_s"].as_f64().expect("a time");
+        let sent = number(&report, "sent") as f64 / report["elapsed_s"].as_f64().expect("a time");
         assert!((1000.0..4000.0).contains(&sent), "{report:#}");
         assert!(report["send_lag_ns"]["max"].is_u64() && report["in_flight"].is_null(), "{report:#}");
     }
@@ -247,7 +264,7 @@ fn sigint_ends_a_run_early_and_it_is_reported() {
     let report = json(&process.finish());
     assert_eq!(report["interrupted"], true);
     assert!(report["elapsed_s"].as_f64().is_some_and(|elapsed| elapsed < 10.0), "{report:#}");
-    assert_eq!(number(&report, "delivered"), number(&report, "sent"), "{report:#}");
+    assert_eq!(number(&report, "total_delivered"), number(&report, "total_sent"), "{report:#}");
 }
 
 #[test]
@@ -267,7 +284,7 @@ fn a_server_that_is_full_says_so() {
     let output = run(&["echo", "--target", &address, "--peers", "3", "--connect-timeout", "0.5"]);
     assert_eq!(output.status.code(), Some(1), "{}", show(&output));
     let error = text(&output.stderr);
-    assert!(error.contains("only 2 of 3 peers connected") && error.contains("Full"), "{error}");
+    assert!(error.contains("only 2 of 3 peers connected") && error.contains("it is full"), "{error}");
     drop(server);
 }
 
@@ -299,22 +316,25 @@ fn the_wrong_server_is_named() {
     let network = "ab".repeat(32);
     let output = run(&["echo", "--target", &address, "--peers", "1", "--network", &network, "--connect-timeout", "0.3"]);
     assert_eq!(output.status.code(), Some(1), "{}", show(&output));
-    assert!(text(&output.stderr).contains("WrongNetwork"), "{}", show(&output));
+    assert!(text(&output.stderr).contains("both sides need the same --network"), "{}", show(&output));
     drop(server);
 }
 
 #[test]
 fn wrong_arguments_are_answered_with_two() {
     for (args, part) in [
-        (&["echo", "--size", "31"][..], "at least 32 bytes"),
-        (&["echo", "--size", "17M"], "16M"),
+        (&["echo", "--size", "31"][..], "32 bytes to 16M"),
+        (&["echo", "--size", "0"], "32 bytes to 16M"),
+        (&["echo", "--size", "17M"], "32 bytes to 16M"),
         (&["echo", "--peers", "0"], "--peers"),
         (&["echo", "--in-flight", "0"], "--in-flight"),
         (&["echo", "--rate", "0"], "--rate"),
         (&["echo", "--rate", "5", "--in-flight", "2"], "cannot be used with"),
-        (&["flood", "--rate", "5"], "--rate"),
+        (&["flood", "--rate", "0"], "--rate"),
+        (&["flood", "--rate", "5", "--in-flight", "2"], "cannot be used with"),
         (&["fanout", "--duration", "-1"], "--duration"),
-        (&["fanout", "--target", "nowhere"], "--target"),
+        (&["fanout", "--target", "nowhere"], "expected IP:port"),
+        (&["fanout", "--target", "127.0.0.1:0"], "port 0"),
         (&["fanout", "--target", "127.0.0.1:1", "--server-cores", "0"], "cannot be used with"),
         (&["serve", "--listen", "127.0.0.1:0"], "--mode"),
         (&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--cores", "0,0"], "named twice"),
@@ -334,4 +354,44 @@ fn more_peers_than_descriptors_are_refused_before_anything_starts() {
     let output = run(&["echo", "--peers", "4000000"]);
     assert_eq!(output.status.code(), Some(1), "{}", show(&output));
     assert!(text(&output.stderr).contains("RLIMIT_NOFILE"), "{}", show(&output));
+}
+
+#[test]
+fn json_that_cannot_be_written_is_refused_before_anything_starts() {
+    let file = "/nonexistent/report.json";
+    let listen = ["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--stats-json", file];
+    for args in [&["--json", file][..], &["echo", "--duration", "60", "--json", file], &listen] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", show(&output));
+        assert!(output.stdout.is_empty() && text(&output.stderr).contains(file), "{args:?}: {}", show(&output));
+    }
+}
+
+#[test]
+fn standard_output_that_cannot_be_written_ends_the_run() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
+    for args in [&["--quick"][..], &["--quick", "--json", "-"]] {
+        let output = Process(Some(loadgen(args).stdout(full()).spawn().expect("the binary starts"))).finish();
+        assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+        assert!(text(&output.stderr).contains("cannot write to standard output"), "{}", show(&output));
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = Process(Some(loadgen(args).stdout(writer).spawn().expect("the binary starts"))).finish();
+        assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+        assert!(!text(&output.stderr).contains("panicked") && !text(&output.stderr).contains("cannot write"), "{}", show(&output));
+    }
+    // Nor does a standard error that is full panic.
+    let output = Process(Some(loadgen(&["--quick"]).stderr(full()).spawn().expect("the binary starts"))).finish();
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+}
+
+#[test]
+fn a_target_that_nobody_listens_at_is_given_up_early_and_explained() {
+    let address = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").to_string();
+    let started = Instant::now();
+    let output = run(&["echo", "--target", &address, "--peers", "3"]);
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    let error = text(&output.stderr);
+    assert_eq!(error.matches("trying again: could not connect").count(), 1, "{error}");
 }

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use corecast::{Context, Dial, DialId};
+
+use crate::progress::Progress;
 
 /// Dials and greetings under way at a time. Below the smallest listen backlog in use (128), so that the kernel drops no connection request
 /// and makes it wait a second for the next try.
@@ -18,15 +21,17 @@ pub(crate) struct Connector {
     greeting: usize,
     /// Why channels failed, and how often.
     failures: BTreeMap<String, u64>,
+    /// Told of the latest failure.
+    progress: Arc<Progress>,
     limit: usize,
 }
 
 impl Connector {
     /// `count` channels of one of `engines` engines that connect at the same time.
-    pub(crate) fn new(target: SocketAddr, count: u32, engines: usize) -> Self {
+    pub(crate) fn new(target: SocketAddr, count: u32, engines: usize, progress: Arc<Progress>) -> Self {
         let waiting = (0..count).map(|channel| u16::try_from(channel).expect("an engine has 65,536 channels at most")).collect();
         let limit = (UNDER_WAY / engines).max(1);
-        Self { target, waiting, dialling: HashMap::new(), greeting: 0, failures: BTreeMap::new(), limit }
+        Self { target, waiting, dialling: HashMap::new(), greeting: 0, failures: BTreeMap::new(), progress, limit }
     }
 
     /// Dials as many as may be under way.
@@ -70,7 +75,9 @@ impl Connector {
 
     /// Remembers a failure that belongs to no dial.
     pub(crate) fn note(&mut self, reason: impl ToString) {
-        *self.failures.entry(reason.to_string()).or_default() += 1;
+        let reason = reason.to_string();
+        self.progress.failed(&reason);
+        *self.failures.entry(reason).or_default() += 1;
     }
 
     pub(crate) fn failures(&self) -> &BTreeMap<String, u64> {

@@ -18,6 +18,7 @@ use crate::measure::Window;
 use crate::payload::{self, Header};
 use crate::probe::{DATA, Question, Sample};
 use crate::progress::Progress;
+use crate::reason::{Dialling, Ending};
 use crate::verify::{Tally, Verdict};
 use crate::workload::Workload;
 
@@ -32,6 +33,9 @@ const TICK_TAG: u64 = 0;
 const GREET_TAG: u64 = 1;
 const SAMPLE_TAG: u64 = 2;
 const TALLY_TAG: u64 = 3;
+const ACKNOWLEDGE_TAG: u64 = 4;
+/// What an acknowledgement may take. Far beyond what a server takes that is merely slow.
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One engine's part of a run's peers.
 #[derive(Clone, Copy, Debug)]
@@ -172,7 +176,13 @@ impl Core {
         self.progress.received.store(self.tally.delivered, Relaxed);
     }
 
-    /// Asks the server what came from peer `index`; `Workload::on_tally` is told.
+    /// Asks the server what has come from peer `index` until then; `Workload::on_acknowledged` is told. Returns whether it was asked.
+    pub(crate) fn ask_for_acknowledgement(&mut self, cx: &mut Context<'_>, index: usize) -> bool {
+        let (meta, body) = (Question::Tally.meta(), Question::Tally.encode());
+        self.peers[index].is_some_and(|peer| cx.request(peer, meta, &body, ACKNOWLEDGE_TIMEOUT, ACKNOWLEDGE_TAG).is_ok())
+    }
+
+    /// Asks the server what came from peer `index` in all; `Workload::on_tally` is told.
     pub(crate) fn ask_for_tally(&mut self, cx: &mut Context<'_>, index: usize) {
         if let Some(peer) = self.peers[index] {
             // A refusal shows as lost messages: nobody says that they arrived.
@@ -195,7 +205,7 @@ pub(crate) struct Driver<W> {
 
 impl<W: Workload> Driver<W> {
     pub(crate) fn new(core: Core, workload: W, target: SocketAddr) -> Self {
-        let connector = Connector::new(target, core.share.count, core.share.engines);
+        let connector = Connector::new(target, core.share.count, core.share.engines, Arc::clone(&core.progress));
         let ready = vec![false; core.count()].into();
         Self { core, workload, connector, ready, endings: BTreeMap::new(), probe: None, probes: 0 }
     }
@@ -264,6 +274,7 @@ impl<W: Workload> Handler for Driver<W> {
 
     fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
         let index = u32::from(info.channel);
+        self.core.progress.reached.store(true, Relaxed);
         self.connector.connected(info.dial);
         self.core.peers[index as usize] = Some(peer);
         cx.set_user(peer, index);
@@ -293,6 +304,12 @@ impl<W: Workload> Handler for Driver<W> {
                     self.workload.on_tally(cx, &mut self.core, index, &sample);
                 }
             }
+            ACKNOWLEDGE_TAG => {
+                let sample = result.ok().and_then(|message| Sample::decode(message.body));
+                if let Some(index) = Self::index(cx, peer) {
+                    self.workload.on_acknowledged(cx, &mut self.core, index, sample.as_ref());
+                }
+            }
             // An older sample's answer has nobody waiting for it any more.
             SAMPLE_TAG if tag >> 8 == self.probes => {
                 if let Some(answer) = self.probe.take() {
@@ -310,7 +327,11 @@ impl<W: Workload> Handler for Driver<W> {
     }
 
     fn on_dial_failed(&mut self, _cx: &mut Context<'_>, dial: DialId, error: DialError, _retry_in: Option<Duration>) {
-        self.connector.dial_failed(dial, error);
+        // Cancelled dials and full engines say nothing about the target.
+        if matches!(error, DialError::Handshake(_)) {
+            self.core.progress.reached.store(true, Relaxed);
+        }
+        self.connector.dial_failed(dial, Dialling(error));
     }
 
     fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
@@ -320,10 +341,10 @@ impl<W: Workload> Handler for Driver<W> {
         }
         self.core.peers[index] = None;
         if std::mem::take(&mut self.ready[index]) {
-            *self.endings.entry(reason.to_string()).or_default() += 1;
+            *self.endings.entry(Ending(reason).to_string()).or_default() += 1;
             add(&self.core.progress.ended);
         } else {
-            self.connector.greeting_failed(index as u16, reason);
+            self.connector.greeting_failed(index as u16, Ending(reason));
         }
     }
 

@@ -1,13 +1,11 @@
 //! Echo: every peer sends, the server sends it back, and the peer checks that it is what it sent.
 
-use std::collections::VecDeque;
-
 use corecast::{Context, Message};
 
+use super::open_loop::OpenLoop;
 use super::{Pacing, Workload};
 use crate::client::{Core, Push};
 use crate::clock;
-use crate::pacer::Schedule;
 use crate::verify::Stream;
 
 /// One peer's messages.
@@ -19,23 +17,18 @@ struct Flow {
     outstanding: u32,
     /// Told to wait.
     blocked: bool,
-    /// Open loop: when the messages that could not be sent were due.
-    overdue: VecDeque<u64>,
 }
 
 /// One core's peers.
 pub(crate) struct Echo {
     pacing: Pacing,
     flows: Vec<Flow>,
-    /// Open loop.
-    schedule: Option<Schedule>,
-    /// Open loop: whose turn it is.
-    turn: usize,
+    open_loop: OpenLoop,
 }
 
 impl Echo {
     pub(crate) fn new(pacing: Pacing, peers: usize) -> Self {
-        Self { pacing, flows: (0..peers).map(|_| Flow::default()).collect(), schedule: None, turn: 0 }
+        Self { pacing, flows: (0..peers).map(|_| Flow::default()).collect(), open_loop: OpenLoop::default() }
     }
 
     /// Closed loop: sends until as many are under way as may be.
@@ -55,15 +48,8 @@ impl Echo {
     /// Open loop: sends what is overdue.
     fn catch_up(&mut self, cx: &mut Context<'_>, core: &mut Core, index: usize) {
         let flow = &mut self.flows[index];
-        while !flow.blocked && core.sending {
-            let Some(&due) = flow.overdue.front() else { return };
-            let push = core.send(cx, index, flow.next_seq, due);
-            flow.blocked = push != Push::Taken;
-            if push != Push::Refused {
-                core.window.lagged(clock::now_ns().saturating_sub(due));
-                flow.next_seq += 1;
-                flow.overdue.pop_front();
-            }
+        if !flow.blocked {
+            flow.blocked = self.open_loop.catch_up(cx, core, index, &mut flow.next_seq);
         }
     }
 
@@ -77,7 +63,7 @@ impl Echo {
 impl Workload for Echo {
     fn begin(&mut self, cx: &mut Context<'_>, core: &mut Core, at: u64) {
         match self.pacing {
-            Pacing::Open { rate } => self.schedule = Some(Schedule::new(rate, at, &core.share)),
+            Pacing::Open { rate } => self.open_loop.begin(rate, at, core),
             Pacing::Closed { .. } | Pacing::Greedy => (0..core.count()).for_each(|index| self.fill(cx, core, index)),
         }
     }
@@ -100,25 +86,15 @@ impl Workload for Echo {
     }
 
     fn on_pace(&mut self, cx: &mut Context<'_>, core: &mut Core) {
-        let Some(schedule) = &mut self.schedule else { return };
-        if !core.sending {
-            return;
-        }
-        let now = clock::now_ns();
-        let mut owing = Vec::new();
-        while let Some(due) = schedule.due(now) {
-            let index = self.turn;
-            self.turn = (self.turn + 1) % self.flows.len();
-            self.flows[index].overdue.push_back(due);
-            owing.push(index);
-        }
-        for index in owing {
-            self.catch_up(cx, core, index);
+        if core.sending {
+            for index in self.open_loop.deal() {
+                self.catch_up(cx, core, index);
+            }
         }
     }
 
     fn on_stop(&mut self, _cx: &mut Context<'_>, core: &mut Core) {
-        core.unsent = self.flows.iter().map(|flow| flow.overdue.len() as u64).sum();
+        core.unsent = self.open_loop.unsent();
     }
 
     fn on_tick(&mut self, cx: &mut Context<'_>, core: &mut Core) {

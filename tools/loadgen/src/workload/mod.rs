@@ -3,6 +3,7 @@
 mod echo;
 mod fanout;
 mod flood;
+mod open_loop;
 
 use corecast::{Context, Message};
 
@@ -30,7 +31,9 @@ pub(crate) trait Workload: 'static {
     fn on_reached(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _seq: u64) {}
     /// Nothing new is to be sent; `core.sending` is off already.
     fn on_stop(&mut self, _cx: &mut Context<'_>, _core: &mut Core) {}
-    /// What the server received of the peer.
+    /// What the server had received of the peer when it was asked, behind all that had been sent before; nothing where it did not answer.
+    fn on_acknowledged(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _index: usize, _sample: Option<&Sample>) {}
+    /// What the server received of the peer, in all.
     fn on_tally(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _index: usize, _sample: &Sample) {}
 }
 
