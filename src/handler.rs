@@ -275,7 +275,7 @@ impl<'a> Context<'a> {
     }
 
     /// Asks a peer something. [`Handler::on_response`] is called on this core, exactly once, with `tag`: with the response, or with the
-    /// reason why there is none.
+    /// reason why there is none. Only where the peer is another core's, and that core panics, it is not called.
     pub fn request(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8], timeout: Duration, tag: u64) -> Result<Sent, SendError> {
         let core = self.shard.core();
         self.shard.request(peer, meta.into(), body, timeout, crate::proto::Origin::Handler { core, tag })
