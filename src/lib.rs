@@ -104,9 +104,9 @@
 //! * *The read budget of a peer is in bytes, not frames.* What was read is gone through to the end, because stopping in the middle would
 //!   mean copying the rest aside; 256 KiB of the smallest frames take about a millisecond.
 //! * *Actions run before the flush as well as after it*, so that other cores begin their part of a broadcast while this one writes.
-//! * *A core that is behind takes nothing more in.* Broadcasts of more than half of `outbox_hard` in one turn are refused (`LogFull`), and so
-//!   are more while some peer whose socket takes what it is given has that much unwritten; handles then see `InboxFull`. Only a peer whose
-//!   socket is full is cut off at the hard bound: what the core has not got round to writing is not the peer's fault.
+//! * *A core that is behind takes nothing more in.* Broadcasts of more than half of `outbox_hard` in one turn are refused (`LogFull`), and
+//!   so are more while some peer whose socket takes what it is given has that much unwritten; handles then see `InboxFull`. Only a peer
+//!   whose socket is full is cut off at the hard bound: what the core has not got round to writing is not the peer's fault.
 //! * *Endings wait.* Control messages overtake mail, except those that close a peer or the engine: what was queued before them goes first.
 //! * *Deadlines are a timerfd on Linux*, not the poll's timeout, which starts and cancels a kernel timer around every sleep.
 //! * *Peers are marked for a broadcast once a turn*, by going over all of them, not once per broadcast.

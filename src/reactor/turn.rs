@@ -346,8 +346,7 @@ impl<H: Handler> Reactor<H> {
     fn flush(&mut self) {
         self.shard.begin_flush();
         let io = &self.fabric.shared.config.io;
-        // Each once: who is not done after its budget is put back at the end, for the next turn.
-        let (mut peers, budget, time) = (io.flush_peers.min(self.shard.dirty()), io.write_budget, io.flush_time);
+        let (mut peers, budget, time) = (io.flush_peers, io.write_budget, io.flush_time);
         let mut began = None;
         while peers > 0 {
             let Some(slot) = self.shard.pop_dirty() else { return };

@@ -13,7 +13,7 @@ impl Shard {
     /// Panics where the shard's figures and its peers contradict each other. Between turns.
     pub(crate) fn assert_invariants(&self) {
         let (mut private, mut blocked, mut established, mut reassembling) = (0, 0, 0, 0);
-        let swept = self.logs.ends().map(|cursor| cursor.position) == self.swept;
+        let swept = self.sweep_is_over();
         for (slot, entry) in self.slots.iter() {
             let outbox = &entry.peer.outbox;
             outbox.assert_invariants(&self.logs);

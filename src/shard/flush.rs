@@ -1,6 +1,6 @@
 //! What leaves.
 
-use super::slots::State;
+use super::slots::{Entry, State};
 use super::{Action, Conn, Event, Shard};
 use crate::error::{CloseReason, Slow};
 use crate::metrics::Counter;
@@ -10,6 +10,17 @@ use crate::proto::{Slices, Timer};
 pub(super) const RECLAIM_STEP: usize = 256 * 1024;
 /// What a peer may need of a full log at most for it to be copied instead of the peer being cut off.
 const EVACUATED: usize = 64 * 1024;
+
+/// A pass over all peers, because broadcasts came: it may take several turns.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sweep {
+    /// Where this pass began.
+    first: u32,
+    next: u32,
+    left: u32,
+    /// Slots there were when it began.
+    count: u32,
+}
 
 impl Shard {
     #[inline]
@@ -21,35 +32,46 @@ impl Shard {
         }
     }
 
-    /// Before a flush: finds the peers that broadcasts of this turn are for.
+    /// Begins a flush. Broadcasts since the last sweep are for every peer, so a sweep over all of them begins, unless one is under way.
     pub(crate) fn begin_flush(&mut self) {
+        self.flush_left = self.dirty.len();
         let ends = self.logs.ends().map(|cursor| cursor.position);
-        if ends == self.swept {
-            return;
-        }
-        self.swept = ends;
-        let count = self.slots.high_water();
-        // From another peer each time, so that none is always the last.
-        self.rotation = if self.rotation + 1 < count { self.rotation + 1 } else { 0 };
-        for slot in (self.rotation..count).chain(0..self.rotation) {
-            self.sweep(slot);
+        if ends != self.swept && self.sweep.left == 0 {
+            self.swept = ends;
+            let count = self.slots.high_water();
+            // From another peer each time, so that none is always the last.
+            self.sweep.first = if self.sweep.first + 1 < count { self.sweep.first + 1 } else { 0 };
+            self.sweep = Sweep { next: self.sweep.first, left: count, count, ..self.sweep };
         }
     }
 
+    /// The next peer of the sweep that has something to receive and a socket that may take it. Those that are dirty have their turn
+    /// already. Looking at a peer and writing to it follow each other, so what the look brought into the cache is still there: with 1,000
+    /// peers the kernel's work for one of them puts out what is known of the others.
+    fn sweep_next(&mut self) -> Option<u32> {
+        while self.sweep.left > 0 {
+            let slot = self.sweep.next;
+            self.sweep.next = if slot + 1 < self.sweep.count { slot + 1 } else { 0 };
+            self.sweep.left -= 1;
+            if self.sweep_one(slot) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
     #[inline]
-    fn sweep(&mut self, slot: u32) {
-        let Some(entry) = self.slots.get_mut(slot) else { return };
+    fn sweep_one(&mut self, slot: u32) -> bool {
+        let Some(entry) = self.slots.get(slot) else { return false };
         let claimed = entry.peer.outbox.claimed(&self.logs);
         if claimed == 0 {
-            return;
-        }
-        if !entry.dirty && !entry.blocked {
-            entry.dirty = true;
-            self.dirty.push_back(slot);
+            return false;
         }
         if claimed >= self.shared.config.limits.outbox_soft {
             self.sweep_slow(slot, claimed);
         }
+        let entry = self.slots.at(slot);
+        !entry.dirty && !entry.blocked && entry.state != State::Ended && !entry.peer.outbox.is_empty(&self.logs)
     }
 
     #[cold]
@@ -64,15 +86,23 @@ impl Shard {
         }
     }
 
-    /// Whether anything is to be written now.
-    pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty() || self.logs.ends().map(|cursor| cursor.position) != self.swept
+    /// Whether every peer was looked at since the last broadcast.
+    #[cfg(test)]
+    pub(super) fn sweep_is_over(&self) -> bool {
+        self.sweep.left == 0 && self.logs.ends().map(|cursor| cursor.position) == self.swept
     }
 
-    /// The next peer to write to: then `contiguous` or `gather`, and `advance`.
+    /// Whether anything is to be written now.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty() || self.sweep.left > 0 || self.logs.ends().map(|cursor| cursor.position) != self.swept
+    }
+
+    /// The next peer to write to: then `contiguous` or `gather`, and `advance`. Those that were dirty when the flush began, then the
+    /// sweep's; who is not done after that is for the next flush.
     #[inline]
     pub(crate) fn pop_dirty(&mut self) -> Option<u32> {
-        loop {
+        while self.flush_left > 0 {
+            self.flush_left -= 1;
             let slot = self.dirty.pop_front()?;
             let Some(entry) = self.slots.get_mut(slot) else { continue };
             entry.dirty = false;
@@ -80,6 +110,7 @@ impl Shard {
                 return Some(slot);
             }
         }
+        self.sweep_next()
     }
 
     /// What is to be written, where it is in one piece.
@@ -195,13 +226,8 @@ impl Shard {
     /// what the core has not written yet is not held against them.
     pub(super) fn look_behind(&mut self) {
         let most = self.append_budget();
-        let waits = |slot: &u32| self.slots.get(*slot).is_some_and(|entry| entry.peer.outbox.claimed(&self.logs) > most);
-        self.behind = self.logs.held() > most && self.dirty.iter().any(waits);
-    }
-
-    /// How many peers are to be written to.
-    pub(crate) fn dirty(&self) -> usize {
-        self.dirty.len()
+        let waits = |entry: &Entry| entry.is_established() && !entry.blocked && entry.peer.outbox.claimed(&self.logs) > most;
+        self.behind = self.logs.held() > most && self.is_dirty() && self.slots.iter().any(|(_, entry)| waits(entry));
     }
 
     /// After a flush: gives back the parts of the logs that everybody has.
@@ -249,7 +275,7 @@ impl Shard {
         }
     }
 
-    fn holds_oldest(&self, entry: &super::slots::Entry) -> bool {
+    fn holds_oldest(&self, entry: &Entry) -> bool {
         let needs = entry.peer.outbox.oldest(&self.logs);
         (0..needs.len()).any(|lane| needs[lane] < self.logs.lane(lane).oldest_end() && needs[lane] < self.logs.lane(lane).end().position)
     }

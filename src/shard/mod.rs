@@ -180,10 +180,11 @@ pub(crate) struct Shard {
     dirty: VecDeque<u32>,
     /// Peers whose socket takes nothing for now.
     blocked: usize,
-    /// The ends of the logs when all peers were last looked at.
+    /// How many of them are for the flush that is under way.
+    flush_left: usize,
+    /// The pass over all peers that broadcasts need, and the ends of the logs when it began.
+    sweep: flush::Sweep,
     swept: [u64; 3],
-    /// Where the next sweep begins.
-    rotation: u32,
     /// Peers to be read again because they were paused.
     resuming: Vec<u32>,
     /// Peers that wait for memory to receive a message in pieces.
@@ -236,8 +237,9 @@ impl Shard {
             user_timers: 0,
             dirty: VecDeque::new(),
             blocked: 0,
+            flush_left: 0,
+            sweep: flush::Sweep::default(),
             swept: [0; 3],
-            rotation: 0,
             resuming: Vec::new(),
             starved: VecDeque::new(),
             ended: Vec::new(),
