@@ -15,6 +15,8 @@ use crate::shard::{Action, Payload, Shard, Shared};
 use crate::time::Timestamp;
 use crate::wire::{Frame, Hello, Meta};
 
+/// Longer than any bench.
+const NEVER: Duration = Duration::from_secs(100 * 24 * 3600);
 /// Virtual time of a turn.
 const TURN: Duration = Duration::from_micros(1);
 
@@ -45,8 +47,8 @@ impl Core {
         let mut config = Config::plaintext();
         config.limits.max_peers = peers.max(1);
         // Nothing is to happen but what the bench does.
-        config.keepalive.interval = Duration::from_secs(1 << 30);
-        config.keepalive.timeout = Duration::from_secs(1 << 31);
+        config.keepalive.interval = NEVER;
+        config.keepalive.timeout = 2 * NEVER;
         assert_eq!(config.validate(), Ok(()));
         let shared = Shared::new(Arc::new(config), &mut Rng::new(1));
         let now = Timestamp::from_nanos(1_000_000_000);
@@ -130,21 +132,27 @@ impl Core {
     /// Writes everything, at most so many bytes in one write. Returns the bytes.
     pub fn flush(&mut self, most: usize) -> usize {
         let mut written = 0;
-        self.shard.begin_flush();
-        while let Some(slot) = self.shard.pop_dirty() {
-            let taken = match self.shard.contiguous(slot) {
-                Some(bytes) => black_box(&bytes[..bytes.len().min(most)]).len(),
-                None => {
-                    let mut slices = Slices::new(most);
-                    self.shard.gather(slot, &mut slices);
-                    black_box(slices.as_slice());
-                    slices.bytes()
-                }
-            };
-            self.shard.advance(slot, taken, false);
-            written += taken;
+        while self.shard.is_dirty() {
+            self.shard.begin_flush();
+            while let Some(slot) = self.shard.pop_dirty() {
+                written += self.write(slot, most);
+            }
         }
         written
+    }
+
+    fn write(&mut self, slot: u32, most: usize) -> usize {
+        let taken = match self.shard.contiguous(slot) {
+            Some(bytes) => black_box(&bytes[..bytes.len().min(most)]).len(),
+            None => {
+                let mut slices = Slices::new(most);
+                self.shard.gather(slot, &mut slices);
+                black_box(slices.as_slice());
+                slices.bytes()
+            }
+        };
+        self.shard.advance(slot, taken, false);
+        taken
     }
 }
 
