@@ -82,12 +82,14 @@ fn a_trickle_extends_nothing_and_idleness_between_frames_is_no_offence() {
     assert_eq!(node.closed(peer), CloseReason::PartialTimeout);
     raw.expect_goodbye(0, 0);
     drop(raw);
-    // Small messages in other lanes do not excuse the one that never ends.
+    // Messages in other lanes, in one piece or several, do not excuse the one that never ends.
+    let pieces = [first(NORMAL, 3, 8, b"busy"), frame(FRAGMENT, NORMAL, 3, b"busy")].concat();
     let (mut raw, peer) = node.raw_peer(Hello::node(3));
     raw.send(&first(BULK, 1, 3000, &[1; 1000]));
     let began = Instant::now();
     while node.count(Counter::ClosedPartial) < 2 && began.elapsed() < LIVENESS {
         raw.try_send(&data(2, b"busy"));
+        raw.try_send(&pieces);
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(node.closed(peer), CloseReason::PartialTimeout);
