@@ -161,3 +161,32 @@ impl std::fmt::Debug for Core {
         f.debug_struct("Core").field("peers", &self.peers.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broadcasts_and_direct_sends_take_turns_when_a_flush_has_room_for_one() {
+        const BUSY: usize = 20;
+        let mut core = Core::new(BUSY + 1);
+        let quiet = core.peers[BUSY].0;
+        let frame = Frame::new(1, b"for all").unwrap();
+        let mut turns = 0;
+        let served = (0..10 * BUSY).any(|turn| {
+            core.begin();
+            (0..BUSY).for_each(|peer| core.send(peer, Meta::new(2), b"always something"));
+            if turn == 0 {
+                core.broadcast(&frame);
+            }
+            core.shard.begin_flush();
+            let slot = core.shard.pop_dirty().expect("somebody always has something");
+            core.write(slot, usize::MAX);
+            core.end();
+            turns = turn;
+            slot == quiet
+        });
+        assert!(served, "the peer that only broadcasts are for waits for ever");
+        assert!(turns <= 2 * (BUSY + 1), "{turns} turns");
+    }
+}

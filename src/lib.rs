@@ -109,12 +109,13 @@
 //!   whose socket is full is cut off at the hard bound: what the core has not got round to writing is not the peer's fault.
 //! * *Endings wait.* Control messages overtake mail, except those that close a peer or the engine: what was queued before them goes first.
 //! * *Deadlines are a timerfd on Linux*, not the poll's timeout, which starts and cancels a kernel timer around every sleep.
-//! * *Peers are marked for a broadcast once a turn*, by going over all of them, not once per broadcast.
+//! * *Broadcasts need no dirty peers.* After one, a sweep goes over all peers, looking at each and writing to it in one go; it may take
+//!   several turns, and takes turns with the peers that direct sends made dirty.
 //!
 //! The wire protocol is specified byte by byte in `src/wire/WIRE.md`.
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "bench-internals")]
+#[cfg(any(test, feature = "bench-internals"))]
 #[doc(hidden)]
 pub mod bench;
 mod codec;

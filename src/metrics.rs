@@ -48,6 +48,8 @@ counters! {
     BroadcastsRefused = "broadcasts_refused",
     /// Sends and responses to peers of this core that were refused, and broadcasts to those of them that take only shorter messages.
     SendsRefused = "sends_refused",
+    /// What handles had for this core, and what this core had for single peers of others, for which an inbox had no room.
+    InboxRefused = "inbox_refused",
     /// Requests that were sent to peers of this core.
     RequestsSent = "requests_sent",
     /// Requests whose deadline came before a response.

@@ -48,6 +48,7 @@ fn broadcasts_that_outrun_the_writing_cut_nobody_off() {
     assert!(refused > 0, "the producer was to be faster than the core");
     let stats = node.handle().stats();
     assert_eq!((stats.get(Counter::Peers), stats.get(Counter::SlowHardBound)), (u64::from(READERS), 0));
+    assert_eq!(stats.get(Counter::InboxRefused), refused);
     assert_eq!((stats.get(Counter::SlowSoftMark), stats.get(Counter::BroadcastsRefused)), (0, 0));
     assert!(readers.engine.shutdown().drained);
     assert!(node.engine.shutdown().drained);

@@ -11,12 +11,13 @@ use crossbeam::utils::CachePadded;
 use mio::Waker;
 use mio::net::TcpStream;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::latch::Latch;
 use crate::error::{RequestError, SendError};
 use crate::id::PeerId;
-use crate::metrics::Published;
+use crate::metrics::{Counter, Published, Stats};
 use crate::shard::{Control, Credit, Mail, Owned, PeerSnapshot, Shared, Ticket, reserve_all};
 use crate::wire::Meta;
 
@@ -68,6 +69,8 @@ pub(crate) struct Inbox<C> {
     pub(crate) outside_credit: Credit,
     pub(crate) latch: CachePadded<Latch>,
     pub(crate) published: CachePadded<Published>,
+    /// What producers were refused. They count it, so it is not among what the core publishes.
+    refused: CachePadded<AtomicU64>,
     waker: Waker,
 }
 
@@ -82,8 +85,21 @@ impl<C> Inbox<C> {
             outside_credit: Credit::new(limits.max_peers + limits.max_dials.min(1 << 20), limits.inbox_bytes),
             latch: CachePadded::new(Latch::new()),
             published: CachePadded::new(Published::new()),
+            refused: CachePadded::new(AtomicU64::new(0)),
             waker,
         }
+    }
+
+    /// The core's counters as it last published them, and what its inbox refused.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.published.read();
+        stats.add(Counter::InboxRefused, self.refused.load(Ordering::Relaxed));
+        stats
+    }
+
+    fn full(&self, core: usize) -> SendError {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        SendError::InboxFull { core }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -137,7 +153,7 @@ impl<C> Fabric<C> {
         let inbox = self.inboxes.get(core).ok_or(SendError::NotConnected)?;
         self.check_alive(core)?;
         if !inbox.outside_credit.reserve(0) {
-            return Err(SendError::InboxFull { core });
+            return Err(inbox.full(core));
         }
         self.signal(core, Signal::Outside(control));
         Ok(())
@@ -162,7 +178,7 @@ impl<C> Fabric<C> {
             return Err((command, error));
         }
         if !inbox.handle_credit.reserve(command.cost()) {
-            return Err((command, SendError::InboxFull { core }));
+            return Err((command, inbox.full(core)));
         }
         self.push(core, command);
         Ok(())
@@ -185,7 +201,7 @@ impl<C> Fabric<C> {
             return Err(SendError::Stopped);
         }
         let credits = alive().map(|core| (core, &self.inboxes[core].handle_credit)).collect::<CoreList<'_>>();
-        reserve_all(credits.iter(), cost).map_err(|core| SendError::InboxFull { core })?;
+        reserve_all(credits.iter(), cost).map_err(|core| self.inboxes[core].full(core))?;
         for (core, _) in credits.iter() {
             self.push(core, Command::Mail(make()));
         }

@@ -280,15 +280,9 @@ impl<H: Handler> Reactor<H> {
             let Some(socket) = self.connections.get(conn) else { return };
             let bytes = match socket.read(&mut self.buffer) {
                 ReadResult::Bytes(bytes) => bytes,
-                ReadResult::Eof => {
-                    return self.shard.handle_eof(slot);
-                }
-                ReadResult::WouldBlock => {
-                    return;
-                }
-                ReadResult::Failed(kind) => {
-                    return self.shard.handle_error(slot, kind);
-                }
+                ReadResult::Eof => return self.shard.handle_eof(slot),
+                ReadResult::WouldBlock => return,
+                ReadResult::Failed(kind) => return self.shard.handle_error(slot, kind),
             };
             let drained = bytes < self.buffer.len() && !socket.read_closed;
             let outcome = self.shard.handle_read(&mut self.handler, slot, &self.buffer[..bytes]);

@@ -14,12 +14,14 @@ const EVACUATED: usize = 64 * 1024;
 /// A pass over all peers, because broadcasts came: it may take several turns.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sweep {
-    /// Where this pass began.
+    /// Where the last pass began.
     first: u32,
     next: u32,
     left: u32,
     /// Slots there were when it began.
     count: u32,
+    /// In this flush before the peers that are dirty.
+    goes_first: bool,
 }
 
 impl Shard {
@@ -35,6 +37,8 @@ impl Shard {
     /// Begins a flush. Broadcasts since the last sweep are for every peer, so a sweep over all of them begins, unless one is under way.
     pub(crate) fn begin_flush(&mut self) {
         self.flush_left = self.dirty.len();
+        // By turns, so that a budget that one of them uses up alone does not keep the other waiting for ever.
+        self.sweep.goes_first = !self.sweep.goes_first;
         let ends = self.logs.ends().map(|cursor| cursor.position);
         if ends != self.swept && self.sweep.left == 0 {
             self.swept = ends;
@@ -97,10 +101,19 @@ impl Shard {
         !self.dirty.is_empty() || self.sweep.left > 0 || self.logs.ends().map(|cursor| cursor.position) != self.swept
     }
 
-    /// The next peer to write to: then `contiguous` or `gather`, and `advance`. Those that were dirty when the flush began, then the
+    /// The next peer to write to: then `contiguous` or `gather`, and `advance`. Those that were dirty when the flush began, and the
     /// sweep's; who is not done after that is for the next flush.
     #[inline]
     pub(crate) fn pop_dirty(&mut self) -> Option<u32> {
+        if self.sweep.goes_first {
+            self.sweep_next().or_else(|| self.pop_listed())
+        } else {
+            self.pop_listed().or_else(|| self.sweep_next())
+        }
+    }
+
+    #[inline]
+    fn pop_listed(&mut self) -> Option<u32> {
         while self.flush_left > 0 {
             self.flush_left -= 1;
             let slot = self.dirty.pop_front()?;
@@ -110,7 +123,7 @@ impl Shard {
                 return Some(slot);
             }
         }
-        self.sweep_next()
+        None
     }
 
     /// What is to be written, where it is in one piece.
@@ -235,7 +248,7 @@ impl Shard {
         if self.logs.is_empty() {
             return;
         }
-        if self.dirty.is_empty() && self.blocked == 0 && !self.is_dirty() {
+        if self.blocked == 0 && !self.is_dirty() {
             self.logs.release(self.swept);
         } else if self.logs.held() >= self.reclaim_at {
             self.release_read();

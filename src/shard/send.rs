@@ -154,6 +154,7 @@ impl Shard {
             return Err(SendError::Stopped);
         }
         if !credit.reserve(mail.cost()) {
+            self.stats.count(Counter::InboxRefused);
             return Err(SendError::InboxFull { core });
         }
         self.out.mail.push_back((core, mail));
