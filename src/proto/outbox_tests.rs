@@ -434,27 +434,19 @@ impl<'a> Core<'a> {
     }
 }
 
-/// Says which seed failed.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("seed {}", self.0);
-        }
-    }
-}
-
 #[test]
 fn any_run_of_operations_delivers_each_lane_whole_and_in_order() {
     let bank = bank();
     for seed in 0..SEEDS {
-        let _seed = Seed(seed);
-        let mut core = Core::new(seed, &bank);
-        for _ in 0..STEPS {
-            core.step();
+        let run = || {
+            let mut core = Core::new(seed, &bank);
+            (0..STEPS).for_each(|_| core.step());
+            core.finish();
+        };
+        if let Err(failure) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+            eprintln!("seed {seed}");
+            std::panic::resume_unwind(failure);
         }
-        core.finish();
     }
 }
 
