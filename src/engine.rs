@@ -83,7 +83,7 @@ pub struct ShutdownReport {
     pub unsent_bytes: u64,
     /// Connections that had not ended when the time was up.
     pub cut: usize,
-    /// Cores whose thread panicked, and when that was not reported before.
+    /// Cores whose thread panicked, in its handler as a rule, at any time since the start.
     pub panicked: Vec<usize>,
     /// How long it took.
     pub elapsed: Duration,
