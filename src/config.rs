@@ -3,8 +3,12 @@
 //! Every field says what it means, its unit, its default and why, and what happens at the limit. [`Config::validate`] checks the
 //! relations between them; [`crate::Engine::start`] calls it and names the field that cannot work.
 
+mod lanes;
+
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use lanes::{LaneConfig, Lanes, WhenSlow};
 
 use crate::error::ConfigError;
 use crate::id::{NetworkId, NodeId, PeerId};
@@ -26,6 +30,8 @@ pub struct Config {
     pub cores: Cores,
     /// Bounds on messages, peers and memory.
     pub limits: Limits,
+    /// How the lanes share a connection, which types go into which, and what a slow reader loses.
+    pub lanes: Lanes,
     /// How silence is told from death.
     pub keepalive: Keepalive,
     /// How long each thing may take.
@@ -214,6 +220,7 @@ impl Config {
             listen: Vec::new(),
             cores: Cores::Unpinned(1),
             limits: Limits::default(),
+            lanes: Lanes::default(),
             keepalive: Keepalive::default(),
             timeouts: Timeouts::default(),
             backoff: BackoffConfig::default(),
@@ -248,6 +255,7 @@ impl Config {
         self.check_cores()?;
         self.check_messages()?;
         self.check_memory()?;
+        self.lanes.validate()?;
         self.check_times()?;
         self.check_io()
     }

@@ -235,7 +235,8 @@ impl<'a> Context<'a> {
     ///
     /// The answer is about the peer's outbox. For a peer of another core it is [`Sent::Forwarded`], and costs an allocation.
     pub fn send(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8]) -> Result<Sent, SendError> {
-        self.shard.send(peer, Payload::data(meta.into(), body))
+        let meta = self.shard.resolve(meta.into());
+        self.shard.send(peer, Payload::data(meta, body))
     }
 
     /// Sends an encoded message: by reference where it is large.
@@ -250,7 +251,7 @@ impl<'a> Context<'a> {
 
     /// Encodes a typed message and sends it.
     pub fn send_typed<M: Typed>(&mut self, peer: PeerId, message: &M) -> Result<Sent, TypedSendError> {
-        encode_with(message, |body| self.shard.send(peer, Payload::data(M::meta(), body)))?.map_err(TypedSendError::Send)
+        encode_with(message, |body| self.send(peer, M::meta(), body))?.map_err(TypedSendError::Send)
     }
 
     /// Encodes a message once, to be sent many times, cut into fragments as this engine's configuration says.
@@ -277,13 +278,14 @@ impl<'a> Context<'a> {
     /// Asks a peer something. [`Handler::on_response`] is called on this core, exactly once, with `tag`: with the response, or with the
     /// reason why there is none. Only where the peer is another core's, and that core panics, it is not called.
     pub fn request(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8], timeout: Duration, tag: u64) -> Result<Sent, SendError> {
-        let core = self.shard.core();
-        self.shard.request(peer, meta.into(), body, timeout, crate::proto::Origin::Handler { core, tag })
+        let (core, meta) = (self.shard.core(), self.shard.resolve(meta.into()));
+        self.shard.request(peer, meta, body, timeout, crate::proto::Origin::Handler { core, tag })
     }
 
     /// Answers a request.
     pub fn respond(&mut self, responder: Responder, meta: impl Into<Meta>, body: &[u8]) -> Result<Sent, SendError> {
-        self.shard.send(responder.peer, Payload::response(meta.into(), responder.correlation, body))
+        let meta = self.shard.resolve(meta.into());
+        self.shard.send(responder.peer, Payload::response(meta, responder.correlation, body))
     }
 
     /// Ends a peer: what is queued leaves first, then a goodbye.

@@ -139,7 +139,7 @@ mod wheel;
 mod wire;
 
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
-pub use config::{BackoffConfig, Config, Cores, Io, Keepalive, Limits, Security, Spin, Timeouts};
+pub use config::{BackoffConfig, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Security, Spin, Timeouts, WhenSlow};
 pub use engine::{Engine, ShutdownReport, Warning};
 pub use error::{
     CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow, StartError,

@@ -113,7 +113,7 @@ impl Peer {
         if self.reassembly.as_ref().is_some_and(|reassembly| reassembly.is_busy(lane)) {
             return Err(Violation::Interleaved);
         }
-        let meta = Meta { message_type: header.message_type, lane };
+        let meta = Meta::new(header.message_type).lane(lane);
         Ok(Received::Message { kind: header.kind, meta, correlation, body })
     }
 

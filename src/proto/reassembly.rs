@@ -94,7 +94,7 @@ impl Reassembly {
         if !budget.take(total) {
             return Ok(Piece::NoRoom);
         }
-        let meta = Meta { message_type: header.message_type, lane };
+        let meta = Meta::new(header.message_type).lane(lane);
         let message = Assembled { kind: header.kind, meta, correlation, body: body.to_vec() };
         let deadline = deadline(total - message.body.len());
         self.lanes[lane.index()] = Some(Partial { message, total, deadline });

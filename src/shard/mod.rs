@@ -277,6 +277,12 @@ impl Shard {
         if body.len() > limits.max_message {
             return Err(FrameError::TooLong { len: body.len(), max: limits.max_message });
         }
-        Frame::encode(Draft::data(meta, body), limits.fragment)
+        Frame::encode(Draft::data(self.resolve(meta), body), limits.fragment)
+    }
+
+    /// The metadata with the lane that is meant: the sender's choice, or what the configuration has for the type.
+    #[inline]
+    pub(crate) fn resolve(&self, meta: Meta) -> Meta {
+        self.config().lanes.resolve(meta)
     }
 }

@@ -107,7 +107,7 @@ impl Frame {
     #[must_use]
     pub fn meta(&self) -> Meta {
         let header = self.header();
-        Meta { message_type: header.message_type, lane: header.lane.unwrap_or_default() }
+        Meta::new(header.message_type).lane(header.lane.unwrap_or_default())
     }
 
     /// Bytes of the message's body, without headers.

@@ -30,26 +30,49 @@ impl Lane {
 
 /// What the sender says about a message besides its body: the application's type, and the lane.
 ///
-/// A plain `u16` converts into the metadata of a normal message of that type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A plain `u16` converts into the metadata of a message of that type.
+#[derive(Clone, Copy, Debug)]
 pub struct Meta {
     /// The application's message type. corecast gives it no meaning.
     pub message_type: u16,
     /// The lane that the message takes at the sender, and that the receiver is told.
     pub lane: Lane,
+    /// Whether `lane` was chosen. Where not, the engine that encodes the message takes the lane that its configuration has for the type.
+    chosen: bool,
+}
+
+/// Two are equal that mean the same message: how the lane came about is not part of it.
+impl PartialEq for Meta {
+    fn eq(&self, other: &Self) -> bool {
+        (self.message_type, self.lane) == (other.message_type, other.lane)
+    }
+}
+
+impl Eq for Meta {}
+
+impl std::hash::Hash for Meta {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.message_type, self.lane).hash(state);
+    }
 }
 
 impl Meta {
-    /// A message of `message_type` in the normal lane.
+    /// A message of `message_type` in the lane that [`crate::Lanes::types`] has for the type: normal, if none.
     #[must_use]
     pub const fn new(message_type: u16) -> Self {
-        Self { message_type, lane: Lane::Normal }
+        Self { message_type, lane: Lane::Normal, chosen: false }
     }
 
-    /// The same in another lane.
+    /// The same in this lane, whatever the configuration says.
     #[must_use]
     pub const fn lane(self, lane: Lane) -> Self {
-        Self { lane, ..self }
+        Self { lane, chosen: true, ..self }
+    }
+
+    /// Whether somebody has said which lane it is to be.
+    #[inline]
+    pub(crate) const fn is_lane_chosen(self) -> bool {
+        self.chosen
     }
 }
 
