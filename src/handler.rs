@@ -97,6 +97,19 @@ pub enum Sent {
     Forwarded,
 }
 
+/// How far a slow peer is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Bytes that it has still to receive.
+    pub bytes: usize,
+    /// For how long there has been something that its socket did not take at once. Zero: it takes what it is given, and what waits has
+    /// only just been sent to it.
+    pub age: Duration,
+    /// Messages that its lanes' [`crate::WhenSlow`] dropped since the last report.
+    pub dropped: u64,
+}
+
 /// A wish to be connected to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dial {
@@ -175,6 +188,12 @@ pub trait Handler: Sized + 'static {
     /// A peer's outbox was over `Limits::outbox_soft` and is below half of it again.
     fn on_drained(&mut self, cx: &mut Context<'_>, peer: PeerId) {
         let _ = (cx, peer);
+    }
+
+    /// A peer has more than `Limits::outbox_soft` bytes still to receive. Called when it comes over the mark, again after each
+    /// `Limits::soft_grace` that it stays there, and last when it is cut off for it, before `on_closed`. `on_drained` ends it otherwise.
+    fn on_slow(&mut self, cx: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
+        let _ = (cx, peer, backlog);
     }
 
     /// A message that a handle sent with a tag was refused by this core.
@@ -345,6 +364,12 @@ impl<'a> Context<'a> {
     /// The established peers of this core.
     pub fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
         self.shard.peers()
+    }
+
+    /// Bytes that a peer of this core has still to receive, and a few for keeping track of them; zero where there is no such peer.
+    #[must_use]
+    pub fn queued_bytes(&self, peer: PeerId) -> usize {
+        self.shard.queued_bytes(peer)
     }
 
     /// What is known about a peer of this core.

@@ -146,7 +146,7 @@ pub use error::{
     Violation,
 };
 pub use handle::{Handle, Rejected, Response};
-pub use handler::{Context, Dial, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
+pub use handler::{Backlog, Context, Dial, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId};
 pub use metrics::{Counter, Stats};
 pub use shard::PeerSnapshot;

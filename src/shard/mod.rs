@@ -23,6 +23,7 @@ mod mail;
 mod receive;
 mod send;
 mod slots;
+mod slow;
 mod timeouts;
 mod turn;
 
@@ -40,6 +41,7 @@ pub(crate) use send::Payload;
 
 use crate::config::Config;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
+use crate::handler::Backlog;
 use crate::id::{DialId, NodeId, PeerId};
 use crate::metrics::Stats;
 use crate::proto::{Budget, Logs, QueuedPool};
@@ -86,6 +88,7 @@ enum Event {
     Connected(PeerId),
     Response { peer: PeerId, tag: u64, result: Result<Owned, RequestError> },
     Drained(PeerId),
+    Slow { peer: PeerId, backlog: Backlog },
     SendFailed { peer: PeerId, tag: u64, reason: SendError },
     DialFailed { dial: DialId, error: DialError, retry_in: Option<Duration> },
     Closed { peer: PeerId, reason: CloseReason },

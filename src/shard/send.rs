@@ -11,7 +11,7 @@ use crate::error::{RequestError, SendError};
 use crate::handler::{Dial, PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
-use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE, Timer};
+use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE};
 use crate::wire::{Draft, Frame, MAX_MESSAGE, Meta, message_wire_len};
 
 /// A message to be sent: to be encoded in place, or encoded already.
@@ -119,17 +119,6 @@ impl Shard {
         }
         self.press(slot);
         Sent::Backpressure
-    }
-
-    /// A peer is over its soft mark: watch how fast it drains.
-    pub(super) fn press(&mut self, slot: u32) {
-        let entry = self.slots.at_mut(slot);
-        if !entry.pressed {
-            entry.pressed = true;
-            entry.cold.drained = 0;
-            entry.peer.timers.set(Timer::SoftGrace, self.now + self.shared.config.limits.soft_grace);
-            self.rearm(slot);
-        }
     }
 
     fn forward(&mut self, peer: PeerId, payload: Payload<'_>) -> Result<Sent, SendError> {
@@ -354,6 +343,10 @@ impl Shard {
 
     pub(crate) fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
         self.slots.iter().filter(|(_, entry)| entry.is_established()).map(|(slot, _)| self.slots.id(slot))
+    }
+
+    pub(crate) fn queued_bytes(&self, peer: PeerId) -> usize {
+        self.slots.find(peer).map_or(0, |entry| entry.peer.outbox.claimed(&self.logs))
     }
 
     pub(crate) fn peer_info(&self, peer: PeerId) -> Option<&PeerInfo> {

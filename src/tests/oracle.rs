@@ -80,6 +80,7 @@ pub(super) enum Told {
     Message { message_type: u16, len: usize },
     Response { tag: u64, result: Result<usize, RequestError> },
     Drained,
+    Slow(crate::handler::Backlog),
     DialFailed { error: crate::error::DialError, retry_in: Option<std::time::Duration> },
     SendFailed(crate::error::SendError),
     Timer(u64),
