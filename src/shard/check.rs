@@ -10,6 +10,11 @@ impl Shard {
         self.slots.id(slot)
     }
 
+    /// Whether the peer's socket takes nothing for now.
+    pub(crate) fn is_blocked(&self, peer: PeerId) -> bool {
+        self.slots.find(peer).is_some_and(|entry| entry.blocked)
+    }
+
     /// Panics where the shard's figures and its peers contradict each other. Between turns.
     pub(crate) fn assert_invariants(&self) {
         let (mut private, mut blocked, mut established, mut reassembling) = (0, 0, 0, 0);
