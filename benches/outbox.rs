@@ -36,6 +36,22 @@ fn send_lanes(bench: &Bench, name: &str, messages: u64, size: usize, most: usize
     });
 }
 
+/// The same in the two urgent lanes by turns, while 7 MiB of bulk wait, by reference.
+fn send_beside_bulk(bench: &Bench, name: &str, messages: u64, size: usize, most: usize) {
+    let mut core = Core::new(1);
+    let body = vec![7; size];
+    let block = Frame::new(Meta::new(2).lane(Lane::Bulk), &vec![7; 1 << 20]).unwrap();
+    bench.case(name, messages, "message", || {
+        core.begin();
+        (0..7).for_each(|_| core.broadcast(black_box(&block)));
+        for lane in [Lane::High, Lane::Normal].into_iter().cycle().take(messages as usize) {
+            core.send(0, Meta::new(1).lane(lane), black_box(&body));
+        }
+        black_box(core.flush(most));
+        core.end();
+    });
+}
+
 /// A turn in which each of `peers` has sent `messages` of `size` bytes, and gets them back.
 fn echo(bench: &Bench, name: &str, peers: usize, messages: u64, size: usize) {
     let mut core = Core::new(peers);
@@ -60,6 +76,7 @@ fn main() {
     send(&bench, "send 4 x 256 KiB, writes of 64 KiB", 4, 256 << 10, 64 << 10);
     send_lanes(&bench, "send 63 x 64 B, three lanes", 63, 64, usize::MAX);
     send_lanes(&bench, "send 63 x 64 B, three lanes, writes of 1,000 B", 63, 64, 1000);
+    send_beside_bulk(&bench, "send 2,048 x 64 B beside 7 MiB of bulk, writes of 64 KiB", 2048, 64, 64 << 10);
     echo(&bench, "echo 1 x 64 B", 1, 1, 64);
     echo(&bench, "echo 64 x 64 B", 1, 64, 64);
     echo(&bench, "echo 1 x 64 B, 1000-peers", 1000, 1, 64);

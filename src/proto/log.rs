@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use crate::wire::{Frame, HEADER_LEN, Header, Kind, Lane};
+use crate::wire::{Frame, HEADER_LEN, Header, Kind, Lane, frame_left};
 
 /// Bytes of a segment of copied frames. Fits the second-level cache of current cores beside the peers' state.
 const SEGMENT: usize = 256 * 1024;
@@ -178,14 +178,14 @@ impl Log {
     fn place_inside(&self, position: u64) -> (Cursor, u32) {
         let segment = &self.segments[self.index_of(position)];
         let offset = (position - segment.start.position) as usize;
-        let (whole, begin) = match &segment.body {
+        let (whole, begin, end) = match &segment.body {
             Body::Copied { ends, .. } => {
                 let whole = ends.partition_point(|&end| end as usize <= offset);
-                (whole, if whole > 0 { ends[whole - 1] as usize } else { 0 })
+                (whole, if whole > 0 { ends[whole - 1] as usize } else { 0 }, ends[whole] as usize)
             }
-            Body::Shared(_) => (0, 0),
+            Body::Shared(frame) => (0, 0, frame.as_bytes().len()),
         };
-        let (_, left) = walk(&segment.bytes()[begin..], 0, offset - begin);
+        let left = frame_left(&segment.bytes()[begin..end], offset - begin);
         (Cursor { position, sequence: segment.start.sequence + whole as u64 }, left)
     }
 

@@ -17,7 +17,7 @@ mod timers;
 
 pub(crate) use handshake::{Handshake, Progress};
 pub(crate) use log::Logs;
-pub(crate) use outbox::{Outbox, QueuedPool, SPANS_CHARGE, Slices};
+pub(crate) use outbox::{Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices};
 pub(crate) use peer::{Due, Peer, Received};
 pub(crate) use reassembly::Budget;
 pub(crate) use requests::Origin;

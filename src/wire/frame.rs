@@ -152,6 +152,15 @@ pub(crate) fn message_wire_len(has_correlation: bool, body: usize, cut: usize) -
     fragments * HEADER_LEN + TOTAL_LEN + correlation + body
 }
 
+/// How many bytes the frame that `offset` is inside of has from there on, in one message's wire bytes; zero between frames.
+///
+/// Every fragment but the last is as long as the first, so no header in between is looked at.
+#[inline]
+pub(crate) fn frame_left(message: &[u8], offset: usize) -> u32 {
+    let end = offset.next_multiple_of(Header::frame_len(message)).min(message.len());
+    (end - offset) as u32
+}
+
 /// Appends a message to `out`, cut into fragments where it is longer than `cut` bytes.
 #[inline]
 pub(crate) fn append_message(out: &mut Vec<u8>, draft: Draft<'_>, cut: usize) {
@@ -208,6 +217,24 @@ mod tests {
                     let mut appended = Vec::new();
                     append_message(&mut appended, Draft::new(kind, Meta::new(3), correlation, &body), cut);
                     assert_eq!(appended, frame.as_bytes());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_frame_is_what_its_headers_say() {
+        for body_len in [0, 1, 1015, 1016, 1024, 1025, 2035, 2036, 2037, 2048, 3000, 10_000] {
+            for correlation in [None, Some(9)] {
+                let kind = if correlation.is_some() { Kind::Request } else { Kind::Data };
+                let frame = Frame::encode(Draft::new(kind, Meta::new(3), correlation, &vec![7; body_len]), 1024).unwrap();
+                let bytes = frame.as_bytes();
+                let mut border = 0;
+                for offset in 0..=bytes.len() {
+                    assert_eq!(frame_left(bytes, offset) as usize, border - offset, "{offset} of {body_len}");
+                    if offset == border && border < bytes.len() {
+                        border += Header::frame_len(&bytes[border..]);
+                    }
                 }
             }
         }

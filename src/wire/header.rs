@@ -5,16 +5,20 @@ use crate::error::DecodeError;
 
 /// A priority class inside a peer's outbox. Order is kept within a lane, not between lanes.
 ///
+/// Where several lanes have something to send, they take turns by deficit round robin: the most urgent first, each up to a quantum of bytes
+/// a round. So a message in a lane that was idle leaves after the fragment that is under way, and a lane that never runs empty
+/// delays the others without starving them. The engine's own control frames go before all of them.
+///
 /// The lane travels in the frame, so a relay can keep it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Lane {
-    /// Leaves before the other two: votes, orders, anything small that must not wait.
+    /// First in each round: votes, orders, anything small that must not wait.
     High = 1,
     /// What is not marked otherwise.
     #[default]
     Normal = 2,
-    /// Leaves when nothing else waits: blocks, snapshots, history.
+    /// Last in each round, and never without its share: blocks, snapshots, history.
     Bulk = 3,
 }
 

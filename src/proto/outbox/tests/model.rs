@@ -1,11 +1,15 @@
 //! Outboxes on one set of logs, against a model that knows nothing of spans, tails or cursors: each lane is a list of messages, and what
-//! leaves is the frame that has begun, then the lanes in order. What was taken is decoded again and must be what was sent.
+//! leaves is the frame that has begun, then control, then frame by frame by deficit round robin. What was taken is decoded again and must
+//! be what was sent.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::*;
+use super::super::queue::{KEPT_TAIL, TRIMMED};
+use super::super::slices::MAX_SLICES;
+use super::super::*;
 use crate::rng::Rng;
-use crate::wire::{FrameDecoder, Header, Kind, Meta, control_frame, message_wire_len};
+use crate::wire::{FrameDecoder, Meta, control_frame, message_wire_len};
 
 const SEEDS: u64 = 700;
 const STEPS: usize = 150;
@@ -122,11 +126,15 @@ struct Peer {
     bytes: usize,
     messages: u64,
     private: usize,
+    quanta: [i64; 3],
+    /// What each message lane may still send in this round.
+    allowances: [i64; 3],
     receiver: Receiver,
 }
 
 impl Peer {
-    fn new(logs: &Logs) -> Self {
+    fn new(logs: &Logs, quanta: [u32; 3]) -> Self {
+        let quanta = quanta.map(i64::from);
         Self {
             outbox: Outbox::new(logs),
             attached: true,
@@ -135,6 +143,8 @@ impl Peer {
             bytes: 0,
             messages: 0,
             private: 0,
+            quanta,
+            allowances: quanta,
             receiver: Receiver::default(),
         }
     }
@@ -154,37 +164,71 @@ impl Peer {
         started.first().copied()
     }
 
-    /// What is to leave, in order: lane, length.
-    fn order(&self) -> Vec<(usize, usize)> {
-        let bytes = |lane: usize| self.lanes[lane].iter().map(|sent| sent.wire.len()).sum::<usize>() - self.begun[lane];
-        let mut order: Vec<_> = self.started().into_iter().collect();
-        let first = order.first().copied().unwrap_or((LANES, 0));
-        order.extend((0..LANES).map(|lane| (lane, bytes(lane) - if lane == first.0 { first.1 } else { 0 })));
-        order
+    /// The frame that leaves next: its lane, and its bytes.
+    fn next(&mut self) -> (usize, usize) {
+        if let Some(started) = self.started() {
+            return started;
+        }
+        let lane = self.next_lane();
+        let first = &self.lanes[lane][0];
+        let end = first.ends.iter().find(|&&end| end > self.begun[lane]).unwrap();
+        (lane, end - self.begun[lane])
+    }
+
+    fn next_lane(&mut self) -> usize {
+        if !self.lanes[CONTROL].is_empty() {
+            return CONTROL;
+        }
+        loop {
+            let waits = |lane: &usize| !self.lanes[*lane].is_empty();
+            if let Some(lane) = (1..LANES).filter(waits).find(|lane| self.allowances[lane - 1] > 0) {
+                return lane;
+            }
+            let rounds = (1..LANES).filter(waits).map(|lane| self.rounds_until_turn(lane)).min();
+            self.next_rounds(rounds.unwrap());
+        }
+    }
+
+    /// How many rounds have to go by for a lane to have an allowance.
+    fn rounds_until_turn(&self, lane: usize) -> i64 {
+        let (allowance, quantum) = (self.allowances[lane - 1], self.quanta[lane - 1]);
+        if allowance > 0 { 0 } else { 1 + -allowance / quantum }
+    }
+
+    fn next_rounds(&mut self, rounds: i64) {
+        for (allowance, quantum) in self.allowances.iter_mut().zip(self.quanta) {
+            *allowance = quantum.min(*allowance + rounds * quantum);
+        }
     }
 
     /// Takes bytes off the model, which must be `taken`. Returns the messages that ended in them.
     fn take(&mut self, mut taken: &[u8]) -> u64 {
         let mut messages = 0;
         self.bytes -= taken.len();
-        for (lane, len) in self.order() {
-            let (mut part, rest) = taken.split_at(len.min(taken.len()));
+        while !taken.is_empty() {
+            let (lane, len) = self.next();
+            let (part, rest) = taken.split_at(len.min(taken.len()));
             taken = rest;
-            while !part.is_empty() {
-                let wire = &self.lanes[lane][0].wire;
-                let waiting = &wire[self.begun[lane]..];
-                let len = part.len().min(waiting.len());
-                assert!(part[..len] == waiting[..len], "lane {lane}: other bytes, or in another order, than were sent");
-                part = &part[len..];
-                self.begun[lane] += len;
-                if self.begun[lane] == wire.len() {
-                    messages += u64::from(lane != CONTROL);
-                    self.lanes[lane].pop_front();
-                    self.begun[lane] = 0;
+            let wire = &self.lanes[lane][0].wire;
+            let due = &wire[self.begun[lane]..][..part.len()];
+            assert!(part == due, "lane {lane}: other bytes, or in another order, than were sent");
+            let alone = (1..LANES).filter(|&lane| !self.lanes[lane].is_empty()).count() == 1;
+            self.begun[lane] += part.len();
+            if self.begun[lane] == wire.len() {
+                messages += u64::from(lane != CONTROL);
+                self.lanes[lane].pop_front();
+                self.begun[lane] = 0;
+            }
+            if lane != CONTROL {
+                self.allowances[lane - 1] -= part.len() as i64;
+                if alone {
+                    self.next_rounds(self.rounds_until_turn(lane));
                 }
             }
         }
-        assert!(taken.is_empty());
+        if self.bytes == 0 {
+            self.allowances = self.quanta;
+        }
         self.messages -= messages;
         messages
     }
@@ -213,6 +257,7 @@ struct Core<'a> {
     /// What this seed draws from, and how long its bodies are at most.
     bank: Vec<&'a Banked>,
     largest: usize,
+    quanta: Quanta,
     logs: Logs,
     pool: QueuedPool,
     peers: Vec<Peer>,
@@ -223,7 +268,11 @@ impl<'a> Core<'a> {
     fn new(seed: u64, bank: &'a [Banked]) -> Self {
         let mut rng = Rng::new(seed);
         let logs = Logs::new();
-        let peers = (0..2 + rng.below(4)).map(|_| Peer::new(&logs)).collect();
+        let quanta = std::array::from_fn(|_| {
+            let most = [1, 64, 1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20][rng.below(8) as usize];
+            1 + rng.below(most) as u32
+        });
+        let peers = (0..2 + rng.below(4)).map(|_| Peer::new(&logs, quanta)).collect();
         let largest = [400, 4000, 4200, usize::MAX, 2048][rng.below(5) as usize];
         let mut bank: Vec<_> = bank.iter().filter(|(_, sent)| sent.wire.len() <= largest).collect();
         if largest == 2048 {
@@ -231,7 +280,7 @@ impl<'a> Core<'a> {
             bank.retain(|(_, sent)| sent.wire.len() == 2048);
             bank = vec![bank[rng.below(bank.len() as u64) as usize]];
         }
-        Self { rng, bank, largest, logs, pool: QueuedPool::default(), peers, serial: 0 }
+        Self { rng, bank, largest, quanta: Quanta::new(quanta), logs, pool: QueuedPool::default(), peers, serial: 0 }
     }
 
     fn below(&mut self, n: usize) -> usize {
@@ -346,7 +395,7 @@ impl<'a> Core<'a> {
         };
         let peer = &self.peers[at];
         let mut slices = Slices::new(budget);
-        peer.outbox.gather(&self.logs, &mut slices);
+        peer.outbox.gather(&self.logs, &self.quanta, &mut slices);
         let listed = slices.as_slice();
         assert!(listed.iter().all(|slice| !slice.is_empty()));
         let gathered = listed.iter().map(|slice| &slice[..]).collect::<Vec<_>>().concat();
@@ -360,7 +409,7 @@ impl<'a> Core<'a> {
         let Some(bytes) = outbox.contiguous(&self.logs) else { return };
         assert_eq!(bytes.len(), self.peers[at].bytes, "contiguous, but not everything");
         let mut slices = Slices::new(usize::MAX);
-        outbox.gather(&self.logs, &mut slices);
+        outbox.gather(&self.logs, &self.quanta, &mut slices);
         assert_eq!(slices.as_slice().len(), 1);
         assert!(std::ptr::eq(&raw const *slices.as_slice()[0], bytes));
         let bytes = bytes.to_vec();
@@ -376,7 +425,7 @@ impl<'a> Core<'a> {
             _ => self.below(gathered.len() + 1),
         };
         let peer = &mut self.peers[at];
-        let advanced = peer.outbox.advance(&self.logs, &mut self.pool, taken);
+        let advanced = peer.outbox.advance(&self.logs, &mut self.pool, &self.quanta, taken);
         assert_eq!(advanced.messages, peer.take(&gathered[..taken]), "messages that left whole");
         peer.private -= advanced.freed;
         peer.receiver.receive(&gathered[..taken]);
@@ -395,7 +444,7 @@ impl<'a> Core<'a> {
         assert_eq!(dropped, Advanced { messages: peer.messages, freed: peer.private });
         assert!(peer.outbox.is_empty(&self.logs) && !peer.outbox.is_mid_frame());
         assert_eq!(peer.outbox.oldest(&self.logs), self.logs.ends().map(|cursor| cursor.position));
-        let mut next = Peer::new(&self.logs);
+        let mut next = Peer::new(&self.logs, peer.quanta.map(|quantum| quantum as u32));
         if self.rng.chance(1, 2) {
             std::mem::swap(&mut next.outbox, &mut peer.outbox);
             next.attached = false;
@@ -448,243 +497,4 @@ fn any_run_of_operations_delivers_each_lane_whole_and_in_order() {
             std::panic::resume_unwind(failure);
         }
     }
-}
-
-fn frame(lane: Lane, len: usize) -> Frame {
-    Frame::new(Meta::new(len as u16).lane(lane), &vec![len as u8; len]).unwrap()
-}
-
-fn pong() -> [u8; 16] {
-    control_frame(Kind::Pong, [7; 8])
-}
-
-/// Logs, a pool, and an outbox that is up to date.
-fn fresh() -> (Logs, QueuedPool, Outbox) {
-    let logs = Logs::new();
-    let outbox = Outbox::new(&logs);
-    (logs, QueuedPool::default(), outbox)
-}
-
-/// Everything that is waiting, in the order in which it leaves.
-fn waiting(outbox: &Outbox, logs: &Logs) -> Vec<u8> {
-    let mut slices = Slices::new(usize::MAX);
-    outbox.gather(logs, &mut slices);
-    slices.as_slice().iter().map(|slice| &slice[..]).collect::<Vec<_>>().concat()
-}
-
-#[test]
-fn a_pong_overtakes_broadcasts_but_not_the_frame_that_has_begun() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let frames = [10, 20, 30].map(|len| frame(Lane::High, len));
-    frames.iter().for_each(|frame| logs.append(frame));
-    let [first, second, third] = frames.each_ref().map(Frame::as_bytes);
-    outbox.push_control(&mut pool, &pong());
-    assert_eq!(waiting(&outbox, &logs), [&pong(), first, second, third].concat());
-    outbox.advance(&logs, &mut pool, 16 + 5);
-    assert!(outbox.is_mid_frame());
-    outbox.push_control(&mut pool, &pong());
-    assert_eq!(waiting(&outbox, &logs), [&first[5..], &pong(), second, third].concat());
-}
-
-#[test]
-fn a_pong_waits_for_a_fragment_not_for_the_message() {
-    for len in [3000, 5000] {
-        let (mut logs, mut pool, mut outbox) = fresh();
-        let frame = Frame::encode(Draft::data(Meta::new(1), &vec![1; len]), 1024).unwrap();
-        logs.append(&frame);
-        outbox.advance(&logs, &mut pool, 10);
-        outbox.push_control(&mut pool, &pong());
-        let (fragment, rest) = frame.as_bytes().split_at(1032);
-        assert_eq!(waiting(&outbox, &logs), [&fragment[10..], &pong(), rest].concat(), "{len}");
-    }
-}
-
-#[test]
-fn a_write_of_nothing_keeps_the_frame_that_has_begun() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let (bulk, high) = (frame(Lane::Bulk, 100), frame(Lane::High, 10));
-    logs.append(&bulk);
-    outbox.advance(&logs, &mut pool, 50);
-    logs.append(&high);
-    assert_eq!(outbox.advance(&logs, &mut pool, 0), Advanced::default());
-    assert_eq!(waiting(&outbox, &logs), [&bulk.as_bytes()[50..], high.as_bytes()].concat());
-}
-
-#[test]
-fn the_last_broadcast_has_ended_though_a_pong_waits() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let (first, second) = (frame(Lane::Normal, 100), frame(Lane::Normal, 20));
-    logs.append(&first);
-    outbox.advance(&logs, &mut pool, 50);
-    outbox.push_control(&mut pool, &pong());
-    assert_eq!(outbox.advance(&logs, &mut pool, 58).messages, 1);
-    assert!(!outbox.is_mid_frame());
-    logs.append(&second);
-    assert_eq!(waiting(&outbox, &logs), [&pong(), second.as_bytes()].concat());
-}
-
-#[test]
-fn broadcasts_and_direct_sends_of_a_lane_leave_in_the_order_of_the_calls() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let mut sent = Vec::new();
-    for len in [1, 2, 5000, 3, 6000] {
-        let (cast, direct) = (frame(Lane::Normal, len), frame(Lane::Normal, len + 10));
-        logs.append(&cast);
-        outbox.push_frame(&logs, &mut pool, &direct);
-        outbox.push_message(&logs, &mut pool, Draft::data(Meta::new(len as u16), &[9; 40]), 1024);
-        sent.extend_from_slice(cast.as_bytes());
-        sent.extend_from_slice(direct.as_bytes());
-        append_message(&mut sent, Draft::data(Meta::new(len as u16), &[9; 40]), 1024);
-    }
-    let urgent = frame(Lane::High, 4);
-    logs.append(&urgent);
-    assert_eq!(waiting(&outbox, &logs), [urgent.as_bytes(), &sent].concat());
-}
-
-#[test]
-fn many_tiny_alternating_sends_take_no_more_memory_than_twice_what_they_claim() {
-    const BOUND: usize = 256 * 1024;
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let empty = frame(Lane::Normal, 0);
-    let mut pairs = 0;
-    while outbox.claimed(&logs) + SPANS_CHARGE + message_wire_len(false, 0, 1024) <= BOUND {
-        outbox.push_message(&logs, &mut pool, Draft::data(Meta::new(0), &[]), 1024);
-        logs.append(&empty);
-        pairs += 1;
-    }
-    assert!(pairs >= BOUND / (2 * 8 + 2 * SPAN_CHARGE + 8), "{pairs}");
-    let queue = &outbox.queued.as_ref().unwrap().lanes[2];
-    assert!(queue.spans.capacity() * size_of::<Span>() + queue.tail.capacity() <= 2 * BOUND);
-    assert!(outbox.claimed(&logs) <= BOUND + empty.as_bytes().len());
-}
-
-#[test]
-fn a_large_frame_is_not_copied_and_a_small_one_is() {
-    for (len, copied) in [(BY_REFERENCE - 8, false), (BY_REFERENCE - 9, true)] {
-        let frame = frame(Lane::Bulk, len);
-        let (mut logs, mut pool, mut cast) = fresh();
-        let mut direct = Outbox::new(&logs);
-        logs.append(&frame);
-        direct.skip_to_end(&logs, Lane::Bulk);
-        direct.push_frame(&logs, &mut pool, &frame);
-        for outbox in [&mut cast, &mut direct] {
-            let mut slices = Slices::new(usize::MAX);
-            outbox.gather(&logs, &mut slices);
-            assert_eq!(slices.as_slice().len(), 1);
-            assert_eq!(slices.as_slice()[0].as_ptr() != frame.as_bytes().as_ptr(), copied, "{len}");
-        }
-    }
-}
-
-#[test]
-fn an_idle_outbox_is_small_and_broadcasts_need_no_box() {
-    assert!(size_of::<Outbox>() <= 96);
-    let (mut logs, mut pool, mut outbox) = fresh();
-    for len in [0, 100, 5000] {
-        logs.append(&frame(Lane::Normal, len));
-        logs.append(&frame(Lane::High, len));
-        assert!(outbox.claimed(&logs) >= 2 * len + 16);
-        outbox.advance(&logs, &mut pool, 7);
-        outbox.advance(&logs, &mut pool, 2 * len + 16 - 7);
-        assert!(outbox.is_empty(&logs) && outbox.queued.is_none());
-    }
-    assert!(pool.free.is_empty(), "a box was made");
-}
-
-#[test]
-fn an_emptied_box_goes_back_to_the_pool_with_its_small_tails_only() {
-    let (logs, mut pool, mut outbox) = fresh();
-    let long = outbox.push_message(&logs, &mut pool, Draft::data(Meta::new(1), &vec![1; 2 * KEPT_TAIL]), 1024);
-    let short = outbox.push_control(&mut pool, &pong());
-    outbox.advance(&logs, &mut pool, long + short - 1);
-    assert!(pool.free.is_empty());
-    assert_eq!(outbox.advance(&logs, &mut pool, 1), Advanced { messages: 1, freed: 1 });
-    assert_eq!(pool.free.len(), 1);
-    let [control, _, normal, _] = &pool.free[0].lanes;
-    assert_eq!(normal.tail.capacity(), 0);
-    assert!((short..=KEPT_TAIL).contains(&control.tail.capacity()));
-    let memory = control.tail.as_ptr();
-    outbox.push_control(&mut pool, &pong());
-    assert!(pool.free.is_empty());
-    assert_eq!(outbox.contiguous(&logs).unwrap().as_ptr(), memory);
-}
-
-#[test]
-fn a_message_is_counted_when_its_last_byte_leaves_or_when_it_is_dropped() {
-    for stop in 0.. {
-        let (mut logs, mut pool, mut outbox) = fresh();
-        let fragments = Frame::encode(Draft::data(Meta::new(1), &[1; 1500]), 1024).unwrap();
-        let mut ends = Vec::new();
-        let mut total = 0;
-        for frame in [&frame(Lane::Normal, 3), &fragments, &frame(Lane::Normal, 4088)] {
-            logs.append(frame);
-            outbox.push_frame(&logs, &mut pool, frame);
-            logs.append(frame);
-            ends.extend([1, 2, 3].map(|times| total + times * frame.as_bytes().len()));
-            total = *ends.last().unwrap();
-        }
-        let stop = stop * 61;
-        if stop > total {
-            return;
-        }
-        let mut left = 0;
-        for taken in 1..=stop {
-            let advanced = outbox.advance(&logs, &mut pool, 1);
-            assert_eq!(advanced.messages, ends.iter().filter(|&&end| end == taken).count() as u64, "at {taken}");
-            left += advanced.messages;
-        }
-        if stop % 2 == 0 {
-            outbox.evacuate(&logs, &mut pool);
-        }
-        let dropped = outbox.clear(&logs, &mut pool).messages;
-        assert_eq!((left + dropped, dropped), (9, ends.iter().filter(|&&end| end > stop).count() as u64), "at {stop}");
-    }
-}
-
-#[test]
-fn an_excluded_outbox_misses_that_broadcast_only() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let frames = [1, 2, 3].map(|len| frame(Lane::Normal, len));
-    logs.append(&frames[0]);
-    outbox.advance(&logs, &mut pool, 4);
-    outbox.settle_lane(&logs, &mut pool, Lane::Normal);
-    logs.append(&frames[1]);
-    outbox.skip_to_end(&logs, Lane::Normal);
-    logs.append(&frames[2]);
-    assert_eq!(waiting(&outbox, &logs), [&frames[0].as_bytes()[4..], frames[2].as_bytes()].concat());
-    assert_eq!(outbox.advance(&logs, &mut pool, 5 + 11).messages, 2);
-}
-
-#[test]
-fn an_evacuated_outbox_lets_the_log_go_and_loses_nothing() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    for len in [100, 5000, 300] {
-        logs.append(&frame(Lane::Normal, len));
-        outbox.push_frame(&logs, &mut pool, &frame(Lane::Normal, len));
-        logs.append(&frame(Lane::Bulk, len));
-    }
-    outbox.advance(&logs, &mut pool, 50);
-    let (before, private) = (waiting(&outbox, &logs), outbox.private());
-    let copied = outbox.evacuate(&logs, &mut pool);
-    assert_eq!(outbox.private(), private + copied);
-    logs.release(outbox.oldest(&logs));
-    assert!(logs.is_empty());
-    outbox.push_control(&mut pool, &pong());
-    assert_eq!(waiting(&outbox, &logs), [&before[..58], &pong(), &before[58..]].concat());
-    assert_eq!(outbox.advance(&logs, &mut pool, before.len() + 16).messages, 9);
-}
-
-#[test]
-fn a_burst_of_broadcasts_or_of_replies_is_one_run_and_both_together_are_not() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    assert!(outbox.contiguous(&logs).is_none());
-    (0..50).for_each(|len| logs.append(&frame(Lane::Normal, len)));
-    assert_eq!(outbox.contiguous(&logs).unwrap(), waiting(&outbox, &logs));
-    outbox.advance(&logs, &mut pool, outbox.claimed(&logs));
-    for _ in 0..50 {
-        outbox.push_message(&logs, &mut pool, Draft::data(Meta::new(1), &[1]), 1024);
-    }
-    assert_eq!(outbox.contiguous(&logs).unwrap(), waiting(&outbox, &logs));
-    logs.append(&frame(Lane::Normal, 1));
-    assert!(outbox.contiguous(&logs).is_none());
 }

@@ -1,0 +1,221 @@
+//! The spans of one peer, lane by lane, and the memory behind them.
+//!
+//! What is counted here, `claimed` and `private`, is exact after every call. Cursors, lanes' turns and the order between lanes are the
+//! outbox's.
+
+use std::collections::VecDeque;
+
+use super::span::{SPAN_CHARGE, Span};
+use super::{Advanced, LANES};
+use crate::proto::log::Logs;
+
+/// A tail that grew beyond this is not kept for the next peer. As much as a peer is written to in one turn.
+pub(super) const KEPT_TAIL: usize = 256 * 1024;
+/// Bytes at the front of a tail that have been sent before it is worth moving the rest.
+pub(super) const TRIMMED: usize = 64 * 1024;
+/// A queue of spans with more room than this is not kept for the next peer.
+const KEPT_SPANS: usize = 1024;
+
+/// The spans of one peer, and their memory.
+#[derive(Debug, Default)]
+pub(crate) struct Queued {
+    pub(super) lanes: [Queue; LANES],
+    /// Bytes of all spans, and their charges.
+    pub(super) claimed: usize,
+    /// Of these, the bytes that only this peer keeps in memory.
+    pub(super) private: usize,
+}
+
+/// The spans of one lane.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) spans: VecDeque<Span>,
+    /// Bytes of the spans.
+    pub(super) bytes: usize,
+    /// The bytes of the `Tail` spans, in order, from `head` on.
+    pub(super) tail: Vec<u8>,
+    pub(super) head: usize,
+}
+
+impl Queued {
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|queue| queue.spans.is_empty())
+    }
+
+    pub(super) fn only_tail(&self) -> Option<&[u8]> {
+        let mut used = self.lanes.iter().filter(|queue| !queue.spans.is_empty());
+        let queue = used.next()?;
+        match queue.spans.back() {
+            Some(Span::Tail { .. }) if queue.spans.len() == 1 && used.next().is_none() => Some(&queue.tail[queue.head..]),
+            _ => None,
+        }
+    }
+
+    pub(super) fn push_span(&mut self, lane: usize, span: Span) {
+        let len = span.len();
+        self.lanes[lane].bytes += len;
+        self.lanes[lane].spans.push_back(span);
+        self.claimed += len + SPAN_CHARGE;
+        if matches!(self.lanes[lane].spans.back(), Some(Span::Shared { .. })) {
+            self.private += len;
+        }
+    }
+
+    /// Accounts for `len` bytes that were just appended to the tail of a lane.
+    #[inline]
+    pub(super) fn extend_tail(&mut self, lane: usize, len: usize, messages: u32) {
+        let queue = &mut self.lanes[lane];
+        queue.bytes += len;
+        self.private += len;
+        self.claimed += len;
+        if let Some(Span::Tail { len: run, messages: count }) = queue.spans.back_mut() {
+            *run += len;
+            *count += messages;
+        } else {
+            queue.spans.push_back(Span::Tail { len, messages });
+            self.claimed += SPAN_CHARGE;
+        }
+    }
+
+    /// Takes `taken` bytes, all of them in spans, off a lane. `begun` bytes at its front finish a frame. Returns what is left of the frame
+    /// in which that ends.
+    pub(super) fn take_off(&mut self, lane: usize, logs: &Logs, mut taken: usize, mut begun: u32, advanced: &mut Advanced) -> u32 {
+        let queue = &mut self.lanes[lane];
+        queue.bytes -= taken;
+        while taken > 0 {
+            let front = queue.spans.front_mut().expect("the bytes of a lane are the bytes of its spans");
+            let len = front.len();
+            let part = taken.min(len);
+            self.claimed -= part;
+            if front.is_private() {
+                self.private -= part;
+                advanced.freed += part;
+            }
+            let of_tail = if front.is_tail() { part } else { 0 };
+            if part == len {
+                // Where a span ends, a frame ends.
+                advanced.messages += front.messages();
+                begun = 0;
+                queue.spans.pop_front();
+                self.claimed -= SPAN_CHARGE;
+            } else {
+                let messages;
+                (messages, begun) = front.take_off(lane, logs, &queue.tail[queue.head..], part, begun);
+                advanced.messages += messages;
+            }
+            queue.head += of_tail;
+            taken -= part;
+        }
+        queue.trim();
+        begun
+    }
+
+    pub(super) fn evacuate(&mut self, lane: usize, logs: &Logs) {
+        let queue = &mut self.lanes[lane];
+        if !queue.spans.iter().any(|span| matches!(span, Span::Log { .. })) {
+            return;
+        }
+        // Everything is written out again in order; a span by reference stays one.
+        let spans = std::mem::take(&mut queue.spans);
+        let old = std::mem::take(&mut queue.tail);
+        let mut head = std::mem::take(&mut queue.head);
+        self.claimed -= queue.bytes + spans.len() * SPAN_CHARGE;
+        self.private -= spans.iter().filter(|span| span.is_private()).map(Span::len).sum::<usize>();
+        queue.bytes = 0;
+        for span in spans {
+            match span {
+                Span::Log { lo, hi } => {
+                    for slice in logs.lane(lane - 1).slices(lo.position, hi.position) {
+                        self.lanes[lane].tail.extend_from_slice(slice);
+                    }
+                    self.extend_tail(lane, (hi.position - lo.position) as usize, (hi.sequence - lo.sequence) as u32);
+                }
+                Span::Tail { len, messages } => {
+                    self.lanes[lane].tail.extend_from_slice(&old[head..head + len]);
+                    head += len;
+                    self.extend_tail(lane, len, messages);
+                }
+                Span::Shared { .. } => self.push_span(lane, span),
+            }
+        }
+    }
+
+    pub(super) fn messages(&self) -> u64 {
+        self.lanes.iter().flat_map(|queue| &queue.spans).map(Span::messages).sum()
+    }
+
+    pub(super) fn clear(&mut self) {
+        for queue in &mut self.lanes {
+            queue.spans.clear();
+            queue.tail.clear();
+            queue.head = 0;
+            queue.bytes = 0;
+        }
+        self.claimed = 0;
+        self.private = 0;
+    }
+
+    /// Bytes of memory, of a box without spans.
+    pub(super) fn footprint(&self) -> usize {
+        let queues = self.lanes.iter().map(|queue| queue.tail.capacity() + queue.spans.capacity() * SPAN_CHARGE);
+        size_of::<Self>() + queues.sum::<usize>()
+    }
+
+    pub(super) fn shrink(&mut self) {
+        for queue in &mut self.lanes {
+            if queue.tail.capacity() > KEPT_TAIL {
+                queue.tail = Vec::new();
+            }
+            if queue.spans.capacity() > KEPT_SPANS {
+                queue.spans = VecDeque::new();
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn assert_invariants(&self) {
+        let spans = || self.lanes.iter().flat_map(|queue| &queue.spans);
+        assert!(!self.is_empty(), "an empty box belongs in the pool");
+        assert_eq!(self.claimed, spans().map(|span| span.len() + SPAN_CHARGE).sum::<usize>());
+        assert_eq!(self.private, spans().filter(|span| span.is_private()).map(Span::len).sum::<usize>());
+        for queue in &self.lanes {
+            assert_eq!(queue.bytes, queue.spans.iter().map(Span::len).sum::<usize>());
+            let tails = queue.spans.iter().filter(|span| span.is_tail()).map(Span::len).sum::<usize>();
+            assert_eq!(queue.tail.len() - queue.head, tails);
+            assert!(queue.spans.iter().all(|span| span.len() > 0));
+        }
+    }
+}
+
+impl Queue {
+    /// Each span's bytes in order, until `put` says that it has enough; says whether it never did.
+    pub(super) fn each_slice<'a>(&'a self, lane: usize, logs: &'a Logs, put: &mut impl FnMut(&'a [u8]) -> bool) -> bool {
+        let mut tail = self.head;
+        self.spans.iter().all(|span| match span {
+            Span::Log { lo, hi } => logs.lane(lane - 1).slices(lo.position, hi.position).all(&mut *put),
+            Span::Tail { len, .. } => {
+                tail += len;
+                put(&self.tail[tail - len..tail])
+            }
+            Span::Shared { frame, sent } => put(&frame.as_bytes()[*sent..]),
+        })
+    }
+
+    /// Gives the front of the tail back when it is empty, or when moving the rest costs less than what was sent.
+    pub(super) fn trim(&mut self) {
+        if self.head == self.tail.len() {
+            self.tail.clear();
+            self.head = 0;
+        } else if self.head > TRIMMED && self.head > self.tail.len() / 2 {
+            self.tail.drain(..self.head);
+            self.head = 0;
+        }
+    }
+
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.spans.iter().find_map(|span| match span {
+            Span::Log { lo, .. } => Some(lo.position),
+            _ => None,
+        })
+    }
+}
