@@ -4,14 +4,12 @@ use super::slots::{Entry, State};
 use super::{Action, Conn, Shard};
 use crate::error::{CloseReason, Slow};
 use crate::metrics::Counter;
-use crate::proto::{Quanta, Slices, Timer};
+use crate::proto::{Slices, Timer};
 
 /// Growth of the logs after which it is looked at what can be released: 256 KiB to 1,000 peers take 100 ms to write, a look at them 20 us.
 pub(super) const RECLAIM_STEP: usize = 256 * 1024;
 /// What a peer may need of a full log at most for it to be copied instead of the peer being cut off.
 const EVACUATED: usize = 64 * 1024;
-/// What the high, normal and bulk lane may send of a peer's bytes before the next one has its turn. Bulk: one fragment of the default cut.
-const QUANTA: Quanta = Quanta::new([64 * 1024, 32 * 1024, 16 * 1024]);
 
 /// A pass over all peers, because broadcasts came: it may take several turns.
 #[derive(Clone, Copy, Debug, Default)]
@@ -124,14 +122,14 @@ impl Shard {
 
     /// What is to be written.
     pub(crate) fn gather<'a>(&'a self, slot: u32, out: &mut Slices<'a>) {
-        self.slots.at(slot).peer.outbox.gather(&self.logs, &QUANTA, out);
+        self.slots.at(slot).peer.outbox.gather(&self.logs, &self.quanta, out);
     }
 
     /// The kernel took so many bytes of what `gather` listed. `full`: it takes no more for now.
     #[inline]
     pub(crate) fn advance(&mut self, slot: u32, taken: usize, full: bool) {
         let entry = self.slots.at_mut(slot);
-        let advanced = entry.peer.outbox.advance(&self.logs, &mut self.pool, &QUANTA, taken);
+        let advanced = entry.peer.outbox.advance(&self.logs, &mut self.pool, &self.quanta, taken);
         self.private -= advanced.freed;
         self.stats.add(Counter::BytesSent, taken as u64);
         self.stats.add(Counter::MessagesSent, advanced.messages);

@@ -44,7 +44,7 @@ use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::Backlog;
 use crate::id::{DialId, NodeId, PeerId};
 use crate::metrics::Stats;
-use crate::proto::{Budget, Logs, QueuedPool};
+use crate::proto::{Budget, Logs, Quanta, QueuedPool};
 use crate::rng::Rng;
 use crate::time::Timestamp;
 use crate::wheel::TimerWheel;
@@ -164,6 +164,8 @@ pub(crate) struct Shard {
     next_serial: u32,
 
     logs: Logs,
+    /// What each lane may send of a peer's bytes before the next one has its turn.
+    quanta: Quanta,
     pool: QueuedPool,
     budget: Budget,
     /// Bytes that single peers keep in memory, and how many they may.
@@ -229,6 +231,7 @@ impl Shard {
             half_open: slab::Slab::new(),
             next_serial: 0,
             logs: Logs::new(),
+            quanta: Quanta::new(config.lanes.quanta(config.limits.fragment)),
             pool: QueuedPool::default(),
             budget: Budget::new(config.limits.reassembly_bytes),
             private: 0,
