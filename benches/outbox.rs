@@ -4,7 +4,7 @@ mod harness;
 
 use std::hint::black_box;
 
-use corecast::bench::Core;
+use corecast::bench::{Backlog, Core};
 use corecast::{Frame, Lane, Meta};
 use harness::Bench;
 
@@ -66,6 +66,20 @@ fn echo(bench: &Bench, name: &str, peers: usize, messages: u64, size: usize) {
     });
 }
 
+/// `rounds` frames of each of `keys` keys, of which one of each is left in the end.
+fn conflate(bench: &Bench, name: &str, keys: u64, rounds: u64) {
+    let mut backlog = Backlog::new();
+    let frames: Vec<Frame> = (0..keys).map(|key| Frame::new(1, &[7; 64]).unwrap().with_key(key)).collect();
+    bench.case(name, keys * rounds, "frame", || {
+        for round in 0..rounds {
+            for frame in &frames {
+                assert_eq!(backlog.conflate(black_box(frame)), round > 0);
+            }
+        }
+        assert_eq!(backlog.clear(), keys);
+    });
+}
+
 fn main() {
     let bench = Bench::new("outbox: one core, no sockets");
     send(&bench, "send 1 x 64 B", 1, 64, usize::MAX);
@@ -81,4 +95,6 @@ fn main() {
     echo(&bench, "echo 64 x 64 B", 1, 64, 64);
     echo(&bench, "echo 1 x 64 B, 1000-peers", 1000, 1, 64);
     echo(&bench, "echo 64 x 1,000 B", 1, 64, 1000);
+    conflate(&bench, "conflate 10 keys", 10, 4);
+    conflate(&bench, "conflate 1,000 keys", 1000, 4);
 }

@@ -106,7 +106,7 @@ impl Shard {
         let outbox = &mut self.slots.at_mut(slot).peer.outbox;
         self.private += match payload {
             Payload::Draft(draft) => outbox.push_message(&self.logs, &mut self.pool, draft, self.shared.config.limits.fragment),
-            Payload::Frame(frame) => outbox.push_frame(&self.logs, &mut self.pool, frame),
+            Payload::Frame(frame) => outbox.push_frame(&self.logs, &mut self.pool, frame, self.now),
         };
     }
 

@@ -2,7 +2,8 @@
 //!
 //! An outbox has four lanes. Lane 0 carries the engine's control frames; 1 to 3 carry messages ([`Lane`]). In each lane stand
 //! *spans*: runs of bytes in one of three places. Broadcasts stand in the core's [`Log`](super::log::Log), small direct sends in the lane's
-//! own tail, large ones in their shared frame.
+//! own tail; large ones stay where they are, in the frame that is shared, and so do those with a time to live or a conflation key, which
+//! may be dropped or replaced one by one.
 //!
 //! ```text
 //! lane:   | Tail | Log lo..hi | Shared | Tail |   then, implied:  log cursor .. log end
@@ -14,9 +15,11 @@
 //! [`Outbox::gather`] lists the bytes in the order in which they leave, [`Outbox::advance`] takes off what the kernel took, in the same
 //! order: that of [`schedule`]. A frame that has begun to leave is finished before another lane is served (`started`).
 
+mod keys;
 mod pool;
 mod queue;
 mod schedule;
+mod shedding;
 mod slices;
 mod span;
 
@@ -24,10 +27,12 @@ pub(crate) use pool::QueuedPool;
 use queue::Queued;
 pub(crate) use schedule::Quanta;
 use schedule::{Plan, Rounds};
+pub(crate) use shedding::Dropped;
 pub(crate) use slices::Slices;
-use span::{SPAN_CHARGE, Span};
+use span::{SPAN_CHARGE, Shared, Span};
 
 use super::log::{Cursor, Logs};
+use crate::time::Timestamp;
 use crate::wire::{Draft, Frame, HEADER_LEN, Header, Kind, Lane, append_message};
 
 /// Lanes of an outbox: control and the message lanes.
@@ -139,12 +144,12 @@ impl Outbox {
         len
     }
 
-    /// Appends an encoded message: by reference where it is large. Returns the bytes that this took.
-    pub(crate) fn push_frame(&mut self, logs: &Logs, pool: &mut QueuedPool, frame: &Frame) -> usize {
+    /// Appends an encoded message: by reference where it is large, or has terms. Returns the bytes that this took.
+    pub(crate) fn push_frame(&mut self, logs: &Logs, pool: &mut QueuedPool, frame: &Frame, now: Timestamp) -> usize {
         let (queued, lane) = self.open_lane(logs, pool, frame.lane());
         let bytes = frame.as_bytes();
-        if bytes.len() >= BY_REFERENCE {
-            queued.push_span(lane, Span::Shared { frame: frame.clone(), sent: 0 });
+        if bytes.len() >= BY_REFERENCE || frame.has_terms() {
+            queued.push_shared(lane, Shared::new(frame, now));
         } else {
             queued.lanes[lane].tail.extend_from_slice(bytes);
             queued.extend_tail(lane, bytes.len(), 1);
@@ -351,6 +356,14 @@ impl Outbox {
             advanced.messages += cursor.sequence - sent;
         }
         begun
+    }
+
+    /// After something was dropped.
+    fn settle_dropped(&mut self, logs: &Logs, pool: &mut QueuedPool) {
+        self.release_queued(pool);
+        if self.is_empty(logs) {
+            self.rounds = Rounds::default();
+        }
     }
 
     fn release_queued(&mut self, pool: &mut QueuedPool) {

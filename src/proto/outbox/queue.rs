@@ -5,9 +5,11 @@
 
 use std::collections::VecDeque;
 
-use super::span::{SPAN_CHARGE, Span};
+use super::keys::Keys;
+use super::span::{SPAN_CHARGE, Shared, Span};
 use super::{Advanced, LANES};
 use crate::proto::log::Logs;
+use crate::time::Timestamp;
 
 /// A tail that grew beyond this is not kept for the next peer. As much as a peer is written to in one turn.
 pub(super) const KEPT_TAIL: usize = 256 * 1024;
@@ -24,10 +26,12 @@ pub(crate) struct Queued {
     pub(super) claimed: usize,
     /// Of these, the bytes that only this peer keeps in memory.
     pub(super) private: usize,
+    /// No message expires before then; without one, none does. That one may have left since.
+    pub(super) expiry: Option<Timestamp>,
 }
 
 /// The spans of one lane.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
     pub(super) spans: VecDeque<Span>,
     /// Bytes of the spans.
@@ -35,6 +39,15 @@ pub(super) struct Queue {
     /// The bytes of the `Tail` spans, in order, from `head` on.
     pub(super) tail: Vec<u8>,
     pub(super) head: usize,
+    /// The number of the first span: spans are numbered in order, from far above zero, since one may be put in front.
+    pub(super) first: u64,
+    pub(super) keys: Option<Box<Keys>>,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { spans: VecDeque::new(), bytes: 0, tail: Vec::new(), head: 0, first: 1 << 32, keys: None }
+    }
 }
 
 impl Queued {
@@ -56,9 +69,19 @@ impl Queued {
         self.lanes[lane].bytes += len;
         self.lanes[lane].spans.push_back(span);
         self.claimed += len + SPAN_CHARGE;
-        if matches!(self.lanes[lane].spans.back(), Some(Span::Shared { .. })) {
+        if matches!(self.lanes[lane].spans.back(), Some(Span::Shared(_))) {
             self.private += len;
         }
+    }
+
+    pub(super) fn push_shared(&mut self, lane: usize, shared: Shared) {
+        self.note_expiry(shared.expiry);
+        self.push_span(lane, Span::Shared(shared));
+        self.lanes[lane].note_key();
+    }
+
+    pub(super) fn note_expiry(&mut self, expiry: Option<Timestamp>) {
+        self.expiry = self.expiry.into_iter().chain(expiry).min();
     }
 
     /// Accounts for `len` bytes that were just appended to the tail of a lane.
@@ -97,6 +120,7 @@ impl Queued {
                 advanced.messages += front.messages();
                 begun = 0;
                 queue.spans.pop_front();
+                queue.first += 1;
                 self.claimed -= SPAN_CHARGE;
             } else {
                 let messages;
@@ -110,12 +134,20 @@ impl Queued {
         begun
     }
 
+    /// Accounts for private bytes of a lane that are gone, and for spans.
+    pub(super) fn remove(&mut self, lane: usize, private: usize, spans: usize) {
+        self.lanes[lane].bytes -= private;
+        self.private -= private;
+        self.claimed -= private + spans * SPAN_CHARGE;
+    }
+
     pub(super) fn evacuate(&mut self, lane: usize, logs: &Logs) {
         let queue = &mut self.lanes[lane];
         if !queue.spans.iter().any(|span| matches!(span, Span::Log { .. })) {
             return;
         }
         // Everything is written out again in order; a span by reference stays one.
+        queue.forget_keys();
         let spans = std::mem::take(&mut queue.spans);
         let old = std::mem::take(&mut queue.tail);
         let mut head = std::mem::take(&mut queue.head);
@@ -135,7 +167,7 @@ impl Queued {
                     head += len;
                     self.extend_tail(lane, len, messages);
                 }
-                Span::Shared { .. } => self.push_span(lane, span),
+                Span::Shared(_) => self.push_span(lane, span),
             }
         }
     }
@@ -147,12 +179,14 @@ impl Queued {
     pub(super) fn clear(&mut self) {
         for queue in &mut self.lanes {
             queue.spans.clear();
+            queue.keys = None;
             queue.tail.clear();
             queue.head = 0;
             queue.bytes = 0;
         }
         self.claimed = 0;
         self.private = 0;
+        self.expiry = None;
     }
 
     /// Bytes of memory, of a box without spans.
@@ -183,6 +217,13 @@ impl Queued {
             let tails = queue.spans.iter().filter(|span| span.is_tail()).map(Span::len).sum::<usize>();
             assert_eq!(queue.tail.len() - queue.head, tails);
             assert!(queue.spans.iter().all(|span| span.len() > 0));
+            for (at, span) in queue.spans.iter().enumerate() {
+                if let Span::Shared(shared) = span {
+                    assert!(at == 0 || !shared.has_begun(), "a message has begun that is not the first");
+                    let noted = shared.has_begun() || shared.expiry.is_none_or(|expiry| self.expiry.is_some_and(|first| first <= expiry));
+                    assert!(noted, "an expiry was forgotten");
+                }
+            }
         }
     }
 }
@@ -197,7 +238,7 @@ impl Queue {
                 tail += len;
                 put(&self.tail[tail - len..tail])
             }
-            Span::Shared { frame, sent } => put(&frame.as_bytes()[*sent..]),
+            Span::Shared(shared) => put(shared.rest()),
         })
     }
 

@@ -1,6 +1,10 @@
 //! A run of bytes of one lane, in one of three places.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::proto::log::{Cursor, Logs, walk};
+use crate::time::Timestamp;
 use crate::wire::{Frame, frame_left};
 
 /// What a stored span is charged, in claimed bytes, besides the bytes it stands for: many tiny sends must not grow past the bound.
@@ -8,9 +12,45 @@ pub(super) const SPAN_CHARGE: usize = size_of::<Span>();
 
 #[derive(Debug)]
 pub(super) enum Span {
+    /// Messages of the lane's log.
     Log { lo: Cursor, hi: Cursor },
+    /// Messages of the lane's own tail; its spans are there in order.
     Tail { len: usize, messages: u32 },
-    Shared { frame: Frame, sent: usize },
+    /// One message, by reference.
+    Shared(Shared),
+}
+
+/// A message that is not copied, and its terms: packed, so that a span is no larger than two cursors and a tag.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) bytes: Arc<[u8]>,
+    /// From then on it is dropped, if none of it has left.
+    pub(super) expiry: Option<Timestamp>,
+    key: u64,
+    has_key: bool,
+    /// Bytes that have left: a message is 16 MiB at most, and its headers.
+    pub(super) sent: u32,
+}
+
+impl Shared {
+    pub(super) fn new(frame: &Frame, now: Timestamp) -> Self {
+        let key = frame.key();
+        // In the turn in which its time is up it may still leave: it is a nanosecond later that it may not.
+        let expiry = frame.ttl().map(|ttl| now + ttl + Duration::from_nanos(1));
+        Self { bytes: frame.share(), expiry, key: key.unwrap_or_default(), has_key: key.is_some(), sent: 0 }
+    }
+
+    pub(super) fn key(&self) -> Option<u64> {
+        self.has_key.then_some(self.key)
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.sent > 0
+    }
+
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.bytes[self.sent as usize..]
+    }
 }
 
 impl Span {
@@ -18,7 +58,7 @@ impl Span {
         match self {
             Self::Log { lo, hi } => (hi.position - lo.position) as usize,
             Self::Tail { len, .. } => *len,
-            Self::Shared { frame, sent } => frame.as_bytes().len() - sent,
+            Self::Shared(shared) => shared.rest().len(),
         }
     }
 
@@ -30,12 +70,17 @@ impl Span {
         matches!(self, Self::Tail { .. })
     }
 
+    /// The conflation key, if it is a message that has one.
+    pub(super) fn key(&self) -> Option<u64> {
+        if let Self::Shared(shared) = self { shared.key() } else { None }
+    }
+
     /// Messages that end in this span.
     pub(super) fn messages(&self) -> u64 {
         match self {
             Self::Log { lo, hi } => hi.sequence - lo.sequence,
             Self::Tail { messages, .. } => u64::from(*messages),
-            Self::Shared { .. } => 1,
+            Self::Shared(_) => 1,
         }
     }
 
@@ -57,9 +102,9 @@ impl Span {
                 *messages -= ended;
                 (u64::from(ended), left)
             }
-            Self::Shared { frame, sent } => {
-                *sent += taken;
-                (0, frame_left(frame.as_bytes(), *sent))
+            Self::Shared(shared) => {
+                shared.sent += taken as u32;
+                (0, frame_left(&shared.bytes, shared.sent as usize))
             }
         }
     }
@@ -70,7 +115,7 @@ impl Span {
         let left = match self {
             Self::Log { lo, .. } => logs.lane(lane - 1).place(lo.position + (from + wanted) as u64).1 as usize,
             Self::Tail { .. } => walk(tail, 0, wanted).1 as usize,
-            Self::Shared { frame, sent } => frame_left(frame.as_bytes(), sent + from + wanted) as usize,
+            Self::Shared(shared) => frame_left(&shared.bytes, shared.sent as usize + from + wanted) as usize,
         };
         wanted + left
     }

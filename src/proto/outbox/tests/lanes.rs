@@ -1,7 +1,7 @@
 //! Who leaves when several lanes wait.
 
 use super::super::*;
-use super::{QUANTA, frame, fresh, pong, waiting};
+use super::{NOW, QUANTA, frame, fresh, pong, waiting};
 use crate::rng::Rng;
 use crate::wire::Meta;
 
@@ -30,7 +30,7 @@ fn bulk_has_its_share(most: impl Fn(&mut Rng, usize) -> usize) {
         while bulks < 8 * FRAGMENT {
             // Refilled before each write: there is always more than a round takes.
             while outbox.waiting(&logs)[1] < 2 * (high as usize + FRAGMENT) {
-                outbox.push_frame(&logs, &mut pool, &vote);
+                outbox.push_frame(&logs, &mut pool, &vote, NOW);
             }
             let waiting = outbox.waiting(&logs)[1];
             let [_, high_taken, _, bulk_taken] = take(&mut outbox, &logs, &mut pool, &quanta, most(&mut rng, waiting).min(waiting));
@@ -67,7 +67,7 @@ fn a_lane_that_is_refilled_each_time_that_it_ran_empty_keeps_bulk_waiting_for_on
     let vote = frame(Lane::High, 92);
     let mut votes = 0;
     loop {
-        outbox.push_frame(&logs, &mut pool, &vote);
+        outbox.push_frame(&logs, &mut pool, &vote, NOW);
         if take(&mut outbox, &logs, &mut pool, &quanta, 100)[1] == 0 {
             break;
         }
@@ -86,7 +86,7 @@ fn a_vote_has_at_most_the_rest_of_one_fragment_before_it_wherever_the_write_was_
     for by_reference in [false, true] {
         let (mut logs, mut pool, mut outbox) = fresh();
         if by_reference {
-            outbox.push_frame(&logs, &mut pool, &block);
+            outbox.push_frame(&logs, &mut pool, &block, NOW);
         } else {
             logs.append(&block);
         }
@@ -100,7 +100,7 @@ fn a_vote_has_at_most_the_rest_of_one_fragment_before_it_wherever_the_write_was_
             assert_eq!(taken[3], cut);
             out += cut;
             let (_, rest) = block.as_bytes()[..out.next_multiple_of(FRAGMENT)].split_at(out);
-            outbox.push_frame(&logs, &mut pool, &vote);
+            outbox.push_frame(&logs, &mut pool, &vote, NOW);
             let mut slices = Slices::new(FRAGMENT + 1000);
             outbox.gather(&logs, &QUANTA, &mut slices);
             let listed = slices.as_slice().iter().map(|slice| &slice[..]).collect::<Vec<_>>().concat();

@@ -3,10 +3,12 @@
 mod lanes;
 mod model;
 mod queueing;
+mod shedding;
 
 use super::*;
 use crate::wire::{Meta, control_frame};
 
+const NOW: Timestamp = Timestamp::ORIGIN;
 const QUANTA: Quanta = Quanta::new([64 * 1024, 32 * 1024, 16 * 1024]);
 
 fn frame(lane: Lane, len: usize) -> Frame {

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::super::queue::{KEPT_TAIL, TRIMMED};
 use super::super::slices::MAX_SLICES;
@@ -41,6 +42,15 @@ impl Sent {
     fn frame_left(&self, offset: usize) -> usize {
         if offset == 0 { 0 } else { self.ends.iter().find(|&&end| end >= offset).unwrap() - offset }
     }
+}
+
+/// A message that waits, and what was said about it.
+#[derive(Debug)]
+struct Entry {
+    sent: Rc<Sent>,
+    pushed: Timestamp,
+    ttl: Option<Duration>,
+    key: Option<u64>,
 }
 
 /// A frame to broadcast or send, and what should come of it.
@@ -120,7 +130,7 @@ impl Receiver {
 struct Peer {
     outbox: Outbox,
     attached: bool,
-    lanes: [VecDeque<Rc<Sent>>; LANES],
+    lanes: [VecDeque<Entry>; LANES],
     /// Bytes of each lane's first message that have left.
     begun: [usize; LANES],
     bytes: usize,
@@ -152,13 +162,13 @@ impl Peer {
     fn expect(&mut self, lane: usize, sent: &Rc<Sent>) {
         self.bytes += sent.wire.len();
         self.messages += u64::from(lane != CONTROL);
-        self.lanes[lane].push_back(Rc::clone(sent));
+        self.lanes[lane].push_back(Entry { sent: Rc::clone(sent), pushed: Timestamp::ORIGIN, ttl: None, key: None });
         self.receiver.due[lane].push_back(Rc::clone(sent));
     }
 
     /// The lane in which a frame has begun to leave, and what is left of it.
     fn started(&self) -> Option<(usize, usize)> {
-        let left = |lane: usize| self.lanes[lane].front().map_or(0, |sent| sent.frame_left(self.begun[lane]));
+        let left = |lane: usize| self.lanes[lane].front().map_or(0, |entry| entry.sent.frame_left(self.begun[lane]));
         let started: Vec<_> = (0..LANES).map(|lane| (lane, left(lane))).filter(|&(_, left)| left > 0).collect();
         assert!(started.len() <= 1, "two lanes are inside a frame: {started:?}");
         started.first().copied()
@@ -170,7 +180,7 @@ impl Peer {
             return started;
         }
         let lane = self.next_lane();
-        let first = &self.lanes[lane][0];
+        let first = &self.lanes[lane][0].sent;
         let end = first.ends.iter().find(|&&end| end > self.begun[lane]).unwrap();
         (lane, end - self.begun[lane])
     }
@@ -209,7 +219,7 @@ impl Peer {
             let (lane, len) = self.next();
             let (part, rest) = taken.split_at(len.min(taken.len()));
             taken = rest;
-            let wire = &self.lanes[lane][0].wire;
+            let wire = &self.lanes[lane][0].sent.wire;
             let due = &wire[self.begun[lane]..][..part.len()];
             assert!(part == due, "lane {lane}: other bytes, or in another order, than were sent");
             let alone = (1..LANES).filter(|&lane| !self.lanes[lane].is_empty()).count() == 1;
@@ -226,11 +236,36 @@ impl Peer {
                 }
             }
         }
+        self.rest_if_empty();
+        self.messages -= messages;
+        messages
+    }
+
+    fn rest_if_empty(&mut self) {
         if self.bytes == 0 {
             self.allowances = self.quanta;
         }
-        self.messages -= messages;
-        messages
+    }
+
+    /// Which messages of a lane may be dropped: those that have not begun.
+    fn droppable(&self, lane: usize) -> std::ops::Range<usize> {
+        usize::from(self.begun[lane] > 0)..self.lanes[lane].len()
+    }
+
+    /// A message never comes. Returns its bytes.
+    fn drop_message(&mut self, lane: usize, at: usize) -> usize {
+        assert!(self.droppable(lane).contains(&at));
+        let entry = self.lanes[lane].remove(at).unwrap();
+        self.receiver.due[lane].remove(at);
+        self.bytes -= entry.sent.wire.len();
+        self.messages -= 1;
+        self.rest_if_empty();
+        entry.sent.wire.len()
+    }
+
+    /// The last message of a lane that may be dropped and is one of those.
+    fn find(&self, lane: usize, which: impl Fn(&Entry) -> bool) -> Option<usize> {
+        self.droppable(lane).rfind(|&at| which(&self.lanes[lane][at]))
     }
 
     fn spans(&self) -> usize {
@@ -262,6 +297,7 @@ struct Core<'a> {
     pool: QueuedPool,
     peers: Vec<Peer>,
     serial: u64,
+    now: Timestamp,
 }
 
 impl<'a> Core<'a> {
@@ -280,7 +316,17 @@ impl<'a> Core<'a> {
             bank.retain(|(_, sent)| sent.wire.len() == 2048);
             bank = vec![bank[rng.below(bank.len() as u64) as usize]];
         }
-        Self { rng, bank, largest, quanta: Quanta::new(quanta), logs, pool: QueuedPool::default(), peers, serial: 0 }
+        Self {
+            rng,
+            bank,
+            largest,
+            quanta: Quanta::new(quanta),
+            logs,
+            pool: QueuedPool::default(),
+            peers,
+            serial: 0,
+            now: Timestamp::from_nanos(1),
+        }
     }
 
     fn below(&mut self, n: usize) -> usize {
@@ -294,7 +340,8 @@ impl<'a> Core<'a> {
 
     fn step(&mut self) {
         let at = self.below(self.peers.len());
-        match self.below(32) {
+        self.now = self.now + Duration::from_nanos(self.rng.below(3));
+        match self.below(40) {
             0..4 => self.broadcast(None),
             4..6 => self.broadcast(Some(at)),
             6..10 => self.push_message(at),
@@ -305,6 +352,10 @@ impl<'a> Core<'a> {
             27 if self.rng.chance(1, 8) => self.detach(at),
             28 if self.rng.chance(1, 4) => self.clear(at),
             29 => self.evacuate(at),
+            32..35 => self.push_with_terms(at),
+            35 => self.expire(at),
+            36..38 => self.drop_oldest(at),
+            38..40 => self.drop_newest(at),
             _ => self.release(),
         }
         for peer in &self.peers {
@@ -369,11 +420,95 @@ impl<'a> Core<'a> {
         let (frame, sent) = self.draw_frame();
         let peer = &mut self.peers[at];
         let before = peer.outbox.claimed(&self.logs);
-        let len = peer.outbox.push_frame(&self.logs, &mut self.pool, &frame);
+        let len = peer.outbox.push_frame(&self.logs, &mut self.pool, &frame, self.now);
         assert!(peer.outbox.claimed(&self.logs) - before <= len + 2 * SPAN_CHARGE);
         assert_eq!(len, sent.wire.len());
         peer.private += len;
         peer.expect(frame.lane().index() + 1, &sent);
+    }
+
+    fn push_with_terms(&mut self, at: usize) {
+        let (mut frame, sent) = self.draw_frame();
+        let (ttl, key) = (self.rng.chance(1, 2).then(|| Duration::from_nanos(self.rng.below(40))), self.rng.below(8));
+        let key = (key > 0).then_some(key);
+        frame = ttl.into_iter().fold(frame, Frame::with_ttl);
+        frame = key.into_iter().fold(frame, Frame::with_key);
+        let lane = frame.lane().index() + 1;
+        let conflated = self.rng.chance(1, 2);
+        let peer = &mut self.peers[at];
+        let (len, dropped) = if conflated {
+            peer.outbox.push_conflated(&self.logs, &mut self.pool, &frame, self.now)
+        } else {
+            (peer.outbox.push_frame(&self.logs, &mut self.pool, &frame, self.now), Dropped::default())
+        };
+        assert_eq!(len, sent.wire.len());
+        peer.private += len;
+        let entry = Entry { sent: Rc::clone(&sent), pushed: self.now, ttl, key };
+        let older = if conflated && key.is_some() { peer.find(lane, |older| older.key == key) } else { None };
+        if let Some(older) = older {
+            assert_eq!(dropped, Dropped { messages: 1, freed: peer.lanes[lane][older].sent.wire.len() });
+            peer.private -= dropped.freed;
+            peer.bytes = peer.bytes + sent.wire.len() - dropped.freed;
+            peer.lanes[lane][older] = entry;
+            peer.receiver.due[lane][older] = sent;
+        } else {
+            assert_eq!(dropped, Dropped::default());
+            peer.expect(lane, &sent);
+            *peer.lanes[lane].back_mut().unwrap() = entry;
+        }
+    }
+
+    fn expire(&mut self, at: usize) {
+        let now = self.now;
+        let peer = &mut self.peers[at];
+        let dropped = peer.outbox.expire(now, &self.logs, &mut self.pool);
+        let mut due = Dropped::default();
+        for lane in 1..LANES {
+            while let Some(at) = peer.find(lane, |entry| entry.ttl.is_some_and(|ttl| now - entry.pushed > ttl)) {
+                due.messages += 1;
+                due.freed += peer.drop_message(lane, at);
+            }
+        }
+        assert_eq!(dropped, due);
+        peer.private -= dropped.freed;
+        assert!(peer.outbox.next_expiry().is_none_or(|next| next > now), "a deadline has passed and stays");
+        let timed = |lane: usize| peer.find(lane, |entry| entry.ttl.is_some()).is_some();
+        assert!(!(1..LANES).any(timed) || peer.outbox.next_expiry().is_some(), "nobody will look");
+    }
+
+    fn drop_oldest(&mut self, at: usize) {
+        self.shed(at, Outbox::drop_oldest, |droppable| droppable.start);
+    }
+
+    fn drop_newest(&mut self, at: usize) {
+        self.shed(at, Outbox::drop_newest, |droppable| droppable.end - 1);
+    }
+
+    fn shed(
+        &mut self,
+        at: usize,
+        shed: fn(&mut Outbox, Lane, usize, &Logs, &mut QueuedPool) -> Dropped,
+        next: fn(std::ops::Range<usize>) -> usize,
+    ) {
+        let lane = self.below(3);
+        let before = self.peers[at].outbox.claimed(&self.logs);
+        let target = if self.rng.chance(1, 4) { 0 } else { self.below(before + 2) };
+        let peer = &mut self.peers[at];
+        let dropped = shed(&mut peer.outbox, Lane::ALL[lane], target, &self.logs, &mut self.pool);
+        let lane = lane + 1;
+        let mut last = 0;
+        for _ in 0..dropped.messages {
+            let at = next(peer.droppable(lane));
+            last = peer.drop_message(lane, at);
+        }
+        peer.private -= dropped.freed;
+        let after = peer.outbox.claimed(&self.logs);
+        // What has begun may become a span of its own.
+        assert!(after <= before + SPAN_CHARGE);
+        assert!(after <= target || peer.droppable(lane).is_empty(), "{before} to {after}, not {target}");
+        assert!(before > target || dropped == Dropped::default());
+        // None too many: with the last of them the bound was not kept, but for what splitting a span costs.
+        assert!(dropped.messages == 0 || after + last + 2 * SPAN_CHARGE > target, "{before} to {after}, not {target}");
     }
 
     fn push_control(&mut self, at: usize) {

@@ -2,7 +2,7 @@
 
 use super::super::queue::KEPT_TAIL;
 use super::super::*;
-use super::{QUANTA, frame, fresh, pong, waiting};
+use super::{NOW, QUANTA, frame, fresh, pong, waiting};
 use crate::wire::{Meta, message_wire_len};
 
 #[test]
@@ -63,7 +63,7 @@ fn broadcasts_and_direct_sends_of_a_lane_leave_in_the_order_of_the_calls() {
     for len in [1, 2, 5000, 3, 6000] {
         let (cast, direct) = (frame(Lane::Normal, len), frame(Lane::Normal, len + 10));
         logs.append(&cast);
-        outbox.push_frame(&logs, &mut pool, &direct);
+        outbox.push_frame(&logs, &mut pool, &direct, NOW);
         outbox.push_message(&logs, &mut pool, Draft::data(Meta::new(len as u16), &[9; 40]), 1024);
         sent.extend_from_slice(cast.as_bytes());
         sent.extend_from_slice(direct.as_bytes());
@@ -99,7 +99,7 @@ fn a_large_frame_is_not_copied_and_a_small_one_is() {
         let mut direct = Outbox::new(&logs);
         logs.append(&frame);
         direct.skip_to_end(&logs, Lane::Bulk);
-        direct.push_frame(&logs, &mut pool, &frame);
+        direct.push_frame(&logs, &mut pool, &frame, NOW);
         for outbox in [&mut cast, &mut direct] {
             let mut slices = Slices::new(usize::MAX);
             outbox.gather(&logs, &QUANTA, &mut slices);
@@ -111,7 +111,8 @@ fn a_large_frame_is_not_copied_and_a_small_one_is() {
 
 #[test]
 fn an_idle_outbox_is_small_and_broadcasts_need_no_box() {
-    assert!(size_of::<Outbox>() <= 96);
+    assert!(size_of::<Outbox>() <= 80);
+    assert_eq!(size_of::<Span>(), 40);
     let (mut logs, mut pool, mut outbox) = fresh();
     for len in [0, 100, 5000] {
         logs.append(&frame(Lane::Normal, len));
@@ -151,7 +152,7 @@ fn a_message_is_counted_when_its_last_byte_leaves_or_when_it_is_dropped() {
         let mut total = 0;
         for frame in [&frame(Lane::Normal, 3), &fragments, &frame(Lane::Normal, 4088)] {
             logs.append(frame);
-            outbox.push_frame(&logs, &mut pool, frame);
+            outbox.push_frame(&logs, &mut pool, frame, NOW);
             logs.append(frame);
             ends.extend([1, 2, 3].map(|times| total + times * frame.as_bytes().len()));
             total = *ends.last().unwrap();
@@ -193,7 +194,7 @@ fn an_evacuated_outbox_lets_the_log_go_and_loses_nothing() {
     let (mut logs, mut pool, mut outbox) = fresh();
     for len in [100, 5000, 300] {
         logs.append(&frame(Lane::Normal, len));
-        outbox.push_frame(&logs, &mut pool, &frame(Lane::Normal, len));
+        outbox.push_frame(&logs, &mut pool, &frame(Lane::Normal, len), NOW);
         logs.append(&frame(Lane::Bulk, len));
     }
     outbox.advance(&logs, &mut pool, &QUANTA, 50);
