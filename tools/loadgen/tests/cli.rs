@@ -204,6 +204,15 @@ fn wrong_arguments_are_answered_with_two() {
         (&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--network", "xyz"], "64 hexadecimal digits"),
         (&["serve", "--listen", "0.0.0.0:0", "--mode", "echo"], "--allow-remote"),
         (&["echo", "--target", "192.0.2.1:7000"], "--allow-remote"),
+        (&["mixed", "--rate", "0"], "--rate"),
+        (&["mixed", "--bulk-ahead", "0"], "--bulk-ahead"),
+        (&["mixed", "--bulk-size", "31"], "32 bytes to 16M"),
+        (&["mixed", "--notsent-lowat", "0"], "--notsent-lowat"),
+        (&["mixed", "--target", "127.0.0.1:1", "--notsent-lowat", "16k"], "cannot be used with"),
+        (&["slow-readers", "--peers", "1"], "--peers"),
+        (&["slow-readers", "--slow", "0"], "--slow"),
+        (&["slow-readers", "--rounds", "0"], "--rounds"),
+        (&["slow-readers", "--target", "127.0.0.1:1", "--outbox-soft", "64k"], "cannot be used with"),
         (&["dance"], "dance"),
     ] {
         let output = run(args);
