@@ -51,7 +51,7 @@ fn cast_and_send(bench: &Bench, peers: usize, frames: u64, size: usize) {
 /// A turn with `frames` publishes of `size` bytes to a topic that all peers have, beside as many others as asked for.
 fn publish(bench: &Bench, peers: usize, frames: u64, size: usize, others: u64) {
     let beside = if others > 0 { format!(", beside {others} other topics") } else { String::new() };
-    let name = format!("publish {frames} x {size} B to {peers}-peers{beside}");
+    let name = format!("publish {frames} x {size} B on a topic of {peers}-peers{beside}");
     if !bench.wants(&name) {
         return;
     }
@@ -135,6 +135,7 @@ fn main() {
     cast(&bench, 1000, 1, 1 << 20);
     cast(&bench, 10_000, 1, 128);
     cast_and_send(&bench, 1000, 16, 128);
+    send_each(&bench, 1000, 1, 128);
     send_each(&bench, 1000, 64, 128);
     publish(&bench, 1000, 1, 128, 0);
     publish(&bench, 1000, 64, 128, 0);

@@ -193,6 +193,8 @@ impl Shard {
         result
     }
 
+    /// In its callers, so that the loops over a single frame fold away.
+    #[inline(always)]
     pub(super) fn try_reserve_broadcast(&mut self, frames: &[Frame]) -> Result<(), SendError> {
         let max = self.config().limits.max_message;
         if let Some(len) = frames.iter().map(Frame::body_len).find(|&len| len > max) {
