@@ -177,8 +177,8 @@ pub(crate) struct Shard {
     max_private: usize,
     /// Bytes that were appended to the logs in this turn, and of frames that were published in it.
     appended: usize,
-    /// Some peer whose socket takes what it is given has half of its hard bound to be written, or all of these have half of the memory: this
-    /// core is behind, not the peer.
+    /// Some peer whose socket takes what it is given has half of its hard bound to be written, or all of these have half of the memory:
+    /// this core is behind, not the peer.
     behind: bool,
     /// When the logs grow to so many bytes, look what can be released.
     reclaim_at: usize,

@@ -112,8 +112,8 @@ impl Shard {
     ///
     /// One whose socket takes nothing is cut off, as a broadcast would do: a gap would leave it with a state that it believes to be
     /// whole, and what it holds is what the others lack. One whose socket takes what it is given is not to blame for what this core has
-    /// not written yet: it goes over its bound (to no more than twice of it, see the module), as with a broadcast; only where the core has no
-    /// memory at all, even after those were cut off, it is passed by, which is counted.
+    /// not written yet: as with a broadcast it goes over its bound, to no more than twice of it (see the module). Only where the core has
+    /// no memory at all, even after those were cut off, it is passed by, which is counted.
     fn no_room(&mut self, frame: &Frame, charge: usize) -> usize {
         if self.published.without_room.is_empty() {
             return 0;
