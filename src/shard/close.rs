@@ -37,6 +37,7 @@ impl Shard {
             self.wheel.cancel(timer);
             self.fail_request(peer, origin, RequestError::PeerClosed);
         }
+        self.end_subscriptions(slot);
         self.events.push_back(Event::Closed { peer, reason });
         self.feed_starved();
         let entry = self.slots.at_mut(slot);

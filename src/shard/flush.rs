@@ -208,9 +208,23 @@ impl Shard {
     /// After a flush: whether peers that take what they are given wait for this core. Then nothing more is taken in until they have it:
     /// what the core has not written yet is not held against them.
     pub(super) fn look_behind(&mut self) {
+        if !self.is_dirty() {
+            self.published.unwritten = 0;
+            self.behind = false;
+            return;
+        }
         let most = self.append_budget();
-        let waits = |entry: &Entry| entry.is_established() && !entry.blocked && entry.peer.outbox.claimed(&self.logs) > most;
-        self.behind = self.logs.held() > most && self.is_dirty() && self.slots.iter().any(|(_, entry)| waits(entry));
+        let one =
+            self.logs.held() + self.published.unwritten > most && self.waiting().any(|entry| entry.peer.outbox.claimed(&self.logs) > most);
+        // Nor may they have so much of the core's memory that there is none left for what comes next.
+        let most = self.max_private / 2;
+        let many = self.published.unwritten > 0 && self.private > most;
+        self.behind = one || (many && self.waiting().map(|entry| entry.peer.outbox.private()).sum::<usize>() > most);
+    }
+
+    /// The peers that take what they are given.
+    fn waiting(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.iter().map(|(_, entry)| entry).filter(|entry| entry.is_established() && !entry.blocked)
     }
 
     /// After a flush: gives back the parts of the logs that everybody has.

@@ -20,11 +20,13 @@ mod directory;
 mod flush;
 mod half_open;
 mod mail;
+mod publish;
 mod receive;
 mod send;
 mod slots;
 mod slow;
 mod timeouts;
+mod topics;
 mod turn;
 
 use std::collections::VecDeque;
@@ -160,6 +162,8 @@ pub(crate) struct Shard {
     slots: Slots,
     /// Peers that take only shorter messages than this side sends: broadcasts that are too long pass them by.
     narrow: Vec<PeerId>,
+    topics: topics::Topics,
+    published: publish::Published,
     half_open: slab::Slab<HalfOpen>,
     next_serial: u32,
 
@@ -171,9 +175,10 @@ pub(crate) struct Shard {
     /// Bytes that single peers keep in memory, and how many they may.
     private: usize,
     max_private: usize,
-    /// Bytes that were appended to the logs in this turn.
+    /// Bytes that were appended to the logs in this turn, and of frames that were published in it.
     appended: usize,
-    /// Some peer whose socket takes what it is given has half of its hard bound to be written: this core is behind, not the peer.
+    /// Some peer whose socket takes what it is given has half of its hard bound to be written, or all of these have half of the memory:
+    /// this core is behind, not the peer.
     behind: bool,
     /// When the logs grow to so many bytes, look what can be released.
     reclaim_at: usize,
@@ -228,6 +233,8 @@ impl Shard {
             rng: Rng::new(seed),
             slots: Slots::new(core),
             narrow: Vec::new(),
+            topics: topics::Topics::default(),
+            published: publish::Published::default(),
             half_open: slab::Slab::new(),
             next_serial: 0,
             logs: Logs::new(),

@@ -89,6 +89,8 @@ impl Shard {
                     self.private += bytes;
                     self.mark_dirty(slot);
                 }
+                Received::Subscribe(topic) => self.handle_subscribe(handler, peer, topic)?,
+                Received::Unsubscribe(topic) => self.handle_unsubscribe(handler, peer, topic),
                 Received::Goodbye(code) => {
                     self.close(slot, CloseReason::Goodbye(code));
                     return Ok(());

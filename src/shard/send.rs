@@ -31,7 +31,7 @@ impl<'a> Payload<'a> {
     }
 
     #[inline]
-    fn body_len(&self) -> usize {
+    pub(super) fn body_len(&self) -> usize {
         match self {
             Self::Draft(draft) => draft.body.len(),
             Self::Frame(frame) => frame.body_len(),
@@ -40,7 +40,7 @@ impl<'a> Payload<'a> {
 
     /// Most that the message adds to what the peer has still to receive.
     #[inline]
-    fn charge(&self, cut: usize) -> usize {
+    pub(super) fn charge(&self, cut: usize) -> usize {
         SPANS_CHARGE
             + match self {
                 Self::Draft(draft) => message_wire_len(draft.correlation.is_some(), draft.body.len(), cut),
@@ -85,7 +85,7 @@ impl Shard {
 
     /// Whether a message may be queued for a peer of this core.
     #[inline]
-    fn check_room(&self, peer: PeerId, body: usize, charge: usize) -> Result<(), SendError> {
+    pub(super) fn check_room(&self, peer: PeerId, body: usize, charge: usize) -> Result<(), SendError> {
         let limits = &self.shared.config.limits;
         let entry = self.slots.find(peer).ok_or(SendError::NotConnected)?;
         if !entry.is_established() {
@@ -102,7 +102,7 @@ impl Shard {
     }
 
     #[inline]
-    fn push(&mut self, slot: u32, payload: Payload<'_>) {
+    pub(super) fn push(&mut self, slot: u32, payload: Payload<'_>) {
         let outbox = &mut self.slots.at_mut(slot).peer.outbox;
         self.private += match payload {
             Payload::Draft(draft) => outbox.push_message(&self.logs, &mut self.pool, draft, self.shared.config.limits.fragment),
@@ -111,7 +111,7 @@ impl Shard {
     }
 
     #[inline]
-    fn after_push(&mut self, slot: u32) -> Sent {
+    pub(super) fn after_push(&mut self, slot: u32) -> Sent {
         self.mark_dirty(slot);
         let entry = self.slots.at_mut(slot);
         if entry.peer.outbox.claimed(&self.logs) < self.shared.config.limits.outbox_soft {
@@ -137,7 +137,7 @@ impl Shard {
         Ok(Sent::Forwarded)
     }
 
-    fn forward_mail(&mut self, core: usize, mail: Mail) -> Result<(), SendError> {
+    pub(super) fn forward_mail(&mut self, core: usize, mail: Mail) -> Result<(), SendError> {
         let credit = self.shared.credits.get(core).ok_or(SendError::NotConnected)?;
         if credit.is_closed() {
             return Err(SendError::Stopped);
@@ -178,7 +178,7 @@ impl Shard {
     }
 
     /// The cores that were just reserved: a core that has ended since drops what it gets.
-    fn other_cores(&self) -> impl Iterator<Item = usize> + use<> {
+    pub(super) fn other_cores(&self) -> impl Iterator<Item = usize> + use<> {
         let own = self.core;
         let credits = Arc::clone(&self.shared.credits);
         (0..credits.len()).filter(move |&core| core != own && !credits[core].is_closed())
@@ -193,7 +193,9 @@ impl Shard {
         result
     }
 
-    fn try_reserve_broadcast(&mut self, frames: &[Frame]) -> Result<(), SendError> {
+    /// In its callers, so that the loops over a single frame fold away.
+    #[inline(always)]
+    pub(super) fn try_reserve_broadcast(&mut self, frames: &[Frame]) -> Result<(), SendError> {
         let max = self.config().limits.max_message;
         if let Some(len) = frames.iter().map(Frame::body_len).find(|&len| len > max) {
             return Err(SendError::TooLong { len, max });
@@ -214,9 +216,10 @@ impl Shard {
         self.config().limits.outbox_hard / 2
     }
 
-    /// Whether mail is to be taken in now: not while this turn's broadcasts are at their bound, or those of earlier turns are not written.
+    /// Whether mail is to be taken in now: not while this turn's broadcasts or publishes are at their bound, or those of earlier turns are
+    /// not written.
     pub(crate) fn wants_mail(&self) -> bool {
-        !self.behind && self.appended < self.append_budget()
+        !self.behind && self.appended < self.append_budget() && self.wants_publishes()
     }
 
     fn append(&mut self, frame: &Frame, except: Option<PeerId>) {
@@ -292,6 +295,8 @@ impl Shard {
             Mail::SendBatch { peer, frames } => drop(self.send_batch(peer, &frames)),
             Mail::Broadcast { frame, except } => self.append(&frame, except),
             Mail::BroadcastBatch { frames } => frames.iter().for_each(|frame| self.append(frame, None)),
+            Mail::Publish { topic, frame } => self.fan_out(topic, &frame),
+            Mail::Subscribe { peer, topic, wanted } => drop(self.subscribe(peer, topic, wanted)),
             Mail::Request { peer, meta, body, timeout, origin } => {
                 if let Err(error) = self.request(peer, meta, &body, timeout, origin) {
                     self.fail_request(peer, origin, RequestError::Send(error));

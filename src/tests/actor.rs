@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::oracle::{Item, Oracle, STAMP, Told};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::{Backlog, Context, Dial, Handler, Message, PeerInfo, Responder, Sent, TimerId};
-use crate::id::{DialId, PeerId};
+use crate::id::{DialId, PeerId, Topic};
 use crate::rng::Rng;
 use crate::wire::{Frame, Kind, Lane, Meta};
 
@@ -24,6 +24,8 @@ pub(super) struct Mood {
     pub(super) close: u64,
     /// Per cent of what it does that is a broadcast, beyond the share of everything else.
     pub(super) broadcasts: u64,
+    /// Per cent of what it does that is about topics, beyond everything else.
+    pub(super) topics: u64,
     /// Per cent of requests that are answered at once, later, from anywhere; the rest never.
     pub(super) answer: [u64; 3],
     pub(super) longest_body: usize,
@@ -33,7 +35,7 @@ pub(super) struct Mood {
 impl Mood {
     /// Answers requests and does nothing else.
     pub(super) fn quiet() -> Self {
-        Self { reply: 0, pause: 0, close: 0, broadcasts: 0, answer: [100, 0, 0], longest_body: 1 << 20, fragment: 16 << 10 }
+        Self { reply: 0, pause: 0, close: 0, broadcasts: 0, topics: 0, answer: [100, 0, 0], longest_body: 1 << 20, fragment: 16 << 10 }
     }
 }
 
@@ -108,7 +110,7 @@ impl Actor {
         Meta::new(self.rng.below(1 << 16) as u16).lane(lane)
     }
 
-    fn frame(&mut self, cx: &Context<'_>) -> Frame {
+    pub(super) fn frame(&mut self, cx: &Context<'_>) -> Frame {
         let (len, meta) = (self.len(), self.meta());
         let body = self.body(len);
         cx.frame(meta, &body).expect("within the limits")
@@ -189,6 +191,9 @@ impl Actor {
     pub(super) fn act(&mut self, cx: &mut Context<'_>, targets: &[Dial]) {
         let peers = self.oracle.borrow().connected(self.engine);
         let peer = (!peers.is_empty()).then(|| peers[self.rng.below(peers.len() as u64) as usize]);
+        if self.mood.topics > 0 && self.rng.chance(self.mood.topics, 100) {
+            return self.act_on_topics(cx, peer);
+        }
         let draw = if self.rng.chance(self.mood.broadcasts, 100) { 46 + self.rng.below(24) } else { self.rng.below(100) };
         match (draw, peer) {
             (0..30, Some(peer)) => {
@@ -312,6 +317,18 @@ impl Handler for Actor {
 
     fn on_slow(&mut self, _cx: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
         self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::Slow(backlog));
+    }
+
+    fn on_subscribed(&mut self, cx: &mut Context<'_>, peer: PeerId, topic: Topic) {
+        self.oracle.borrow_mut().on_subscribed(self.engine, peer, topic);
+        if self.rng.chance(self.mood.reply, 1000) {
+            let (meta, len) = (self.meta(), self.len());
+            let _ = self.send(cx, peer, meta, len);
+        }
+    }
+
+    fn on_unsubscribed(&mut self, _cx: &mut Context<'_>, peer: PeerId, topic: Topic) {
+        self.oracle.borrow_mut().on_unsubscribed(self.engine, peer, topic);
     }
 
     fn on_send_failed(&mut self, _cx: &mut Context<'_>, peer: PeerId, _tag: u64, reason: SendError) {

@@ -11,7 +11,9 @@ mod lanes;
 mod oracle;
 mod pipe;
 mod scenarios;
+mod scenarios_topics;
 mod sim;
+mod topics;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -76,6 +78,8 @@ impl Plan {
             pause: one_of(rng, &[0, 0, 10]),
             close: one_of(rng, &[0, 0, 2]),
             broadcasts: one_of(rng, &[0, 0, 50, 95]),
+            // From a copy, so that what older seeds draw stays as it is.
+            topics: one_of(&mut rng.clone(), &[0, 0, 20, 80]),
             answer: one_of(rng, &[[100, 0, 0], [30, 30, 30], [60, 10, 10]]),
             longest_body: config.limits.max_message,
             fragment: config.limits.fragment,
@@ -107,6 +111,7 @@ impl Plan {
         limits.log_bytes = 2 * limits.outbox_hard + one_of(rng, &[0, 600 << 10, 64 << 20]);
         limits.reassembly_bytes = limits.max_message * one_of(rng, &[1, 2, 3, 100]);
         limits.send_bytes = one_of(rng, &[4 * most, 20 * most, 256 << 20]) * 4;
+        limits.subscriptions = one_of(&mut rng.clone(), &[1, 3, 1024]);
         limits.pending_requests = one_of(rng, &[1, 8, 1024]);
         limits.inbox_messages = one_of(rng, &[16, 64, 4096]);
         limits.inbox_bytes = most * one_of(rng, &[1, 4, 1000]);
