@@ -38,6 +38,14 @@ counters! {
     MessagesSent = "messages_sent",
     /// Messages that were accepted for a peer and dropped because it ended.
     MessagesDropped = "messages_dropped",
+    /// Messages that were dropped because their time to live was up before they began to leave.
+    MessagesExpired = "messages_expired",
+    /// The oldest messages of a lane, dropped because their peer is slow: `WhenSlow::DropOldest`, or `Conflate` with too many keys.
+    DroppedOldest = "dropped_oldest",
+    /// New messages of a lane, not taken because their peer is slow: `WhenSlow::DropNewest`.
+    DroppedNewest = "dropped_newest",
+    /// Messages whose place a newer one of the same key took: `WhenSlow::Conflate`.
+    Conflated = "conflated",
     /// Bytes read from sockets of established peers.
     BytesReceived = "bytes_received",
     /// Bytes that the kernel took from established peers' outboxes.

@@ -7,7 +7,6 @@
 mod handshake;
 mod keepalive;
 mod log;
-#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "the core's policies for slow peers call it"))]
 mod outbox;
 mod peer;
 mod reassembly;
@@ -18,7 +17,7 @@ mod timers;
 
 pub(crate) use handshake::{Handshake, Progress};
 pub(crate) use log::Logs;
-pub(crate) use outbox::{Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices};
+pub(crate) use outbox::{Dropped, Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices};
 pub(crate) use peer::{Due, Peer, Received};
 pub(crate) use reassembly::Budget;
 pub(crate) use requests::Origin;

@@ -72,8 +72,9 @@ impl Shard {
             return false;
         }
         if claimed >= self.shared.config.limits.outbox_soft {
-            self.sweep_slow(slot, claimed);
+            self.sweep_slow(slot);
         }
+        self.expire(slot);
         let entry = self.slots.at(slot);
         !entry.dirty && !entry.blocked && entry.state != State::Ended && !entry.peer.outbox.is_empty(&self.logs)
     }
@@ -107,6 +108,8 @@ impl Shard {
             let slot = self.dirty.pop_front()?;
             let Some(entry) = self.slots.get_mut(slot) else { continue };
             entry.dirty = false;
+            self.expire(slot);
+            let entry = self.slots.at(slot);
             if entry.state != State::Ended && !entry.blocked && !entry.peer.outbox.is_empty(&self.logs) {
                 return Some(slot);
             }
@@ -150,7 +153,7 @@ impl Shard {
 
     /// A peer that had something left over from a write, or is being closed, has nothing more.
     #[cold]
-    fn emptied(&mut self, slot: u32) {
+    pub(super) fn emptied(&mut self, slot: u32) {
         self.slots.at_mut(slot).behind = false;
         self.drained_closing(slot);
     }

@@ -170,6 +170,8 @@ pub(crate) struct Shard {
     logs: Logs,
     /// What each lane may send of a peer's bytes before the next one has its turn.
     quanta: Quanta,
+    /// Some lane drops what a slow peer does not take.
+    drops: bool,
     pool: QueuedPool,
     budget: Budget,
     /// Bytes that single peers keep in memory, and how many they may.
@@ -238,6 +240,7 @@ impl Shard {
             half_open: slab::Slab::new(),
             next_serial: 0,
             logs: Logs::new(),
+            drops: config.lanes.drops(),
             quanta: Quanta::new(config.lanes.quanta(config.limits.fragment)),
             pool: QueuedPool::default(),
             budget: Budget::new(config.limits.reassembly_bytes),

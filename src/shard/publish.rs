@@ -78,13 +78,33 @@ impl Shard {
             return;
         }
         self.stats.count(Counter::Publishes);
-        let payload = Payload::Frame(frame);
-        let (body, charge) = (payload.body_len(), payload.charge(0));
         // Taken out while their peers are written to.
         let topics = std::mem::take(&mut self.topics);
+        let queued = self.fan_out_to(topics.subscribers(topic), frame, None);
+        self.topics = topics;
+        self.end_fan_out(frame, queued);
+    }
+
+    /// A broadcast of a frame with terms. Each peer may let go of it at another time, so it has no place in the log: it goes to every peer
+    /// as a publish goes to subscribers.
+    pub(super) fn append_apart(&mut self, frame: &Frame, except: Option<PeerId>) {
+        let queued = self.fan_out_to(0..self.slots.high_water(), frame, except);
+        self.end_fan_out(frame, queued);
+    }
+
+    /// To the established peers among these. Returns for how many there was room; the others are noted, for [`Shard::no_room`].
+    fn fan_out_to(&mut self, slots: impl Iterator<Item = u32>, frame: &Frame, except: Option<PeerId>) -> usize {
+        let payload = Payload::Frame(frame);
+        let (lane, body, charge) = (payload.lane(), payload.body_len(), payload.charge(0));
         let mut queued = 0;
-        for slot in topics.subscribers(topic) {
+        for slot in slots {
+            if !self.slots.get(slot).is_some_and(|entry| entry.is_established()) {
+                continue;
+            }
             let peer = self.slots.id(slot);
+            if Some(peer) == except || (self.drops && !self.find_room(peer, lane, charge)) {
+                continue;
+            }
             match self.check_room(peer, body, charge) {
                 Ok(()) => {
                     self.push(slot, payload);
@@ -96,8 +116,11 @@ impl Shard {
                 Err(_) => self.pass_by(peer),
             }
         }
-        self.topics = topics;
-        queued += self.no_room(frame, charge);
+        queued
+    }
+
+    fn end_fan_out(&mut self, frame: &Frame, mut queued: usize) {
+        queued += self.no_room(frame);
         if queued > 0 {
             let bytes = frame.as_bytes().len();
             self.appended += bytes;
@@ -114,18 +137,27 @@ impl Shard {
     /// whole, and what it holds is what the others lack. One whose socket takes what it is given is not to blame for what this core has
     /// not written yet: as with a broadcast it goes over its bound, to no more than twice of it (see the module). Only where the core has
     /// no memory at all, even after those were cut off, it is passed by, which is counted.
-    fn no_room(&mut self, frame: &Frame, charge: usize) -> usize {
+    fn no_room(&mut self, frame: &Frame) -> usize {
         if self.published.without_room.is_empty() {
             return 0;
         }
-        self.settle_without_room(frame, charge)
+        self.settle_without_room(frame)
     }
 
     #[cold]
-    fn settle_without_room(&mut self, frame: &Frame, charge: usize) -> usize {
+    fn settle_without_room(&mut self, frame: &Frame) -> usize {
+        let charge = Payload::Frame(frame).charge(0);
         let mut peers = std::mem::take(&mut self.published.without_room);
         let mut queued = 0;
-        peers.retain(|peer| {
+        peers.retain(|&peer| {
+            // What has expired since it was queued may be in the way.
+            self.expire(peer.slot());
+            if self.check_room(peer, 0, charge).is_ok() {
+                self.push(peer.slot(), Payload::Frame(frame));
+                self.after_push(peer.slot());
+                queued += 1;
+                return false;
+            }
             let blocked = self.slots.at(peer.slot()).blocked;
             if blocked {
                 self.close(peer.slot(), CloseReason::SlowPeer(Slow::HardBound));

@@ -12,7 +12,7 @@ use crate::handler::{Dial, PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
 use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE};
-use crate::wire::{Draft, Frame, MAX_MESSAGE, Meta, message_wire_len};
+use crate::wire::{Draft, Frame, Lane, MAX_MESSAGE, Meta, message_wire_len};
 
 /// A message to be sent: to be encoded in place, or encoded already.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,14 @@ impl<'a> Payload<'a> {
 
     pub(crate) fn response(meta: Meta, correlation: u64, body: &'a [u8]) -> Self {
         Self::Draft(Draft::response(meta, correlation, body))
+    }
+
+    #[inline]
+    pub(super) fn lane(&self) -> Lane {
+        match self {
+            Self::Draft(draft) => draft.meta.lane,
+            Self::Frame(frame) => frame.lane(),
+        }
     }
 
     #[inline]
@@ -56,8 +64,8 @@ impl Shard {
         if peer.core() != self.core {
             return self.forward(peer, payload);
         }
-        let result = self.check_room(peer, payload.body_len(), payload.charge(self.shared.config.limits.fragment));
-        if let Err(error) = result {
+        let (body, charge) = (payload.body_len(), payload.charge(self.shared.config.limits.fragment));
+        if let Err(error) = self.room(peer, payload.lane(), body, charge) {
             self.stats.count(Counter::SendsRefused);
             return Err(error);
         }
@@ -73,7 +81,9 @@ impl Shard {
         }
         let longest = frames.iter().map(Frame::body_len).max().unwrap_or(0);
         let charge = frames.iter().map(|frame| Payload::Frame(frame).charge(0)).sum();
-        if let Err(error) = self.check_room(peer, longest, charge) {
+        // What makes room is the policy of the first one's lane: batches of several lanes are rare, and the marks are for all lanes together.
+        let lane = frames.first().map_or(Lane::Normal, Frame::lane);
+        if let Err(error) = self.room(peer, lane, longest, charge) {
             self.stats.add(Counter::SendsRefused, frames.len() as u64);
             return Err(error);
         }
@@ -81,6 +91,16 @@ impl Shard {
             self.push(peer.slot(), Payload::Frame(frame));
         }
         Ok(self.after_push(peer.slot()))
+    }
+
+    /// The same as [`Shard::check_room`], after making room where there is none and what waits may go.
+    #[inline]
+    pub(super) fn room(&mut self, peer: PeerId, lane: Lane, body: usize, charge: usize) -> Result<(), SendError> {
+        let result = self.check_room(peer, body, charge);
+        if !self.drops && result != Err(SendError::OutboxFull) {
+            return result;
+        }
+        if self.find_room(peer, lane, charge) { self.check_room(peer, body, charge) } else { Err(SendError::OutboxFull) }
     }
 
     /// Whether a message may be queued for a peer of this core.
@@ -106,6 +126,7 @@ impl Shard {
         let outbox = &mut self.slots.at_mut(slot).peer.outbox;
         self.private += match payload {
             Payload::Draft(draft) => outbox.push_message(&self.logs, &mut self.pool, draft, self.shared.config.limits.fragment),
+            Payload::Frame(frame) if frame.key().is_some() => return self.push_keyed(slot, frame),
             Payload::Frame(frame) => outbox.push_frame(&self.logs, &mut self.pool, frame, self.now),
         };
     }
@@ -201,7 +222,8 @@ impl Shard {
             return Err(SendError::TooLong { len, max });
         }
         let bytes: usize = frames.iter().map(|frame| frame.as_bytes().len()).sum();
-        if self.behind || self.appended + bytes > self.append_budget() {
+        let is_full = self.behind || self.appended + bytes > self.append_budget();
+        if is_full || (!self.wants_publishes() && frames.iter().any(Frame::has_terms)) {
             return Err(SendError::LogFull);
         }
         let cost = if frames.len() == 1 { bytes } else { bytes + std::mem::size_of_val(frames) };
@@ -228,8 +250,11 @@ impl Shard {
             self.stats.count(Counter::BroadcastsRefused);
             return;
         }
-        self.appended += frame.as_bytes().len();
         self.stats.count(Counter::Broadcasts);
+        if frame.has_terms() {
+            return self.append_apart(frame, except);
+        }
+        self.appended += frame.as_bytes().len();
         let lane = frame.lane();
         let excluded = except.filter(|peer| self.slots.find(*peer).is_some_and(|entry| entry.is_established()));
         if let Some(peer) = excluded {
@@ -268,7 +293,7 @@ impl Shard {
         }
         let cut = self.shared.config.limits.fragment;
         let charge = SPANS_CHARGE + message_wire_len(true, body.len(), cut);
-        self.check_room(peer, body.len(), charge).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
+        self.room(peer, meta.lane, body.len(), charge).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
         let entry = self.slots.at_mut(peer.slot());
         if entry.peer.pending_requests() >= self.shared.config.limits.pending_requests {
             self.stats.count(Counter::SendsRefused);
