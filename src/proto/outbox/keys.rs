@@ -21,6 +21,10 @@ impl Keys {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
+
+    pub(super) fn number(&self, key: u64) -> Option<u64> {
+        self.0.get(&key).copied()
+    }
 }
 
 impl Queue {
