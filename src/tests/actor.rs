@@ -26,6 +26,8 @@ pub(super) struct Mood {
     pub(super) broadcasts: u64,
     /// Per cent of what it does that is about topics, beyond everything else.
     pub(super) topics: u64,
+    /// Per cent of frames that have a time to live, and that have a key.
+    pub(super) terms: u64,
     /// Per cent of requests that are answered at once, later, from anywhere; the rest never.
     pub(super) answer: [u64; 3],
     pub(super) longest_body: usize,
@@ -35,7 +37,17 @@ pub(super) struct Mood {
 impl Mood {
     /// Answers requests and does nothing else.
     pub(super) fn quiet() -> Self {
-        Self { reply: 0, pause: 0, close: 0, broadcasts: 0, topics: 0, answer: [100, 0, 0], longest_body: 1 << 20, fragment: 16 << 10 }
+        Self {
+            reply: 0,
+            pause: 0,
+            close: 0,
+            broadcasts: 0,
+            topics: 0,
+            terms: 0,
+            answer: [100, 0, 0],
+            longest_body: 1 << 20,
+            fragment: 16 << 10,
+        }
     }
 }
 
@@ -113,7 +125,20 @@ impl Actor {
     pub(super) fn frame(&mut self, cx: &Context<'_>) -> Frame {
         let (len, meta) = (self.len(), self.meta());
         let body = self.body(len);
-        cx.frame(meta, &body).expect("within the limits")
+        let frame = cx.frame(meta, &body).expect("within the limits");
+        self.with_terms(frame, len)
+    }
+
+    /// Some frames are of use for a while only, or until the next of their kind.
+    fn with_terms(&mut self, mut frame: Frame, len: usize) -> Frame {
+        if self.rng.chance(self.mood.terms, 100) {
+            frame = frame.with_ttl(self.rng.duration_below(Duration::from_secs(1)));
+        }
+        // What takes another's place has to be told from it.
+        if len >= STAMP && self.rng.chance(self.mood.terms, 100) {
+            frame = frame.with_key(self.rng.below(3));
+        }
+        frame
     }
 
     /// The oracle hears of what this core's shard has taken. What goes to other cores it hears of there.
@@ -125,13 +150,15 @@ impl Actor {
         }
     }
 
-    fn broadcast_taken(&mut self, cx: &Context<'_>, result: &Result<(), SendError>, frames: &[Frame], except: Option<PeerId>) {
+    fn broadcast_taken(&mut self, cx: &mut Context<'_>, result: &Result<(), SendError>, frames: &[Frame], except: Option<PeerId>) {
+        let passed_by = cx.take_passed_by();
         let mut oracle = self.oracle.borrow_mut();
         oracle.note(&[2, u64::from(result.is_ok())]);
         if result.is_ok() {
             for frame in frames {
-                let item = Item::of_frame(frame.meta(), frame.as_bytes());
+                let item = Item::sent(frame);
                 for peer in cx.peers().filter(|peer| Some(*peer) != except) {
+                    let item = if passed_by.contains(&peer) { item.unsure() } else { item };
                     oracle.taken(self.engine, peer, frame.lane(), item);
                 }
             }
@@ -203,14 +230,14 @@ impl Actor {
             (30..38, Some(peer)) => {
                 let frame = self.frame(cx);
                 let result = cx.send_frame(peer, &frame);
-                self.taken(peer, &result, frame.meta(), Item::of_frame(frame.meta(), frame.as_bytes()));
+                self.taken(peer, &result, frame.meta(), Item::sent(&frame));
             }
             (38..46, Some(peer)) => {
                 let count = self.rng.below(5);
                 let frames: Vec<_> = (0..count).map(|_| self.frame(cx)).collect();
                 let result = cx.send_batch(peer, &frames);
                 for frame in &frames {
-                    self.taken(peer, &result, frame.meta(), Item::of_frame(frame.meta(), frame.as_bytes()));
+                    self.taken(peer, &result, frame.meta(), Item::sent(&frame));
                 }
             }
             (46..58, _) => {

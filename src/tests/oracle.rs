@@ -11,7 +11,7 @@ use super::pipe::End;
 use crate::error::{CloseReason, RequestError};
 use crate::handler::PeerInfo;
 use crate::id::{NodeId, PeerId, Topic};
-use crate::wire::{GoodbyeCode, HEADER_LEN, Header, Kind, Lane, Meta};
+use crate::wire::{Frame, GoodbyeCode, HEADER_LEN, Header, Kind, Lane, Meta};
 
 /// Bytes of a body's own description: id, origin, order. Shorter bodies have none.
 pub(super) const STAMP: usize = 24;
@@ -38,6 +38,21 @@ impl Item {
         let origin = (body.len() >= STAMP).then(|| (word(body, 8) as u32, word(body, 16) as u32));
         let id = if body.len() >= STAMP { word(body, 0) } else { 0 };
         Self { kind, message_type: meta.message_type, len: body.len(), hash: hash(body), id, origin, may_drop: false, key: None }
+    }
+
+    /// What a frame says that was taken for a peer, and what it says of its own worth.
+    pub(super) fn sent(frame: &Frame) -> Self {
+        Self::of_frame(frame.meta(), frame.as_bytes()).with_terms(frame)
+    }
+
+    /// The same, of a frame that says how long it is of use and what takes its place.
+    fn with_terms(self, frame: &Frame) -> Self {
+        Self { may_drop: frame.ttl().is_some(), key: frame.key(), ..self }
+    }
+
+    /// The same, but its core had no memory for it at all: it may come or not.
+    pub(super) fn unsure(self) -> Self {
+        Self { may_drop: true, ..self }
     }
 
     /// Whether the two are one message.

@@ -405,7 +405,7 @@ impl World {
         if matches!(mail, Mail::Publish { .. } | Mail::Subscribe { .. }) {
             return self.handle_topic_mail(node, core, mail);
         }
-        let frame = |frame: &crate::wire::Frame| (frame.lane(), Item::of_frame(frame.meta(), frame.as_bytes()));
+        let frame = |frame: &crate::wire::Frame| (frame.lane(), Item::sent(frame));
         let (one, items, except): (Option<PeerId>, Vec<_>, _) = match &mail {
             Mail::Send { peer, frame: sent, .. } => (Some(*peer), vec![frame(sent)], None),
             Mail::SendBatch { peer, frames } => (Some(*peer), frames.iter().map(frame).collect(), None),
@@ -420,10 +420,14 @@ impl World {
         };
         let refused = shard.stats().get(Counter::SendsRefused);
         shard.handle_mail(mail);
+        let passed_by = shard.take_passed_by();
         if shard.stats().get(Counter::SendsRefused) == refused {
             let mut oracle = self.oracle.borrow_mut();
             for (lane, item) in items {
-                peers.iter().for_each(|peer| oracle.taken(engine, *peer, lane, item));
+                for peer in &peers {
+                    let item = if passed_by.contains(peer) { item.unsure() } else { item };
+                    oracle.taken(engine, *peer, lane, item);
+                }
             }
         }
     }

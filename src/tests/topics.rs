@@ -21,7 +21,7 @@ impl Actor {
         let mut oracle = self.oracle.borrow_mut();
         oracle.note(&[5, topic.0, u64::from(result.is_ok())]);
         if result.is_ok() {
-            let item = Item::of_frame(frame.meta(), frame.as_bytes());
+            let item = Item::sent(frame);
             let there = cx.peers().filter(|peer| !passed_by.contains(peer));
             oracle.published(self.engine, there, topic, frame.lane(), item);
         }
@@ -59,7 +59,7 @@ impl World {
         let shard = &mut self.nodes[node].cores[core].shard;
         match mail {
             Mail::Publish { topic, ref frame } => {
-                let (lane, item) = (frame.lane(), Item::of_frame(frame.meta(), frame.as_bytes()));
+                let (lane, item) = (frame.lane(), Item::sent(frame));
                 shard.handle_mail(mail);
                 let passed_by = shard.take_passed_by();
                 let there = shard.peers().filter(|peer| !passed_by.contains(peer));
