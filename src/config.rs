@@ -6,8 +6,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::buffers::MEDIUM;
 use crate::error::ConfigError;
 use crate::id::{NetworkId, NodeId, PeerId};
+use crate::proto::reassembly_charge;
 use crate::wire::{DEFAULT_FRAGMENT, HEADER_LEN, MAX_FRAME_PAYLOAD, MAX_MESSAGE, MIN_FRAGMENT, message_wire_len};
 
 /// Everything an engine is told. Begin with [`Config::plaintext`] and change fields.
@@ -100,9 +102,17 @@ pub struct Limits {
     /// Memory for direct sends that are not yet written, whole engine, bytes. Default 256 MiB, divided evenly among the cores. A send
     /// that would pass it is refused (`OutboxFull`).
     pub send_bytes: usize,
-    /// Memory of each core for messages that have not arrived whole, bytes. Default 128 MiB. Over it, reading from the peer that
-    /// began one more is paused until there is room, for at most `Timeouts::pause`.
+    /// Memory of each core for messages that have not arrived whole, beyond what each peer has of its own (`reassembly_reserve`), bytes.
+    /// Default 128 MiB. Over it, reading from the peer that began one more is paused until there is room, for at most `Timeouts::pause`.
+    /// A message is charged the buffer that it will need at the end: up to 4 KiB, up to 68 KiB, its length up to 257 KiB, 1 MiB + 4 KiB, or
+    /// its length.
     pub reassembly_bytes: usize,
+    /// Memory that each peer has of its own for messages that have not arrived whole, bytes. Default 68 KiB, one message up to that
+    /// length: who begins no longer ones is never paused because others do. At most `reassembly_bytes`.
+    pub reassembly_reserve: usize,
+    /// Memory that each core keeps, for the next unfinished frame or message, when nobody needs it, bytes. Default 8 MiB: eight messages of 1
+    /// MiB at a time are written into memory that has its pages already. Beyond it memory goes back to the allocator.
+    pub buffer_pool: usize,
     /// Requests that wait for a response, per peer. Default 1,024. One more is refused (`TooManyRequests`).
     pub pending_requests: usize,
     /// Commands that handles may have queued for a core. Default 4,096. One more is refused (`InboxFull`).
@@ -286,7 +296,9 @@ impl Config {
         let message = message_wire_len(true, limits.max_message, limits.fragment.max(HEADER_LEN));
         at_least("limits.log_bytes", limits.log_bytes, 2 * limits.outbox_hard, "at least twice outbox_hard")?;
         at_least("limits.send_bytes", limits.send_bytes / self.cores.count(), message, "at least one max_message for each core")?;
-        at_least("limits.reassembly_bytes", limits.reassembly_bytes, limits.max_message, "at least max_message")?;
+        let largest = reassembly_charge(limits.max_message);
+        at_least("limits.reassembly_bytes", limits.reassembly_bytes, largest, "at least the buffer that a max_message needs")?;
+        within("limits.reassembly_reserve", limits.reassembly_reserve, 0, limits.reassembly_bytes, "0 bytes to reassembly_bytes")?;
         within("limits.inbox_messages", limits.inbox_messages, 16, (1 << 24) - 1, "16 to 16777215 commands")?;
         within(
             "limits.inbox_bytes",
@@ -348,6 +360,8 @@ impl Default for Limits {
             log_bytes: 64 << 20,
             send_bytes: 256 << 20,
             reassembly_bytes: 128 << 20,
+            reassembly_reserve: MEDIUM,
+            buffer_pool: 8 << 20,
             pending_requests: 1024,
             inbox_messages: 4096,
             inbox_bytes: 64 << 20,

@@ -118,6 +118,7 @@
 #[cfg(any(test, feature = "bench-internals"))]
 #[doc(hidden)]
 pub mod bench;
+mod buffers;
 mod codec;
 mod config;
 mod engine;

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::*;
+use crate::buffers::BufferPool;
 use crate::rng::Rng;
 use crate::wire::{FrameDecoder, Header, Kind, Meta, control_frame, message_wire_len};
 
@@ -71,6 +72,7 @@ fn bank() -> Vec<Banked> {
 #[derive(Default)]
 struct Receiver {
     decoder: FrameDecoder,
+    buffers: BufferPool,
     /// What should come, lane by lane.
     due: [VecDeque<Rc<Sent>>; LANES],
     /// A message of which pieces came.
@@ -81,7 +83,7 @@ struct Receiver {
 impl Receiver {
     fn receive(&mut self, bytes: &[u8]) {
         let mut at = 0;
-        while let Some(frame) = self.decoder.next(bytes, &mut at).unwrap() {
+        while let Some(frame) = self.decoder.next(&mut self.buffers, bytes, &mut at).unwrap() {
             let (header, mut payload) = (frame.header, frame.payload);
             let lane = header.lane.map_or(CONTROL, |lane| lane.index() + 1);
             let due = self.due[lane].front().expect("nothing more was sent in this lane");

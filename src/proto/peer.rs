@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use super::budget::Budget;
 use super::keepalive::{Keepalive, Life};
 use super::log::Logs;
 use super::outbox::{Advanced, Outbox, QueuedPool};
-use super::reassembly::{Assembled, Budget, Piece, Reassembly, split_correlation};
+use super::reassembly::{Assembled, Piece, Reassembly, split_correlation};
 use super::requests::{Origin, Requests};
 use super::session::Session;
 use super::timers::{Timer, Timers};
+use crate::buffers::BufferPool;
 use crate::config::Config;
 use crate::error::Violation;
 use crate::time::Timestamp;
@@ -88,7 +90,7 @@ impl Peer {
         self.session
     }
 
-    /// Takes one frame. `budget` and `pool` are the core's.
+    /// Takes one frame. `budget`, `buffers` and `pool` are the core's.
     #[inline]
     pub(crate) fn handle_frame<'a>(
         &mut self,
@@ -96,6 +98,7 @@ impl Peer {
         frame: FrameRef<'a>,
         config: &Config,
         budget: &mut Budget,
+        buffers: &mut BufferPool,
         pool: &mut QueuedPool,
     ) -> Result<Received<'a>, Violation> {
         let header = frame.header;
@@ -103,7 +106,7 @@ impl Peer {
             return self.handle_control(now, header.kind, frame.payload, pool);
         }
         if header.more || header.kind == Kind::Fragment {
-            return self.handle_piece(now, frame, config, budget);
+            return self.handle_piece(now, frame, config, budget, buffers);
         }
         let lane = header.lane.unwrap_or_default();
         let (correlation, body) = split_correlation(header.kind, frame.payload);
@@ -143,13 +146,18 @@ impl Peer {
         frame: FrameRef<'a>,
         config: &Config,
         budget: &mut Budget,
+        buffers: &mut BufferPool,
     ) -> Result<Received<'a>, Violation> {
         let reassembly = self.reassembly.get_or_insert_default();
+        let before = reassembly.taken();
         let piece = if frame.header.kind == Kind::Fragment {
-            reassembly.go_on(frame.header, frame.payload, budget)
+            reassembly.go_on(frame.header, frame.payload, buffers)
         } else {
-            reassembly.begin(frame.header, frame.payload, config.limits.max_message, budget, |missing| arrival(now, config, missing))
+            let fits = |more| budget.fits(before, before + more);
+            let deadline = |missing| arrival(now, config, missing);
+            reassembly.begin(frame.header, frame.payload, config.limits.max_message, buffers, fits, deadline)
         };
+        budget.settle(before, reassembly.taken());
         if reassembly.is_empty() {
             self.reassembly = None;
         }
@@ -182,10 +190,16 @@ impl Peer {
         }
     }
 
-    /// Bytes taken from the core's budget.
+    /// Bytes taken from the core's budget for messages that have not arrived whole.
     #[cfg(test)]
     pub(crate) fn reassembling(&self) -> usize {
         self.reassembly.as_ref().map_or(0, |reassembly| reassembly.taken())
+    }
+
+    /// Bytes of buffers that the core's pool has lent this peer.
+    #[cfg(test)]
+    pub(crate) fn borrowed(&self) -> usize {
+        self.decoder.held() + self.reassembly.as_ref().map_or(0, |reassembly| reassembly.held())
     }
 
     pub(crate) fn pending_requests(&self) -> usize {
@@ -229,11 +243,12 @@ impl Peer {
     }
 
     /// The peer leaves: gives back what it had of the core, and says who still waits for a response.
-    pub(crate) fn release(&mut self, budget: &mut Budget) -> Vec<(Origin, TimerKey)> {
+    pub(crate) fn release(&mut self, budget: &mut Budget, buffers: &mut BufferPool) -> Vec<(Origin, TimerKey)> {
         if let Some(reassembly) = self.reassembly.take() {
-            reassembly.abandon(budget);
+            budget.settle(reassembly.taken(), 0);
+            reassembly.abandon(buffers);
         }
-        self.decoder = FrameDecoder::default();
+        self.decoder.release(buffers);
         self.requests.take().map(|requests| requests.abandon()).unwrap_or_default()
     }
 

@@ -278,13 +278,14 @@ impl<H: Handler> Reactor<H> {
         let mut budget = self.fabric.shared.config.io.read_budget;
         while self.shard.wants_read(slot) {
             let Some(socket) = self.connections.get(conn) else { return };
-            let bytes = match socket.read(&mut self.buffer) {
+            let most = self.buffer.len().min(self.shard.read_limit());
+            let bytes = match socket.read(&mut self.buffer[..most]) {
                 ReadResult::Bytes(bytes) => bytes,
                 ReadResult::Eof => return self.shard.handle_eof(slot),
                 ReadResult::WouldBlock => return,
                 ReadResult::Failed(kind) => return self.shard.handle_error(slot, kind),
             };
-            let drained = bytes < self.buffer.len() && !socket.read_closed;
+            let drained = bytes < most && !socket.read_closed;
             let outcome = self.shard.handle_read(&mut self.handler, slot, &self.buffer[..bytes]);
             if drained || outcome == ReadOutcome::Stop {
                 return;

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::slots::State;
+use crate::buffers::MEDIUM;
 use crate::id::PeerId;
 
 impl Shard {
@@ -13,6 +14,7 @@ impl Shard {
     /// Panics where the shard's figures and its peers contradict each other. Between turns.
     pub(crate) fn assert_invariants(&self) {
         let (mut private, mut blocked, mut established, mut reassembling) = (0, 0, 0, 0);
+        let (mut borrowed, mut parked) = (0, 0);
         let swept = self.sweep_is_over();
         for (slot, entry) in self.slots.iter() {
             let outbox = &entry.peer.outbox;
@@ -21,6 +23,10 @@ impl Shard {
             blocked += usize::from(entry.blocked);
             established += usize::from(entry.is_established());
             reassembling += entry.peer.reassembling();
+            borrowed += entry.peer.borrowed();
+            parked += super::receive::parked(entry.peer.decoder.held());
+            let reads_on = entry.is_read() && !entry.resuming;
+            assert!(!reads_on || entry.peer.decoder.held() <= MEDIUM, "slot {slot} holds more than a frame between reads");
             if entry.state == State::Ended {
                 // Letting go of a full log is the last thing in a turn: what that ends is freed with the next one.
                 assert!(self.ended.contains(&slot) && self.has_work(), "slot {slot} ended and was not freed");
@@ -45,6 +51,10 @@ impl Shard {
         assert_eq!(self.blocked, blocked, "blocked peers");
         assert_eq!(self.slots.established(), established, "established peers");
         assert_eq!(self.budget.used(), reassembling, "bytes of unfinished messages");
+        assert_eq!(self.buffers.lent(), borrowed, "bytes of buffers");
+        assert_eq!(self.parked, parked, "bytes of whole reads that were put aside");
+        let most = super::receive::PARKED_READS * super::receive::parked_read(self.config().io.receive_buffer);
+        assert!(parked <= most, "{parked} bytes are put aside, and {most} may be");
         assert!(self.user_timers <= self.wheel.len());
         for (half, open) in &self.half_open {
             assert!(!open.is_ended(), "half-open connection {half} ended and was not freed");
@@ -55,6 +65,7 @@ impl Shard {
     pub(crate) fn assert_released(&self) {
         assert!(self.slots.is_empty() && self.half_open.is_empty() && self.logs.is_empty());
         assert_eq!((self.private, self.blocked, self.budget.used(), self.user_timers), (0, 0, 0, 0));
+        assert_eq!((self.buffers.lent(), self.parked), (0, 0));
         assert!(self.starved.is_empty() && self.resuming.is_empty() && self.events.is_empty() && self.actions.is_empty());
         if let Some(directory) = &self.directory {
             assert_eq!(directory.len(), 0, "grants");

@@ -29,7 +29,8 @@ impl Shard {
         self.slots.unestablish();
         self.stats.count_close(reason);
         let entry = self.slots.at_mut(slot);
-        for (origin, timer) in entry.peer.release(&mut self.budget) {
+        self.parked -= super::receive::parked(entry.peer.decoder.held());
+        for (origin, timer) in entry.peer.release(&mut self.budget, &mut self.buffers) {
             self.wheel.cancel(timer);
             self.fail_request(peer, origin, RequestError::PeerClosed);
         }

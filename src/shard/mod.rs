@@ -38,6 +38,7 @@ pub(crate) use mail::{Control, Mail, Owned};
 pub(crate) use receive::ReadOutcome;
 pub(crate) use send::Payload;
 
+use crate::buffers::BufferPool;
 use crate::config::Config;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::id::{DialId, NodeId, PeerId};
@@ -162,7 +163,12 @@ pub(crate) struct Shard {
 
     logs: Logs,
     pool: QueuedPool,
+    /// For what arrives, and how much of it may be memory.
+    buffers: BufferPool,
     budget: Budget,
+    /// Bytes of whole reads that were put aside, and from where on reads are short.
+    parked: usize,
+    most_parked: usize,
     /// Bytes that single peers keep in memory, and how many they may.
     private: usize,
     max_private: usize,
@@ -227,7 +233,10 @@ impl Shard {
             next_serial: 0,
             logs: Logs::new(),
             pool: QueuedPool::default(),
-            budget: Budget::new(config.limits.reassembly_bytes),
+            buffers: BufferPool::new(config.limits.buffer_pool),
+            budget: Budget::new(config.limits.reassembly_bytes, config.limits.reassembly_reserve),
+            parked: 0,
+            most_parked: (receive::PARKED_READS - 1) * receive::parked_read(config.io.receive_buffer),
             private: 0,
             max_private: config.limits.send_bytes / config.cores.count(),
             appended: 0,

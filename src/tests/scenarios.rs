@@ -543,6 +543,7 @@ fn sim_without_memory_for_a_message_its_peer_waits_and_then_goes_on() {
     let mut small = config();
     small.limits.max_message = 100_000;
     small.limits.reassembly_bytes = 100_000;
+    small.limits.reassembly_reserve = 0;
     let mut world = world([small]);
     let (first, _) = world.raw_peer(0);
     let (second, _) = world.raw_peer(0);
