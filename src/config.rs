@@ -99,9 +99,13 @@ pub struct Limits {
     /// Memory of each core for broadcasts that some peer has still to receive, bytes. Default 64 MiB, at least twice `outbox_hard`. At
     /// the cap the peers that hold the oldest part have what they need copied, where it is little, or are cut off (`SlowPeer(LogFull)`).
     pub log_bytes: usize,
-    /// Memory for direct sends that are not yet written, whole engine, bytes. Default 256 MiB, divided evenly among the cores. A send
-    /// that would pass it is refused (`OutboxFull`).
+    /// Memory for direct sends that are not yet written, beyond what each peer has of its own (`send_reserve`), whole engine, bytes. Default
+    /// 256 MiB, divided evenly among the cores. A send that would pass it is refused (`OutboxFull`); a peer is cut off
+    /// (`SlowPeer(HardBound)`) where only the note of what it is left out of would pass it.
     pub send_bytes: usize,
+    /// Memory that each peer has of its own for direct sends that are not yet written, bytes. Default 64 KiB: small and medium messages
+    /// go to everybody, however much others have hoarded. At most `outbox_hard`.
+    pub send_reserve: usize,
     /// Memory of each core for messages that have not arrived whole, beyond what each peer has of its own (`reassembly_reserve`), bytes.
     /// Default 128 MiB. Over it, reading from the peer that began one more is paused until there is room, for at most `Timeouts::pause`.
     /// A message is charged the buffer that it will need at the end: up to 4 KiB, up to 68 KiB, its length up to 257 KiB, 1 MiB + 4 KiB, or
@@ -115,6 +119,8 @@ pub struct Limits {
     pub buffer_pool: usize,
     /// Requests that wait for a response, per peer. Default 1,024. One more is refused (`TooManyRequests`).
     pub pending_requests: usize,
+    /// Requests that wait for a response, to all peers of a core. Default 65,536. One more is refused (`TooManyRequests`).
+    pub max_requests: usize,
     /// Commands that handles may have queued for a core. Default 4,096. One more is refused (`InboxFull`).
     pub inbox_messages: usize,
     /// Bytes of frames that may be queued for a core. Default 64 MiB. One more is refused (`InboxFull`).
@@ -286,6 +292,7 @@ impl Config {
         within("limits.max_message", limits.max_message, 1, MAX_MESSAGE, "1 byte to 16 MiB")?;
         within("limits.fragment", limits.fragment, MIN_FRAGMENT, MAX_FRAME_PAYLOAD, "1 KiB to 32 KiB")?;
         at_least("limits.pending_requests", limits.pending_requests, 1, "at least 1")?;
+        at_least("limits.max_requests", limits.max_requests, 1, "at least 1")?;
         let twice = 2 * message_wire_len(true, limits.max_message, limits.fragment);
         at_least("limits.outbox_hard", limits.outbox_hard, twice, "at least twice max_message with its fragment headers")?;
         within("limits.outbox_soft", limits.outbox_soft, 1, limits.outbox_hard, "1 byte to outbox_hard")
@@ -296,6 +303,7 @@ impl Config {
         let message = message_wire_len(true, limits.max_message, limits.fragment.max(HEADER_LEN));
         at_least("limits.log_bytes", limits.log_bytes, 2 * limits.outbox_hard, "at least twice outbox_hard")?;
         at_least("limits.send_bytes", limits.send_bytes / self.cores.count(), message, "at least one max_message for each core")?;
+        within("limits.send_reserve", limits.send_reserve, 0, limits.outbox_hard, "0 bytes to outbox_hard")?;
         let largest = reassembly_charge(limits.max_message);
         at_least("limits.reassembly_bytes", limits.reassembly_bytes, largest, "at least the buffer that a max_message needs")?;
         within("limits.reassembly_reserve", limits.reassembly_reserve, 0, limits.reassembly_bytes, "0 bytes to reassembly_bytes")?;
@@ -359,10 +367,12 @@ impl Default for Limits {
             min_drain_rate: 64 << 10,
             log_bytes: 64 << 20,
             send_bytes: 256 << 20,
+            send_reserve: 64 << 10,
             reassembly_bytes: 128 << 20,
             reassembly_reserve: MEDIUM,
             buffer_pool: 8 << 20,
             pending_requests: 1024,
+            max_requests: 1 << 16,
             inbox_messages: 4096,
             inbox_bytes: 64 << 20,
             max_dials: 1 << 16,

@@ -42,11 +42,39 @@ impl Budget {
         after <= self.reserve || self.shared_used + self.beyond(after) - self.beyond(before) <= self.shared
     }
 
+    /// Whether more of the shared part is in use than there is.
+    #[inline]
+    pub(crate) fn is_overdrawn(&self) -> bool {
+        self.shared_used > self.shared
+    }
+
+    /// A peer uses `more` bytes more, which makes `after`.
+    #[inline]
+    pub(crate) fn grow(&mut self, more: usize, after: usize) {
+        self.used += more;
+        if after > self.reserve {
+            self.shared_used += more.min(after - self.reserve);
+        }
+    }
+
+    /// A peer uses `less` bytes less, which leaves `after`.
+    #[inline]
+    pub(crate) fn shrink(&mut self, less: usize, after: usize) {
+        self.used -= less;
+        let before = after + less;
+        if before > self.reserve {
+            self.shared_used -= less.min(before - self.reserve);
+        }
+    }
+
     /// A peer that used `before` bytes uses `after` now, whether that fits or not.
     #[inline]
     pub(crate) fn settle(&mut self, before: usize, after: usize) {
-        self.used = self.used + after - before;
-        self.shared_used = self.shared_used + self.beyond(after) - self.beyond(before);
+        if after >= before {
+            self.grow(after - before, after);
+        } else {
+            self.shrink(before - after, after);
+        }
     }
 }
 
@@ -76,10 +104,10 @@ mod tests {
     fn what_cannot_be_refused_may_pass_the_bound_and_is_made_good_later() {
         let mut budget = Budget::new(100, 10);
         budget.settle(0, 200);
-        assert_eq!((budget.used(), budget.shared_used()), (200, 190));
+        assert_eq!((budget.used(), budget.is_overdrawn()), (200, true));
         assert!(budget.fits(0, 10) && !budget.fits(0, 11) && !budget.fits(200, 150));
         assert!(budget.fits(200, 110));
         budget.settle(200, 0);
-        assert!(budget.fits(0, 110));
+        assert!(budget.fits(0, 110) && !budget.is_overdrawn());
     }
 }

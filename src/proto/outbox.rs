@@ -38,6 +38,11 @@ const KEPT_TAIL: usize = 256 * 1024;
 const TRIMMED: usize = 64 * 1024;
 /// A queue of spans with more room than this is not kept for the next peer.
 const KEPT_SPANS: usize = 1024;
+/// Room that a peer's tail and queue of spans may have beyond twice what is in them, for each lane.
+const SPARE_TAIL: usize = 4 * 1024;
+const SPARE_SPANS: usize = 16;
+/// Most memory that an outbox may have beyond twice its private bytes and what the pool keeps.
+pub(crate) const OUTBOX_SPARE: usize = size_of::<Queued>() + LANES * (SPARE_TAIL + SPARE_SPANS * SPAN_CHARGE);
 
 /// What one peer has still to receive.
 #[derive(Debug)]
@@ -62,8 +67,10 @@ pub(crate) struct Queued {
     lanes: [Queue; LANES],
     /// Bytes of all spans, and their charges.
     claimed: usize,
-    /// Of these, the bytes that only this peer keeps in memory.
+    /// What only this peer keeps in memory: of these bytes all but the logs', and the charges.
     private: usize,
+    /// Memory that it had when the pool lent it, until that is fitted to what is in it.
+    lent: usize,
 }
 
 #[derive(Debug, Default)]
@@ -99,21 +106,24 @@ pub(crate) struct Advanced {
 pub(crate) struct QueuedPool {
     #[expect(clippy::vec_box, reason = "a peer takes the box itself, not its contents")]
     free: Vec<Box<Queued>>,
+    /// Bytes of memory of the free ones, and of those that were lent and have still the room that they had then: so what peers have beyond
+    /// what they were sent is bounded, whoever has it.
     kept: usize,
 }
 
 impl QueuedPool {
     /// Memory that is kept, bytes. When more peers than this is enough for have something queued at once, some of them allocate.
-    const KEPT: usize = 8 << 20;
+    pub(crate) const KEPT: usize = 8 << 20;
 
     fn take(&mut self) -> Box<Queued> {
-        let queued = self.free.pop().unwrap_or_default();
-        self.kept -= queued.footprint().min(self.kept);
+        let Some(mut queued) = self.free.pop() else { return Box::default() };
+        queued.lent = queued.footprint();
         queued
     }
 
     fn give_back(&mut self, mut queued: Box<Queued>) {
         debug_assert!(queued.is_empty());
+        self.kept -= std::mem::take(&mut queued.lent);
         queued.shrink();
         let footprint = queued.footprint();
         if self.kept + footprint <= Self::KEPT {
@@ -187,7 +197,8 @@ impl Outbox {
         self.queued.is_none() && self.behind(logs) == 0
     }
 
-    /// Bytes that only this peer keeps in memory.
+    /// Bytes that only this peer keeps in memory, the spans themselves included.
+    #[inline]
     pub(crate) fn private(&self) -> usize {
         self.queued.as_ref().map_or(0, |queued| queued.private)
     }
@@ -219,53 +230,56 @@ impl Outbox {
         self.started.left > 0
     }
 
-    /// Appends a message, copied into the lane's tail. Returns the bytes that this took.
+    /// Appends a message, copied into the lane's tail. Returns the private bytes that this took.
     #[inline]
     pub(crate) fn push_message(&mut self, logs: &Logs, pool: &mut QueuedPool, draft: Draft<'_>, cut: usize) -> usize {
-        let (queued, lane) = self.open_lane(logs, pool, draft.meta.lane);
+        let (queued, lane, settled) = self.open_lane(logs, pool, draft.meta.lane);
         let queue = &mut queued.lanes[lane];
         let before = queue.tail.len();
         append_message(&mut queue.tail, draft, cut);
         let len = queue.tail.len() - before;
-        queued.extend_tail(lane, len, 1);
-        len
+        settled + queued.extend_tail(lane, len, 1)
     }
 
-    /// Appends an encoded message: by reference where it is large. Returns the bytes that this took.
+    /// Appends an encoded message: by reference where it is large. Returns the private bytes that this took.
     pub(crate) fn push_frame(&mut self, logs: &Logs, pool: &mut QueuedPool, frame: &Frame) -> usize {
-        let (queued, lane) = self.open_lane(logs, pool, frame.lane());
+        let (queued, lane, settled) = self.open_lane(logs, pool, frame.lane());
         let bytes = frame.as_bytes();
         if bytes.len() >= BY_REFERENCE {
             queued.push_span(lane, Span::Shared { frame: frame.clone(), sent: 0 });
+            settled + SPAN_CHARGE + bytes.len()
         } else {
             queued.lanes[lane].tail.extend_from_slice(bytes);
-            queued.extend_tail(lane, bytes.len(), 1);
+            settled + queued.extend_tail(lane, bytes.len(), 1)
         }
-        bytes.len()
     }
 
-    /// Appends a control frame. Returns the bytes that this took.
+    /// Appends a control frame. Returns the private bytes that this took.
     pub(crate) fn push_control(&mut self, pool: &mut QueuedPool, frame: &[u8]) -> usize {
         let queued = self.queued.get_or_insert_with(|| pool.take());
         queued.lanes[CONTROL].tail.extend_from_slice(frame);
-        queued.extend_tail(CONTROL, frame.len(), 0);
-        frame.len()
+        queued.extend_tail(CONTROL, frame.len(), 0)
     }
 
-    /// The queue of a message lane, with everything that was broadcast so far before it.
+    /// The queue of a message lane, with everything that was broadcast so far before it, and the private bytes that this took.
     #[inline]
-    fn open_lane(&mut self, logs: &Logs, pool: &mut QueuedPool, lane: Lane) -> (&mut Queued, usize) {
-        self.settle(logs, pool, lane.index());
-        (self.queued.get_or_insert_with(|| pool.take()), lane.index() + 1)
+    fn open_lane(&mut self, logs: &Logs, pool: &mut QueuedPool, lane: Lane) -> (&mut Queued, usize, usize) {
+        let settled = self.settle(logs, pool, lane.index());
+        (self.queued.get_or_insert_with(|| pool.take()), lane.index() + 1, settled)
     }
 
-    /// Writes the implied log part of a lane down as a span.
-    fn settle(&mut self, logs: &Logs, pool: &mut QueuedPool, log: usize) {
-        if self.lane_behind(log, logs) > 0 {
-            let (lo, hi) = (self.cursors[log], logs.lane(log).end());
-            self.queued.get_or_insert_with(|| pool.take()).push_span(log + 1, Span::Log { lo, hi });
-            self.cursors[log] = hi;
-        }
+    /// Writes the implied log part of a lane down as a span. Returns the private bytes that this took.
+    #[inline]
+    fn settle(&mut self, logs: &Logs, pool: &mut QueuedPool, log: usize) -> usize {
+        if self.lane_behind(log, logs) == 0 { 0 } else { self.settle_part(logs, pool, log) }
+    }
+
+    #[inline(never)]
+    fn settle_part(&mut self, logs: &Logs, pool: &mut QueuedPool, log: usize) -> usize {
+        let (lo, hi) = (self.cursors[log], logs.lane(log).end());
+        self.queued.get_or_insert_with(|| pool.take()).push_span(log + 1, Span::Log { lo, hi });
+        self.cursors[log] = hi;
+        SPAN_CHARGE
     }
 
     /// Leaves out what is about to be appended to the log of `lane`: call before appending, and [`Outbox::skip_to_end`] after.
@@ -297,16 +311,14 @@ impl Outbox {
         })
     }
 
-    /// Copies what this outbox needs of the logs into its own memory, so that it keeps no segment alive. Returns the bytes.
-    pub(crate) fn evacuate(&mut self, logs: &Logs, pool: &mut QueuedPool) -> usize {
-        let before = self.private();
+    /// Copies what this outbox needs of the logs into its own memory, so that it keeps no segment alive.
+    pub(crate) fn evacuate(&mut self, logs: &Logs, pool: &mut QueuedPool) {
         for log in 0..self.cursors.len() {
             self.settle(logs, pool, log);
             if let Some(queued) = &mut self.queued {
                 queued.evacuate(log + 1, logs);
             }
         }
-        self.private() - before
     }
 
     /// Everything that is waiting, where it is one run of bytes: the common case, which needs no list of slices.
@@ -411,10 +423,18 @@ impl Outbox {
     }
 
     fn release_queued(&mut self, pool: &mut QueuedPool) {
-        if self.queued.as_ref().is_some_and(|queued| queued.is_empty())
-            && let Some(queued) = self.queued.take()
-        {
+        if self.queued.as_ref().is_some_and(|queued| !queued.is_empty()) {
+            self.fit(pool);
+        } else if let Some(queued) = self.queued.take() {
             pool.give_back(queued);
+        }
+    }
+
+    /// Fits the memory to what is in it: the peer takes nothing for now, and what a box had room for may have been much more.
+    pub(crate) fn fit(&mut self, pool: &mut QueuedPool) {
+        if let Some(queued) = &mut self.queued {
+            queued.lanes.iter_mut().for_each(Queue::fit);
+            pool.kept -= std::mem::take(&mut queued.lent);
         }
     }
 
@@ -465,14 +485,15 @@ impl Queued {
         self.lanes[lane].bytes += len;
         self.lanes[lane].spans.push_back(span);
         self.claimed += len + SPAN_CHARGE;
+        self.private += SPAN_CHARGE;
         if matches!(self.lanes[lane].spans.back(), Some(Span::Shared { .. })) {
             self.private += len;
         }
     }
 
-    /// Accounts for `len` bytes that were just appended to the tail of a lane.
+    /// Accounts for `len` bytes that were just appended to the tail of a lane. Returns the private bytes that this took.
     #[inline]
-    fn extend_tail(&mut self, lane: usize, len: usize, messages: u32) {
+    fn extend_tail(&mut self, lane: usize, len: usize, messages: u32) -> usize {
         let queue = &mut self.lanes[lane];
         queue.bytes += len;
         self.private += len;
@@ -480,9 +501,16 @@ impl Queued {
         if let Some(Span::Tail { len: run, messages: count }) = queue.spans.back_mut() {
             *run += len;
             *count += messages;
+            if queue.head > 0 {
+                // It grows by doubling, and what was sent must not be doubled too.
+                queue.fit();
+            }
+            len
         } else {
             queue.spans.push_back(Span::Tail { len, messages });
             self.claimed += SPAN_CHARGE;
+            self.private += SPAN_CHARGE;
+            len + SPAN_CHARGE
         }
     }
 
@@ -507,6 +535,8 @@ impl Queued {
                 begun = 0;
                 queue.spans.pop_front();
                 self.claimed -= SPAN_CHARGE;
+                self.private -= SPAN_CHARGE;
+                advanced.freed += SPAN_CHARGE;
             } else {
                 let messages;
                 (messages, begun) = front.take_off(lane, logs, &queue.tail[queue.head..], part, begun);
@@ -529,7 +559,7 @@ impl Queued {
         let old = std::mem::take(&mut queue.tail);
         let mut head = std::mem::take(&mut queue.head);
         self.claimed -= queue.bytes + spans.len() * SPAN_CHARGE;
-        self.private -= spans.iter().filter(|span| span.is_private()).map(Span::len).sum::<usize>();
+        self.private -= spans.iter().map(Span::private).sum::<usize>();
         queue.bytes = 0;
         for span in spans {
             match span {
@@ -586,7 +616,11 @@ impl Queued {
         let spans = || self.lanes.iter().flat_map(|queue| &queue.spans);
         assert!(!self.is_empty(), "an empty box belongs in the pool");
         assert_eq!(self.claimed, spans().map(|span| span.len() + SPAN_CHARGE).sum::<usize>());
-        assert_eq!(self.private, spans().filter(|span| span.is_private()).map(Span::len).sum::<usize>());
+        assert_eq!(self.private, spans().map(Span::private).sum::<usize>());
+        let by_reference = |span: &Span| if matches!(span, Span::Shared { .. }) { span.len() } else { 0 };
+        let most = 2 * self.private + OUTBOX_SPARE + self.lent;
+        let memory = self.footprint() + spans().map(by_reference).sum::<usize>();
+        assert!(memory <= most, "{memory} bytes of memory for {} private ones, and {most} may be", self.private);
         for queue in &self.lanes {
             assert_eq!(queue.bytes, queue.spans.iter().map(Span::len).sum::<usize>());
             let tails = queue.spans.iter().filter(|span| matches!(span, Span::Tail { .. })).map(Span::len).sum::<usize>();
@@ -621,6 +655,19 @@ impl Queue {
         }
     }
 
+    #[cold]
+    fn fit(&mut self) {
+        let waiting = self.tail.len() - self.head;
+        if self.tail.capacity() > 2 * waiting + SPARE_TAIL {
+            self.tail.drain(..self.head);
+            self.head = 0;
+            self.tail.shrink_to(waiting + waiting / 4);
+        }
+        if self.spans.capacity() > 2 * self.spans.len() + SPARE_SPANS {
+            self.spans.shrink_to(self.spans.len() + self.spans.len() / 2);
+        }
+    }
+
     fn oldest(&self) -> Option<u64> {
         self.spans.iter().find_map(|span| match span {
             Span::Log { lo, .. } => Some(lo.position),
@@ -640,6 +687,11 @@ impl Span {
 
     fn is_private(&self) -> bool {
         !matches!(self, Self::Log { .. })
+    }
+
+    /// Bytes that only this peer keeps in memory, the span itself included.
+    fn private(&self) -> usize {
+        SPAN_CHARGE + if self.is_private() { self.len() } else { 0 }
     }
 
     /// Messages that end in this span.

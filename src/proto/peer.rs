@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::budget::Budget;
 use super::keepalive::{Keepalive, Life};
 use super::log::Logs;
-use super::outbox::{Advanced, Outbox, QueuedPool};
+use super::outbox::{Outbox, QueuedPool};
 use super::reassembly::{Assembled, Piece, Reassembly, split_correlation};
 use super::requests::{Origin, Requests};
 use super::session::Session;
@@ -35,8 +35,8 @@ pub(crate) enum Received<'a> {
     Queued(usize),
     /// A whole message, still in the receive buffer.
     Message { kind: Kind, meta: Meta, correlation: u64, body: &'a [u8] },
-    /// A message that came in pieces.
-    Assembled(Assembled),
+    /// A message that came in pieces is whole: see [`Peer::take_whole`].
+    Assembled,
     /// A message begins that the core has no room for now: give the frame again later.
     NoRoom,
     /// The other side leaves.
@@ -163,9 +163,19 @@ impl Peer {
         }
         Ok(match piece? {
             Piece::Taken => Received::Handled,
-            Piece::Whole(message) => Received::Assembled(message),
+            Piece::Whole => Received::Assembled,
             Piece::NoRoom => Received::NoRoom,
         })
+    }
+
+    /// The message that the last frame made whole. Its memory is the core's pool's.
+    pub(crate) fn take_whole(&mut self) -> Option<Assembled> {
+        let reassembly = self.reassembly.as_mut()?;
+        let whole = reassembly.take_whole();
+        if reassembly.is_empty() {
+            self.reassembly = None;
+        }
+        whole
     }
 
     /// After a batch of bytes: sets or clears the deadlines for what is unfinished. `frame_ended`: one did in this batch, so the frame that
@@ -250,11 +260,5 @@ impl Peer {
         }
         self.decoder.release(buffers);
         self.requests.take().map(|requests| requests.abandon()).unwrap_or_default()
-    }
-
-    /// Drops what is queued. Returns what that was, and whether a goodbye can follow: not where a frame is half out.
-    pub(crate) fn cut_off(&mut self, logs: &Logs, pool: &mut QueuedPool) -> (Advanced, bool) {
-        let mid_frame = self.outbox.is_mid_frame();
-        (self.outbox.clear(logs, pool), !mid_frame)
     }
 }

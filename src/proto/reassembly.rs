@@ -20,7 +20,8 @@ pub(crate) struct Assembled {
 pub(crate) enum Piece {
     /// More are to come.
     Taken,
-    Whole(Assembled),
+    /// The message is whole, and waits for [`Reassembly::take_whole`].
+    Whole,
     /// The message was not begun, because the core has no room for it now. Give the same frame again later.
     NoRoom,
 }
@@ -29,6 +30,8 @@ pub(crate) enum Piece {
 #[derive(Debug, Default)]
 pub(crate) struct Reassembly {
     lanes: [Option<Partial>; Lane::ALL.len()],
+    /// The one that has just become whole.
+    whole: Option<Assembled>,
     /// Bytes taken from the budget.
     taken: usize,
 }
@@ -114,7 +117,13 @@ impl Reassembly {
             return Ok(Piece::Taken);
         }
         self.taken -= charge(partial.total);
-        Ok(slot.take().map_or(Piece::Taken, |partial| Piece::Whole(partial.message)))
+        self.whole = slot.take().map(|partial| partial.message);
+        Ok(Piece::Whole)
+    }
+
+    /// The message that the last fragment made whole.
+    pub(crate) fn take_whole(&mut self) -> Option<Assembled> {
+        self.whole.take()
     }
 
     /// Whether a message of this lane has begun and not ended.
@@ -123,7 +132,7 @@ impl Reassembly {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.lanes.iter().all(Option::is_none)
+        self.whole.is_none() && self.lanes.iter().all(Option::is_none)
     }
 
     /// Bytes taken from the budget.
@@ -152,7 +161,8 @@ impl Reassembly {
 
     /// Gives everything back: the peer is gone.
     pub(crate) fn abandon(self, pool: &mut BufferPool) {
-        self.lanes.into_iter().flatten().for_each(|partial| pool.give_back(partial.message.body));
+        let unfinished = self.lanes.into_iter().flatten().map(|partial| partial.message);
+        unfinished.chain(self.whole).for_each(|message| pool.give_back(message.body));
     }
 }
 
@@ -193,7 +203,8 @@ mod tests {
         assert!(matches!(begin(&mut reassembly, &mut pool, 6, b"ab"), Ok(Piece::Taken)));
         assert_eq!((reassembly.taken(), reassembly.deadline()), (charge(6), Some(Timestamp::from_nanos(4))));
         assert!(matches!(go_on(&mut reassembly, &mut pool, true, b"cd"), Ok(Piece::Taken)));
-        let Ok(Piece::Whole(message)) = go_on(&mut reassembly, &mut pool, false, b"ef") else { panic!("not whole") };
+        assert!(matches!(go_on(&mut reassembly, &mut pool, false, b"ef"), Ok(Piece::Whole)));
+        let message = reassembly.take_whole().unwrap();
         assert_eq!((message.body.as_slice(), reassembly.taken(), reassembly.is_empty()), (&b"abcdef"[..], 0, true));
         pool.give_back(message.body);
         assert_eq!(pool.lent(), 0);
@@ -249,7 +260,7 @@ mod tests {
                 go_on(&mut reassembly, &mut pool, received < total as usize, &vec![2; next]).unwrap();
             }
             assert!(most <= charge(total as usize), "{most} of {total}");
-            assert!(reassembly.is_empty());
+            assert!(reassembly.take_whole().is_some() && reassembly.is_empty());
         }
     }
 }

@@ -108,7 +108,7 @@ impl Shard {
             (Counter::Peers, self.slots.established()),
             (Counter::HalfOpen, self.half_open.len()),
             (Counter::LogBytes, self.logs.held()),
-            (Counter::PrivateBytes, self.private),
+            (Counter::PrivateBytes, self.sends.used()),
             (Counter::ReassemblyBytes, self.budget.used()),
             (Counter::BufferBytes, self.buffers.held()),
             (Counter::Timers, self.wheel.len()),

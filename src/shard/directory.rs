@@ -141,12 +141,12 @@ impl Directory {
         if ask.dial.is_some_and(|id| !self.dials.contains_key(&id)) {
             return Err(RefusalCode::Duplicate); // cancelled meanwhile
         }
-        let Some(old) = self.grants.get(key) else {
-            return if self.grants.len() < self.config.limits.max_peers { Ok(()) } else { Err(RefusalCode::Full) };
-        };
         if self.numbers.len() >= self.config.limits.max_peers + self.config.limits.max_half_open {
             return Err(RefusalCode::Full); // too many of those that were replaced are still on their way out
         }
+        let Some(old) = self.grants.get(key) else {
+            return if self.grants.len() < self.config.limits.max_peers { Ok(()) } else { Err(RefusalCode::Full) };
+        };
         let settled = now - old.granted_at >= REPLACE_INTERVAL;
         let new_wins = if old.instance != ask.instance {
             settled // the node has restarted: what it had before is gone

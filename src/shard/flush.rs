@@ -31,6 +31,8 @@ impl Shard {
         if !entry.dirty && !entry.blocked {
             entry.dirty = true;
             self.dirty.push_back(slot);
+        } else if entry.blocked {
+            entry.peer.outbox.fit(&mut self.pool);
         }
     }
 
@@ -75,7 +77,7 @@ impl Shard {
             self.sweep_slow(slot, claimed);
         }
         let entry = self.slots.at(slot);
-        !entry.dirty && !entry.blocked && entry.state != State::Ended && !entry.peer.outbox.is_empty(&self.logs)
+        !entry.dirty && !entry.blocked && !entry.is_ended() && !entry.peer.outbox.is_empty(&self.logs)
     }
 
     #[cold]
@@ -119,7 +121,7 @@ impl Shard {
             let slot = self.dirty.pop_front()?;
             let Some(entry) = self.slots.get_mut(slot) else { continue };
             entry.dirty = false;
-            if entry.state != State::Ended && !entry.blocked && !entry.peer.outbox.is_empty(&self.logs) {
+            if !entry.is_ended() && !entry.blocked && !entry.peer.outbox.is_empty(&self.logs) {
                 return Some(slot);
             }
         }
@@ -142,7 +144,7 @@ impl Shard {
     pub(crate) fn advance(&mut self, slot: u32, taken: usize, full: bool) {
         let entry = self.slots.at_mut(slot);
         let advanced = entry.peer.outbox.advance(&self.logs, &mut self.pool, taken);
-        self.private -= advanced.freed;
+        self.sends.shrink(advanced.freed, entry.peer.outbox.private());
         self.stats.add(Counter::BytesSent, taken as u64);
         self.stats.add(Counter::MessagesSent, advanced.messages);
         if entry.pressed {
@@ -155,7 +157,7 @@ impl Shard {
         let entry = self.slots.at_mut(slot);
         if !entry.peer.outbox.is_empty(&self.logs) {
             self.mark_dirty(slot);
-        } else if entry.state != State::Established {
+        } else if !entry.is_established() {
             self.drained_closing(slot);
         }
     }
@@ -294,10 +296,10 @@ impl Shard {
     }
 
     fn let_go(&mut self, slot: u32) {
-        let claimed = self.slots.at(slot).peer.outbox.claimed(&self.logs);
-        if claimed <= EVACUATED && self.private + claimed <= self.max_private {
-            let outbox = &mut self.slots.at_mut(slot).peer.outbox;
-            self.private += outbox.evacuate(&self.logs, &mut self.pool);
+        let outbox = &self.slots.at(slot).peer.outbox;
+        let (claimed, private) = (outbox.claimed(&self.logs), outbox.private());
+        if claimed <= EVACUATED && self.sends.fits(private, private + claimed) {
+            self.with_outbox(slot, |outbox, logs, pool| outbox.evacuate(logs, pool));
             self.stats.count(Counter::LogEvacuations);
         } else if self.slots.at(slot).is_established() {
             self.close(slot, CloseReason::SlowPeer(Slow::LogFull));

@@ -169,9 +169,8 @@ pub(crate) struct Shard {
     /// Bytes of whole reads that were put aside, and from where on reads are short.
     parked: usize,
     most_parked: usize,
-    /// Bytes that single peers keep in memory, and how many they may.
-    private: usize,
-    max_private: usize,
+    /// Bytes that single peers keep in memory to be sent.
+    sends: Budget,
     /// Bytes that were appended to the logs in this turn.
     appended: usize,
     /// Some peer whose socket takes what it is given has half of its hard bound to be written: this core is behind, not the peer.
@@ -181,6 +180,8 @@ pub(crate) struct Shard {
 
     wheel: TimerWheel<Deadline>,
     user_timers: usize,
+    /// Requests that wait for a response.
+    requests: usize,
 
     /// Peers with something to write and a socket that may take it. Each is in it once (`Entry::dirty`).
     dirty: VecDeque<u32>,
@@ -237,13 +238,13 @@ impl Shard {
             budget: Budget::new(config.limits.reassembly_bytes, config.limits.reassembly_reserve),
             parked: 0,
             most_parked: (receive::PARKED_READS - 1) * receive::parked_read(config.io.receive_buffer),
-            private: 0,
-            max_private: config.limits.send_bytes / config.cores.count(),
+            sends: Budget::new(config.limits.send_bytes / config.cores.count(), config.limits.send_reserve),
             appended: 0,
             behind: false,
             reclaim_at: flush::RECLAIM_STEP,
             wheel: TimerWheel::new(now),
             user_timers: 0,
+            requests: 0,
             dirty: VecDeque::new(),
             blocked: 0,
             flush_left: 0,

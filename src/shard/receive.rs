@@ -4,7 +4,7 @@ use super::mail::{Control, Owned};
 use super::slots::State;
 use super::{Action, Event, Shard};
 use crate::buffers::{MEDIUM, capacity_for};
-use crate::error::{CloseReason, RequestError, Violation};
+use crate::error::{CloseReason, RequestError, SendError, Violation};
 use crate::handler::{Context, Handler, Message, Responder};
 use crate::id::PeerId;
 use crate::metrics::Counter;
@@ -78,7 +78,7 @@ impl Shard {
         if !entry.is_established() {
             decoder.release(&mut self.buffers);
             // Closed by what came, or by the handler: read on for the other side's FIN, since no edge will tell of what is there already.
-            return if entry.state == State::Ended { ReadOutcome::Stop } else { ReadOutcome::Continue };
+            return if entry.is_ended() { ReadOutcome::Stop } else { ReadOutcome::Continue };
         }
         if !entry.is_read() {
             self.parked += parked(decoder.held());
@@ -107,17 +107,9 @@ impl Shard {
             let entry = self.slots.at_mut(slot);
             match entry.peer.handle_frame(self.now, frame, &self.shared.config, &mut self.budget, &mut self.buffers, &mut self.pool)? {
                 Received::Message { kind, meta, correlation, body } => self.deliver(handler, peer, kind, meta, correlation, body)?,
-                Received::Assembled(message) => {
-                    let delivered = self.deliver(handler, peer, message.kind, message.meta, message.correlation, &message.body);
-                    self.buffers.give_back(message.body);
-                    delivered?;
-                    self.feed_starved();
-                }
+                Received::Assembled => self.deliver_assembled(handler, peer)?,
                 Received::Handled => {}
-                Received::Queued(bytes) => {
-                    self.private += bytes;
-                    self.mark_dirty(slot);
-                }
+                Received::Queued(bytes) => self.control_queued(slot, bytes),
                 Received::Goodbye(code) => {
                     self.close(slot, CloseReason::Goodbye(code));
                     return Ok(());
@@ -158,6 +150,16 @@ impl Shard {
         Ok(())
     }
 
+    /// A message that came in pieces. Its memory goes back as soon as the handler has seen it.
+    #[cold]
+    fn deliver_assembled<H: Handler>(&mut self, handler: &mut H, peer: PeerId) -> Result<(), Violation> {
+        let Some(message) = self.slots.at_mut(peer.slot()).peer.take_whole() else { return Ok(()) };
+        let delivered = self.deliver(handler, peer, message.kind, message.meta, message.correlation, &message.body);
+        self.buffers.give_back(message.body);
+        self.feed_starved();
+        delivered
+    }
+
     fn deliver_response<H: Handler>(
         &mut self,
         handler: &mut H,
@@ -169,15 +171,28 @@ impl Shard {
         let answered = self.slots.at_mut(peer.slot()).peer.answer(correlation)?;
         let origin = answered.map(|(origin, timer)| {
             self.wheel.cancel(timer);
+            self.requests -= 1;
             origin
         });
         match origin {
             None => self.stats.count(Counter::LateResponses),
             Some(Origin::Handler { core, tag }) if core == self.core => self.respond_to_handler(handler, peer, tag, Ok(message)),
-            Some(Origin::Handler { core, tag }) => self.out.control(core, Control::Answer { peer, tag, result: Ok(owned()) }),
+            Some(Origin::Handler { core, tag }) => self.answer_core(core, peer, tag, message),
             Some(Origin::Waiter(waiter)) => self.actions.push_back(Action::Answer { waiter, result: Ok(owned()) }),
         }
         Ok(())
+    }
+
+    /// A response for the handler of another core. Its body waits there as mail does, under the same credit.
+    fn answer_core(&mut self, core: usize, peer: PeerId, tag: u64, message: Message<'_>) {
+        let charge = message.body.len();
+        let result = if self.shared.credits[core].reserve(charge) {
+            Ok(Owned { meta: message.meta, body: message.body.to_vec() })
+        } else {
+            self.stats.count(Counter::InboxRefused);
+            Err(RequestError::Send(SendError::InboxFull { core }))
+        };
+        self.out.control(core, Control::Answer { peer, tag, result });
     }
 
     pub(super) fn respond_to_handler<H: Handler>(

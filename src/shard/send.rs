@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mail::{Control, Mail};
-use super::slots::State;
 use super::{Deadline, Event, Shard, reserve_all};
-use crate::error::{RequestError, SendError};
+use crate::error::{CloseReason, RequestError, SendError, Slow};
 use crate::handler::{Dial, PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
@@ -95,19 +94,37 @@ impl Shard {
         if body > max {
             return Err(SendError::TooLong { len: body, max });
         }
-        if entry.peer.outbox.claimed(&self.logs) + charge > limits.outbox_hard || self.private + charge > self.max_private {
+        let private = entry.peer.outbox.private();
+        if entry.peer.outbox.claimed(&self.logs) + charge > limits.outbox_hard || !self.sends.fits(private, private + charge) {
             return Err(SendError::OutboxFull);
         }
         Ok(())
     }
 
+    /// Changes what a peer has to receive, and what the core's budget knows of it. The hot paths, [`Shard::push`] and
+    /// [`Shard::advance`], know by how much it changes.
+    pub(super) fn with_outbox<R>(&mut self, slot: u32, act: impl FnOnce(&mut Outbox, &Logs, &mut QueuedPool) -> R) -> R {
+        let outbox = &mut self.slots.at_mut(slot).peer.outbox;
+        let before = outbox.private();
+        let result = act(outbox, &self.logs, &mut self.pool);
+        self.sends.settle(before, outbox.private());
+        result
+    }
+
+    /// A peer has queued a control frame for itself, for which its outbox took so many bytes.
+    pub(super) fn control_queued(&mut self, slot: u32, bytes: usize) {
+        self.sends.grow(bytes, self.slots.at(slot).peer.outbox.private());
+        self.mark_dirty(slot);
+    }
+
     #[inline]
     fn push(&mut self, slot: u32, payload: Payload<'_>) {
         let outbox = &mut self.slots.at_mut(slot).peer.outbox;
-        self.private += match payload {
+        let more = match payload {
             Payload::Draft(draft) => outbox.push_message(&self.logs, &mut self.pool, draft, self.shared.config.limits.fragment),
             Payload::Frame(frame) => outbox.push_frame(&self.logs, &mut self.pool, frame),
         };
+        self.sends.grow(more, outbox.private());
     }
 
     #[inline]
@@ -241,7 +258,7 @@ impl Shard {
         let lane = frame.lane();
         let excluded = except.filter(|peer| self.slots.find(*peer).is_some_and(|entry| entry.is_established()));
         if let Some(peer) = excluded {
-            self.slots.at_mut(peer.slot()).peer.outbox.settle_lane(&self.logs, &mut self.pool, lane);
+            self.with_outbox(peer.slot(), |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
         }
         let len = frame.body_len();
         self.each_narrow(len, |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
@@ -251,6 +268,21 @@ impl Shard {
         }
         let refused = self.each_narrow(len, |outbox, logs, _| outbox.skip_to_end(logs, lane));
         self.stats.add(Counter::SendsRefused, refused);
+        if self.sends.is_overdrawn() {
+            self.cut_overdrawn(excluded);
+        }
+    }
+
+    /// What peers are left out of is noted in their outboxes, and cannot be refused: with the budget used up, whoever is beyond its reserve
+    /// is cut off.
+    #[cold]
+    fn cut_overdrawn(&mut self, excluded: Option<PeerId>) {
+        for peer in excluded.into_iter().chain(self.narrow.clone()) {
+            let private = self.slots.find(peer).map_or(0, |entry| entry.peer.outbox.private());
+            if self.sends.is_overdrawn() && self.sends.beyond(private) > 0 {
+                self.close(peer.slot(), CloseReason::SlowPeer(Slow::HardBound));
+            }
+        }
     }
 
     /// The outboxes of the peers that have said that they take only messages shorter than this: to them it would be a violation. Returns
@@ -260,7 +292,9 @@ impl Shard {
         self.narrow.retain(|&peer| {
             let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.is_established()) else { return false };
             if entry.cold.info.max_message < len {
+                let before = entry.peer.outbox.private();
                 act(&mut entry.peer.outbox, &self.logs, &mut self.pool);
+                self.sends.settle(before, entry.peer.outbox.private());
                 found += 1;
             }
             true
@@ -278,13 +312,15 @@ impl Shard {
         let charge = SPANS_CHARGE + message_wire_len(true, body.len(), cut);
         self.check_room(peer, body.len(), charge).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
         let entry = self.slots.at_mut(peer.slot());
-        if entry.peer.pending_requests() >= self.shared.config.limits.pending_requests {
+        let limits = &self.shared.config.limits;
+        if entry.peer.pending_requests() >= limits.pending_requests || self.requests >= limits.max_requests {
             self.stats.count(Counter::SendsRefused);
             return Err(SendError::TooManyRequests);
         }
         let deadline = self.now + timeout;
         let wheel = &mut self.wheel;
         let correlation = entry.peer.begin_request(origin, |correlation| wheel.insert(deadline, Deadline::Request { peer, correlation }));
+        self.requests += 1;
         self.stats.count(Counter::RequestsSent);
         self.push(peer.slot(), Payload::Draft(Draft::request(meta, correlation, body)));
         Ok(self.after_push(peer.slot()))
@@ -335,7 +371,7 @@ impl Shard {
     }
 
     pub(crate) fn set_user(&mut self, peer: PeerId, value: Box<dyn Any>) -> bool {
-        match self.slots.find_mut(peer).filter(|entry| entry.state != State::Ended) {
+        match self.slots.find_mut(peer).filter(|entry| !entry.is_ended()) {
             Some(entry) => {
                 entry.cold.user = Some(value);
                 true

@@ -79,8 +79,13 @@ impl Shard {
                 }
             }
             Event::Response { peer, tag, result } => {
+                // Only what came from another core has a body of its own, and has taken room for it.
+                let charge = result.as_ref().ok().map(|owned| owned.body.len());
                 let result = result.as_ref().map(|owned| Message::new(owned.meta, &owned.body)).map_err(|error| *error);
                 self.respond_to_handler(handler, peer, tag, result);
+                if let Some(charge) = charge {
+                    self.shared.credits[self.core].release(charge);
+                }
             }
             Event::Drained(peer) => {
                 if self.slots.find(peer).is_some_and(|entry| entry.is_established()) {

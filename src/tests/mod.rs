@@ -108,7 +108,9 @@ impl Plan {
         limits.reassembly_reserve = one_of(rng, &[0, 1 << 12, 68 << 10]).min(limits.reassembly_bytes);
         limits.buffer_pool = one_of(rng, &[0, 100_000, 8 << 20]);
         limits.send_bytes = one_of(rng, &[4 * most, 20 * most, 256 << 20]) * 4;
+        limits.send_reserve = one_of(rng, &[0, 2000, 64 << 10]).min(limits.outbox_hard);
         limits.pending_requests = one_of(rng, &[1, 8, 1024]);
+        limits.max_requests = one_of(rng, &[3, 1 << 16]);
         limits.inbox_messages = one_of(rng, &[16, 64, 4096]);
         limits.inbox_bytes = most * one_of(rng, &[1, 4, 1000]);
         limits.max_peers = one_of(rng, &[1, 3, 1024, 1024]);
