@@ -126,6 +126,7 @@ mod error;
 mod handle;
 mod handler;
 mod id;
+mod memory_bound;
 mod metrics;
 mod proto;
 mod rate;

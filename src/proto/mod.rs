@@ -18,9 +18,9 @@ mod timers;
 
 pub(crate) use budget::Budget;
 pub(crate) use handshake::{Handshake, Progress};
-pub(crate) use log::Logs;
+pub(crate) use log::{LOG_SPARE, Logs, log_segments};
 pub(crate) use outbox::{OUTBOX_SPARE, Outbox, QueuedPool, SPANS_CHARGE, Slices};
 pub(crate) use peer::{Due, Peer, Received};
-pub(crate) use reassembly::charge as reassembly_charge;
+pub(crate) use reassembly::{REASSEMBLY, charge as reassembly_charge};
 pub(crate) use requests::{Origin, REQUEST_BYTES, REQUESTS_SPARE};
 pub(crate) use timers::Timer;

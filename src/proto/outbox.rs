@@ -39,7 +39,7 @@ const TRIMMED: usize = 64 * 1024;
 /// A queue of spans with more room than this is not kept for the next peer.
 const KEPT_SPANS: usize = 1024;
 /// Room that a peer's tail and queue of spans may have beyond twice what is in them, for each lane.
-const SPARE_TAIL: usize = 4 * 1024;
+const SPARE_TAIL: usize = 1024;
 const SPARE_SPANS: usize = 16;
 /// Most memory that an outbox may have beyond twice its private bytes and what the pool keeps.
 pub(crate) const OUTBOX_SPARE: usize = size_of::<Queued>() + LANES * (SPARE_TAIL + SPARE_SPANS * SPAN_CHARGE);
@@ -119,6 +119,12 @@ impl QueuedPool {
         let Some(mut queued) = self.free.pop() else { return Box::default() };
         queued.lent = queued.footprint();
         queued
+    }
+
+    /// Bytes of memory that are kept, or were lent and not fitted.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
     }
 
     fn give_back(&mut self, mut queued: Box<Queued>) {
@@ -201,6 +207,15 @@ impl Outbox {
     #[inline]
     pub(crate) fn private(&self) -> usize {
         self.queued.as_ref().map_or(0, |queued| queued.private)
+    }
+
+    /// Bytes of memory, without what it had when the pool lent it.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let Some(queued) = &self.queued else { return 0 };
+        let spans = queued.lanes.iter().flat_map(|queue| &queue.spans);
+        let shared: usize = spans.map(|span| if matches!(span, Span::Shared { .. }) { span.len() } else { 0 }).sum();
+        (queued.footprint() + shared).saturating_sub(queued.lent)
     }
 
     /// Whether a pong is waiting, whole. Looks at each control frame that waits: few, and rarely asked.
@@ -495,16 +510,16 @@ impl Queued {
     #[inline]
     fn extend_tail(&mut self, lane: usize, len: usize, messages: u32) -> usize {
         let queue = &mut self.lanes[lane];
+        if queue.head > 0 {
+            // It grows by doubling, and what was sent must not be doubled too.
+            queue.fit();
+        }
         queue.bytes += len;
         self.private += len;
         self.claimed += len;
         if let Some(Span::Tail { len: run, messages: count }) = queue.spans.back_mut() {
             *run += len;
             *count += messages;
-            if queue.head > 0 {
-                // It grows by doubling, and what was sent must not be doubled too.
-                queue.fit();
-            }
             len
         } else {
             queue.spans.push_back(Span::Tail { len, messages });

@@ -44,6 +44,9 @@ struct Partial {
     deadline: Timestamp,
 }
 
+/// Memory of a peer that has begun to send messages in pieces, beyond their bodies.
+pub(crate) const REASSEMBLY: usize = size_of::<Reassembly>();
+
 /// What a message of so many bytes takes from the budget when it begins: the memory that it will have at the end, so that what has begun
 /// can always be finished.
 pub(crate) const fn charge(total: usize) -> usize {

@@ -21,6 +21,7 @@
 mod accept;
 pub(crate) mod affinity;
 mod alarm;
+pub(crate) mod bound;
 mod connections;
 pub(crate) mod inbox;
 mod latch;

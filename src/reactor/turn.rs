@@ -148,9 +148,11 @@ impl<H: Handler> Reactor<H> {
                 return;
             }
             let Some(mail) = self.fabric.inboxes[core].cores.pop() else { return };
-            self.fabric.shared.credits[core].release(mail.cost());
+            let cost = mail.cost();
             self.taken.cores += 1;
             self.shard.handle_mail(mail);
+            // Only now: what is being looked at takes memory too.
+            self.fabric.shared.credits[core].release(cost);
             self.handle_endings();
         }
     }
@@ -161,9 +163,19 @@ impl<H: Handler> Reactor<H> {
                 return;
             }
             let Some(command) = self.inbox().handles.pop() else { return };
-            self.inbox().handle_credit.release(command.cost());
+            let cost = command.cost();
             self.taken.handles += 1;
-            self.handle_command(command);
+            match command {
+                Command::Mail(mail) => {
+                    self.shard.handle_mail(mail);
+                    self.inbox().handle_credit.release(cost);
+                }
+                // The handler may post to its own core, and block for a while: its command is out of the queue.
+                command => {
+                    self.inbox().handle_credit.release(cost);
+                    self.handle_command(command);
+                }
+            }
             self.handle_endings();
         }
     }

@@ -1,6 +1,7 @@
 //! What the simulator asks of a shard after each turn, and at the end.
 
-use super::Shard;
+use super::slots::Entry;
+use super::{Shard, bound};
 use crate::buffers::MEDIUM;
 use crate::id::PeerId;
 
@@ -61,10 +62,26 @@ impl Shard {
         let most = super::receive::PARKED_READS * super::receive::parked_read(self.config().io.receive_buffer);
         assert!(parked <= most, "{parked} bytes are put aside, and {most} may be");
         assert_eq!(self.requests, requests, "requests that wait");
+        self.assert_bounded();
         assert!(self.user_timers <= self.wheel.len());
         for (half, open) in &self.half_open {
             assert!(!open.is_ended(), "half-open connection {half} ended and was not freed");
         }
+    }
+
+    /// Panics where the core holds more than its part of `Config::memory_bound`.
+    fn assert_bounded(&self) {
+        let config = self.config();
+        let slots = self.slots.iter().count();
+        let within = |what: &str, held: usize, most: usize| assert!(held <= most, "{what}: {held} bytes are held, and {most} may be");
+        within("broadcasts", self.logs.held(), bound::broadcasts(config));
+        let memory = self.pool.kept() + self.slots.iter().map(|(_, entry)| entry.peer.outbox.memory()).sum::<usize>();
+        within("sends", memory, bound::sends(config, slots));
+        let input = |(_, entry): (u32, &Entry)| entry.peer.decoder.held();
+        within("input", self.slots.iter().map(input).sum(), bound::input(config, slots));
+        let unfinished = self.buffers.lent() - self.slots.iter().map(input).sum::<usize>();
+        within("unfinished messages", unfinished, bound::reassembly(config, slots));
+        within("kept buffers", self.buffers.held() - self.buffers.lent(), config.limits.buffer_pool);
     }
 
     /// Panics where something is left of connections that are all gone.

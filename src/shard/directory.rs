@@ -94,6 +94,11 @@ impl Means<'_> {
 }
 
 impl Directory {
+    /// Memory of one connection's entries in the tables.
+    pub(super) const GRANT: usize = size_of::<(Key, Grant)>() + size_of::<(u64, (Key, Option<DialId>, usize))>();
+    /// Memory of one dial's entries in the tables.
+    pub(super) const DIAL: usize = size_of::<(DialId, Dialling)>() + size_of::<((SocketAddr, u16), DialId)>();
+
     pub(crate) fn new(config: Arc<Config>, node: NodeId) -> Self {
         Self {
             config,

@@ -12,6 +12,7 @@
 mod account;
 mod admission;
 mod backoff;
+pub(crate) mod bound;
 #[cfg(test)]
 mod check;
 mod close;
