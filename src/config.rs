@@ -114,8 +114,9 @@ pub struct Limits {
     /// Memory that each peer has of its own for messages that have not arrived whole, bytes. Default 68 KiB, one message up to that
     /// length: who begins no longer ones is never paused because others do. At most `reassembly_bytes`.
     pub reassembly_reserve: usize,
-    /// Memory that each core keeps, for the next unfinished frame or message, when nobody needs it, bytes. Default 8 MiB: eight messages of 1
-    /// MiB at a time are written into memory that has its pages already. Beyond it memory goes back to the allocator.
+    /// Memory that each core keeps when nobody needs it, bytes: for unfinished frames and messages, and as much again for what is to be
+    /// sent. Default 8 MiB, so that seven messages of 1 MiB at a time are received into memory that has its pages already. Beyond it memory
+    /// goes back to the allocator, and comes from there again (`buffer_misses`).
     pub buffer_pool: usize,
     /// Requests that wait for a response, per peer. Default 1,024. One more is refused (`TooManyRequests`).
     pub pending_requests: usize,

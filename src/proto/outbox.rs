@@ -102,18 +102,22 @@ pub(crate) struct Advanced {
 /// Boxes for peers that have something queued, shared by the peers of a core.
 ///
 /// Last in, first out: in an echo the box that a reply is written into is the one that has just been emptied, and is in the cache.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct QueuedPool {
     #[expect(clippy::vec_box, reason = "a peer takes the box itself, not its contents")]
     free: Vec<Box<Queued>>,
     /// Bytes of memory of the free ones, and of those that were lent and have still the room that they had then: so what peers have beyond
     /// what they were sent is bounded, whoever has it.
     kept: usize,
+    /// Most that is kept. When more peers than this is enough for have something queued at once, some of them allocate.
+    most_kept: usize,
 }
 
 impl QueuedPool {
-    /// Memory that is kept, bytes. When more peers than this is enough for have something queued at once, some of them allocate.
-    pub(crate) const KEPT: usize = 8 << 20;
+    /// Keeps up to so many bytes.
+    pub(crate) fn new(most_kept: usize) -> Self {
+        Self { free: Vec::new(), kept: 0, most_kept }
+    }
 
     fn take(&mut self) -> Box<Queued> {
         let Some(mut queued) = self.free.pop() else { return Box::default() };
@@ -132,7 +136,7 @@ impl QueuedPool {
         self.kept -= std::mem::take(&mut queued.lent);
         queued.shrink();
         let footprint = queued.footprint();
-        if self.kept + footprint <= Self::KEPT {
+        if self.kept + footprint <= self.most_kept {
             self.kept += footprint;
             self.free.push(queued);
         }

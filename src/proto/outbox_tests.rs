@@ -230,7 +230,7 @@ impl<'a> Core<'a> {
             bank.retain(|(_, sent)| sent.wire.len() == 2048);
             bank = vec![bank[rng.below(bank.len() as u64) as usize]];
         }
-        Self { rng, bank, largest, logs, pool: QueuedPool::default(), peers, serial: 0 }
+        Self { rng, bank, largest, logs, pool: QueuedPool::new(8 << 20), peers, serial: 0 }
     }
 
     fn below(&mut self, n: usize) -> usize {
@@ -462,7 +462,7 @@ fn pong() -> [u8; 16] {
 fn fresh() -> (Logs, QueuedPool, Outbox) {
     let logs = Logs::new();
     let outbox = Outbox::new(&logs);
-    (logs, QueuedPool::default(), outbox)
+    (logs, QueuedPool::new(8 << 20), outbox)
 }
 
 /// Everything that is waiting, in the order in which it leaves.

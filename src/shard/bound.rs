@@ -14,7 +14,7 @@ use super::slots::{Cold, Entry};
 use super::{Action, Deadline, Event};
 use crate::buffers::{MEDIUM, SMALL};
 use crate::config::Config;
-use crate::proto::{LOG_SPARE, OUTBOX_SPARE, QueuedPool, REQUEST_BYTES, REQUESTS_SPARE, log_segments, reassembly_charge};
+use crate::proto::{LOG_SPARE, OUTBOX_SPARE, REQUEST_BYTES, REQUESTS_SPARE, log_segments, reassembly_charge};
 use crate::wheel::TimerWheel;
 
 const TIMER: usize = 2 * TimerWheel::<Deadline>::BYTES;
@@ -34,11 +34,12 @@ pub(crate) fn broadcasts(config: &Config) -> usize {
     held + log_segments(held) + LOG_SPARE
 }
 
-/// Direct sends that are not written yet, whole engine: twice what is budgeted, since tails grow by doubling.
+/// Direct sends that are not written yet, whole engine: twice what is budgeted, since tails grow by doubling; and what each core keeps for
+/// the next.
 pub(crate) fn sends(config: &Config, slots: usize) -> usize {
     let limits = &config.limits;
     let per_peer = 2 * (limits.send_reserve + CONTROL_FRAMES) + OUTBOX_SPARE;
-    2 * limits.send_bytes + slots * per_peer + config.cores.count() * (QueuedPool::KEPT + QueuedPool::KEPT / 16)
+    2 * limits.send_bytes + slots * per_peer + config.cores.count() * (limits.buffer_pool + limits.buffer_pool / 16)
 }
 
 /// Messages that have not arrived whole, whole engine; and for each core the one that its handler sees, and one that is moved to a larger

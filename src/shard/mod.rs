@@ -234,7 +234,7 @@ impl Shard {
             half_open: slab::Slab::new(),
             next_serial: 0,
             logs: Logs::new(),
-            pool: QueuedPool::default(),
+            pool: QueuedPool::new(config.limits.buffer_pool),
             buffers: BufferPool::new(config.limits.buffer_pool),
             budget: Budget::new(config.limits.reassembly_bytes, config.limits.reassembly_reserve),
             parked: 0,
