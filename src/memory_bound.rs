@@ -6,7 +6,7 @@ use crate::shard::bound as shard;
 use crate::wire::message_wire_len;
 
 /// What a core has whatever happens: its thread's structures, counters, wheel and queues while they are empty.
-const CORE: usize = 128 << 10;
+const CORE: usize = 256 << 10;
 
 impl Config {
     /// Most memory, in bytes, that an engine of this configuration has on the heap at any time, whatever its peers and the application do.
@@ -56,6 +56,12 @@ impl Config {
 mod tests {
     use super::*;
     use crate::config::Cores;
+
+    #[test]
+    fn the_default_configuration_has_a_bound_that_can_be_said() {
+        let bound = Config::plaintext().memory_bound();
+        assert!((1 << 30..2 << 30).contains(&bound), "{bound} bytes: the README says how much");
+    }
 
     #[test]
     fn the_bound_grows_with_each_limit_that_it_is_made_of() {

@@ -285,7 +285,7 @@ fn a_thousand_stuck_peers_and_a_pushing_application_stay_within_the_bound() {
     for (what, peak) in [("arrived", arrived), ("sent", sent), ("noted", noted), ("cut off", cut_off)] {
         assert!(peak <= bound, "{what}: {peak} bytes were live, and {bound} may be");
     }
-    assert!(sent.max(noted).max(cut_off) > bound / 2, "the load does not press: {sent} of {bound} bytes");
+    assert!(sent.max(noted).max(cut_off) > bound / 5 * 2, "the load does not press: {sent} of {bound} bytes");
 
     drop(raws);
     eventually_idle(&handle);

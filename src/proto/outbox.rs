@@ -39,7 +39,7 @@ const TRIMMED: usize = 64 * 1024;
 /// A queue of spans with more room than this is not kept for the next peer.
 const KEPT_SPANS: usize = 1024;
 /// Room that a peer's tail and queue of spans may have beyond twice what is in them, for each lane.
-const SPARE_TAIL: usize = 1024;
+const SPARE_TAIL: usize = 4 * 1024;
 const SPARE_SPANS: usize = 16;
 /// Most memory that an outbox may have beyond twice its private bytes and what the pool keeps.
 pub(crate) const OUTBOX_SPARE: usize = size_of::<Queued>() + LANES * (SPARE_TAIL + SPARE_SPANS * SPAN_CHARGE);

@@ -32,8 +32,14 @@ impl Shard {
             entry.dirty = true;
             self.dirty.push_back(slot);
         } else if entry.blocked {
-            entry.peer.outbox.fit(&mut self.pool);
+            self.fit_blocked(slot);
         }
+    }
+
+    /// Something was queued that may wait for long: no more memory than it needs.
+    #[cold]
+    fn fit_blocked(&mut self, slot: u32) {
+        self.slots.at_mut(slot).peer.outbox.fit(&mut self.pool);
     }
 
     /// Begins a flush. Broadcasts since the last sweep are for every peer, so a sweep over all of them begins, unless one is under way.

@@ -35,27 +35,34 @@ impl FrameDecoder {
         input: &'a [u8],
         at: &mut usize,
     ) -> Result<Option<FrameRef<'a>>, DecodeError> {
-        if !self.tail.is_empty() {
-            if self.served == 0 {
-                return self.complete_tail(pool, input, at);
-            }
-            self.release(pool);
-        }
+        if self.tail.is_empty() { self.next_in_place(pool, input, at) } else { self.next_held(pool, input, at) }
+    }
+
+    // Always: `next` is a test and this.
+    #[inline(always)]
+    fn next_in_place<'a>(&mut self, pool: &mut BufferPool, input: &'a [u8], at: &mut usize) -> Result<Option<FrameRef<'a>>, DecodeError> {
         let bytes = &input[*at..];
-        let Some(head) = bytes.first_chunk::<HEADER_LEN>() else {
-            self.keep(pool, bytes);
-            *at = input.len();
-            return Ok(None);
-        };
-        let header = Header::decode(*head)?;
-        let end = HEADER_LEN + header.len as usize;
-        if bytes.len() < end {
-            self.keep(pool, bytes);
-            *at = input.len();
-            return Ok(None);
+        if let Some(head) = bytes.first_chunk::<HEADER_LEN>() {
+            let header = Header::decode(*head)?;
+            let end = HEADER_LEN + header.len as usize;
+            if let Some(frame) = bytes.get(..end) {
+                *at += end;
+                return Ok(Some(FrameRef { header, payload: &frame[HEADER_LEN..] }));
+            }
         }
-        *at += end;
-        Ok(Some(FrameRef { header, payload: &bytes[HEADER_LEN..end] }))
+        self.keep(pool, bytes);
+        *at = input.len();
+        Ok(None)
+    }
+
+    /// With something in the tail: what was handed out is dropped, what is unfinished is completed.
+    #[cold]
+    fn next_held<'a>(&'a mut self, pool: &mut BufferPool, input: &'a [u8], at: &mut usize) -> Result<Option<FrameRef<'a>>, DecodeError> {
+        if self.served == 0 {
+            return self.complete_tail(pool, input, at);
+        }
+        self.release(pool);
+        self.next_in_place(pool, input, at)
     }
 
     /// Puts what was not looked at aside, because the peer is not to be read for now.
@@ -103,7 +110,6 @@ impl FrameDecoder {
         if self.tail.len() < HEADER_LEN { HEADER_LEN } else { Header::frame_len(&self.tail) }
     }
 
-    #[cold]
     fn complete_tail<'a>(
         &'a mut self,
         pool: &mut BufferPool,
