@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::handler::{Context, Handler, Message};
 use crate::id::{NodeId, PeerId};
-use crate::proto::{Handshake, Progress, Slices};
+use crate::proto::{Handshake, Logs, Outbox, Progress, QueuedPool, Slices};
 use crate::rng::Rng;
 use crate::shard::{Action, Payload, Shard, Shared};
 use crate::time::Timestamp;
@@ -159,6 +159,43 @@ impl Core {
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Core").field("peers", &self.peers.len()).finish_non_exhaustive()
+    }
+}
+
+/// What one peer has still to receive, without a core: for what no part of the API does in a turn of its own.
+pub struct Backlog {
+    logs: Logs,
+    pool: QueuedPool,
+    outbox: Outbox,
+    now: Timestamp,
+}
+
+impl Backlog {
+    /// Nothing yet.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a bench says what it makes")]
+    pub fn new() -> Self {
+        let logs = Logs::new();
+        let outbox = Outbox::new(&logs);
+        Self { logs, pool: QueuedPool::new(8 << 20), outbox, now: Timestamp::ORIGIN }
+    }
+
+    /// A frame that takes the place of the one that has its key. Says whether there was one.
+    pub fn conflate(&mut self, frame: &Frame) -> bool {
+        self.outbox.push_conflated(&self.logs, &mut self.pool, frame, self.now).1.messages > 0
+    }
+
+    /// Drops everything. Returns the messages.
+    pub fn clear(&mut self) -> u64 {
+        let dropped = self.outbox.clear(&self.logs, &mut self.pool).messages;
+        self.outbox = Outbox::new(&self.logs);
+        dropped
+    }
+}
+
+impl std::fmt::Debug for Backlog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backlog").field("claimed", &self.outbox.claimed(&self.logs)).finish_non_exhaustive()
     }
 }
 

@@ -1,12 +1,12 @@
 //! Memory for what has not arrived whole.
 //!
-//! A [`BufferPool`] belongs to a core. It lends buffers of three sizes to the core's peers: for the tail of an unfinished frame, for input that
-//! was put aside because its peer is not read for now, and for messages that come in pieces. A peer that is between frames has none. What is
-//! given back first serves again last, so a buffer that is lent out is one that is still in the cache; a stream of long messages is written into
-//! memory that has its pages already.
+//! A [`BufferPool`] belongs to a core. It lends buffers of three sizes to the core's peers: for the tail of an unfinished frame, for input
+//! that was put aside because its peer is not read for now, and for messages that come in pieces. A peer that is between frames has none.
+//! What is given back last serves first, so a buffer that is lent is one that is still in the cache; a stream of long messages is written
+//! into memory that has its pages already.
 //!
-//! The pool knows sizes only, not whose a buffer is. How much may be lent is decided by those who borrow; how much is kept while nobody needs
-//! it is `limits.buffer_pool`.
+//! The pool knows sizes only, not whose a buffer is. How much may be lent is decided by those who borrow; how much is kept while nobody
+//! needs it is `limits.buffer_pool`.
 
 use crate::wire::{CORRELATION_LEN, DEFAULT_FRAGMENT, HEADER_LEN, MAX_FRAME_PAYLOAD, TOTAL_LEN};
 
@@ -26,8 +26,8 @@ const DEFAULT_MESSAGE: usize = 1 << 20;
 const _: () = assert!(2 * (HEADER_LEN + MAX_FRAME_PAYLOAD) <= MEDIUM && SEALED_RECORD <= MEDIUM);
 const _: () = assert!(DEFAULT_MESSAGE + TOTAL_LEN + CORRELATION_LEN + (DEFAULT_MESSAGE / DEFAULT_FRAGMENT + 1) * HEADER_LEN <= LARGE);
 
-/// How large the buffer is that is lent for so many bytes: the smallest class that holds them, unless that is more than four times too large.
-/// Then, and above the largest class, it is made to measure and not kept.
+/// How large the buffer is that is lent for so many bytes: the smallest class that holds them. Above the middle class it is made to
+/// measure, and not kept, where the largest would be four times too large or is too small.
 pub(crate) const fn capacity_for(size: usize) -> usize {
     if size <= SMALL {
         SMALL

@@ -64,7 +64,7 @@ pub trait Codec<T> {
 ///
 /// impl Typed for Vote {
 ///     const TYPE: u16 = 7;
-///     const LANE: Lane = Lane::High;
+///     const LANE: Option<Lane> = Some(Lane::High);
 ///     type Codec = Bincode;
 /// }
 ///
@@ -75,15 +75,16 @@ pub trait Codec<T> {
 pub trait Typed: Sized {
     /// The message type on the wire.
     const TYPE: u16;
-    /// The lane it is sent in.
-    const LANE: Lane = Lane::Normal;
+    /// The lane it is sent in. Default: `None`, the lane that [`crate::Lanes::types`] has for the type.
+    const LANE: Option<Lane> = None;
     /// How it becomes bytes.
     type Codec: Codec<Self>;
 
     /// Type and lane.
     #[must_use]
     fn meta() -> Meta {
-        Meta::new(Self::TYPE).lane(Self::LANE)
+        let meta = Meta::new(Self::TYPE);
+        Self::LANE.map_or(meta, |lane| meta.lane(lane))
     }
 
     /// The value that `bytes`, all of them, encode.

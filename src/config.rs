@@ -3,8 +3,12 @@
 //! Every field says what it means, its unit, its default and why, and what happens at the limit. [`Config::validate`] checks the
 //! relations between them; [`crate::Engine::start`] calls it and names the field that cannot work.
 
+mod lanes;
+
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use lanes::{LaneConfig, Lanes, WhenSlow};
 
 use crate::buffers::MEDIUM;
 use crate::error::ConfigError;
@@ -28,6 +32,8 @@ pub struct Config {
     pub cores: Cores,
     /// Bounds on messages, peers and memory.
     pub limits: Limits,
+    /// How the lanes share a connection, which types go into which, and what a slow reader loses.
+    pub lanes: Lanes,
     /// How silence is told from death.
     pub keepalive: Keepalive,
     /// How long each thing may take.
@@ -99,8 +105,8 @@ pub struct Limits {
     /// Memory of each core for broadcasts that some peer has still to receive, bytes. Default 64 MiB, at least twice `outbox_hard`. At
     /// the cap the peers that hold the oldest part have what they need copied, where it is little, or are cut off (`SlowPeer(LogFull)`).
     pub log_bytes: usize,
-    /// Memory for direct sends that are not yet written, beyond what each peer has of its own (`send_reserve`), whole engine, bytes. Default
-    /// 256 MiB, divided evenly among the cores. A send that would pass it is refused (`OutboxFull`); a peer is cut off
+    /// Memory for direct sends that are not yet written, beyond what each peer has of its own (`send_reserve`), whole engine, bytes.
+    /// Default 256 MiB, divided evenly among the cores. A send that would pass it is refused (`OutboxFull`); a peer is cut off
     /// (`SlowPeer(HardBound)`) where only the note of what it is left out of would pass it.
     pub send_bytes: usize,
     /// Memory that each peer has of its own for direct sends that are not yet written, bytes. Default 64 KiB: small and medium messages
@@ -231,6 +237,7 @@ impl Config {
             listen: Vec::new(),
             cores: Cores::Unpinned(1),
             limits: Limits::default(),
+            lanes: Lanes::default(),
             keepalive: Keepalive::default(),
             timeouts: Timeouts::default(),
             backoff: BackoffConfig::default(),
@@ -265,6 +272,7 @@ impl Config {
         self.check_cores()?;
         self.check_messages()?;
         self.check_memory()?;
+        self.lanes.validate()?;
         self.check_times()?;
         self.check_io()
     }

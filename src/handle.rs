@@ -88,13 +88,18 @@ impl<C: Send + 'static> Handle<C> {
         self.fabric.inboxes.len()
     }
 
+    /// The metadata with the lane that is meant.
+    fn resolve(&self, meta: impl Into<Meta>) -> Meta {
+        self.fabric.shared.config.lanes.resolve(meta.into())
+    }
+
     /// Encodes a message once, cut into fragments as the engine's configuration says. One allocation.
     pub fn frame(&self, meta: impl Into<Meta>, body: &[u8]) -> Result<Frame, FrameError> {
         let limits = &self.fabric.shared.config.limits;
         if body.len() > limits.max_message {
             return Err(FrameError::TooLong { len: body.len(), max: limits.max_message });
         }
-        Frame::encode(Draft::data(meta.into(), body), limits.fragment)
+        Frame::encode(Draft::data(self.resolve(meta), body), limits.fragment)
     }
 
     /// Sends a message to one peer.
@@ -168,7 +173,7 @@ impl<C: Send + 'static> Handle<C> {
     /// Answers a request that a handler has passed on.
     pub fn respond(&self, responder: Responder, meta: impl Into<Meta>, body: &[u8]) -> Result<(), Rejected<Responder>> {
         let Responder { peer, correlation } = responder;
-        let mail = Mail::Respond { peer, correlation, meta: meta.into(), body: body.into() };
+        let mail = Mail::Respond { peer, correlation, meta: self.resolve(meta), body: body.into() };
         self.fabric
             .command(peer.core(), Command::Mail(mail))
             .map_err(|(_, reason)| Rejected { value: Responder { peer, correlation }, reason })
@@ -181,7 +186,7 @@ impl<C: Send + 'static> Handle<C> {
             return Err(RequestError::WouldDeadlock);
         }
         let (reply, answer) = bounded(1);
-        let command = Command::Request { peer, meta: meta.into(), body: body.into(), timeout, reply };
+        let command = Command::Request { peer, meta: self.resolve(meta), body: body.into(), timeout, reply };
         self.fabric.command(peer.core(), command).map_err(|(_, reason)| RequestError::Send(reason))?;
         // The core keeps the deadline; this one only ends the wait if the core is gone.
         match answer.recv_timeout(timeout.saturating_add(Duration::from_secs(1))) {

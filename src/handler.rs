@@ -97,6 +97,19 @@ pub enum Sent {
     Forwarded,
 }
 
+/// How far a slow peer is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Bytes that it has still to receive.
+    pub bytes: usize,
+    /// For how long there has been something that its socket did not take at once. Zero: it takes what it is given, and what waits has
+    /// only just been sent to it.
+    pub age: Duration,
+    /// Messages that its lanes' [`crate::WhenSlow`] dropped since the last report.
+    pub dropped: u64,
+}
+
 /// A wish to be connected to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dial {
@@ -177,6 +190,12 @@ pub trait Handler: Sized + 'static {
         let _ = (cx, peer);
     }
 
+    /// A peer has more than `Limits::outbox_soft` bytes still to receive. Called when it comes over the mark, again after each
+    /// `Limits::soft_grace` that it stays there, and last when it is cut off for it, before `on_closed`. `on_drained` ends it otherwise.
+    fn on_slow(&mut self, cx: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
+        let _ = (cx, peer, backlog);
+    }
+
     /// A message that a handle sent with a tag was refused by this core.
     fn on_send_failed(&mut self, cx: &mut Context<'_>, peer: PeerId, tag: u64, reason: SendError) {
         let _ = (cx, peer, tag, reason);
@@ -235,7 +254,8 @@ impl<'a> Context<'a> {
     ///
     /// The answer is about the peer's outbox. For a peer of another core it is [`Sent::Forwarded`], and costs an allocation.
     pub fn send(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8]) -> Result<Sent, SendError> {
-        self.shard.send(peer, Payload::data(meta.into(), body))
+        let meta = self.shard.resolve(meta.into());
+        self.shard.send(peer, Payload::data(meta, body))
     }
 
     /// Sends an encoded message: by reference where it is large.
@@ -250,7 +270,7 @@ impl<'a> Context<'a> {
 
     /// Encodes a typed message and sends it.
     pub fn send_typed<M: Typed>(&mut self, peer: PeerId, message: &M) -> Result<Sent, TypedSendError> {
-        encode_with(message, |body| self.shard.send(peer, Payload::data(M::meta(), body)))?.map_err(TypedSendError::Send)
+        encode_with(message, |body| self.send(peer, M::meta(), body))?.map_err(TypedSendError::Send)
     }
 
     /// Encodes a message once, to be sent many times, cut into fragments as this engine's configuration says.
@@ -277,13 +297,14 @@ impl<'a> Context<'a> {
     /// Asks a peer something. [`Handler::on_response`] is called on this core, exactly once, with `tag`: with the response, or with the
     /// reason why there is none. Only where the peer is another core's, and that core panics, it is not called.
     pub fn request(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8], timeout: Duration, tag: u64) -> Result<Sent, SendError> {
-        let core = self.shard.core();
-        self.shard.request(peer, meta.into(), body, timeout, crate::proto::Origin::Handler { core, tag })
+        let (core, meta) = (self.shard.core(), self.shard.resolve(meta.into()));
+        self.shard.request(peer, meta, body, timeout, crate::proto::Origin::Handler { core, tag })
     }
 
     /// Answers a request.
     pub fn respond(&mut self, responder: Responder, meta: impl Into<Meta>, body: &[u8]) -> Result<Sent, SendError> {
-        self.shard.send(responder.peer, Payload::response(meta.into(), responder.correlation, body))
+        let meta = self.shard.resolve(meta.into());
+        self.shard.send(responder.peer, Payload::response(meta, responder.correlation, body))
     }
 
     /// Ends a peer: what is queued leaves first, then a goodbye.
@@ -343,6 +364,12 @@ impl<'a> Context<'a> {
     /// The established peers of this core.
     pub fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
         self.shard.peers()
+    }
+
+    /// Bytes that a peer of this core has still to receive, and a few for keeping track of them; zero where there is no such peer.
+    #[must_use]
+    pub fn queued_bytes(&self, peer: PeerId) -> usize {
+        self.shard.queued_bytes(peer)
     }
 
     /// What is known about a peer of this core.

@@ -75,8 +75,8 @@
 //!   counting is needed for them either. Only a direct send into the same lane writes the position down as a span, to keep the order.
 //! * **The outbox of an idle peer is a few positions.** Queues for direct sends are borrowed from the core's pool while there is something
 //!   in them: an idle peer holds no buffer, and an echo writes into memory that is still in the cache.
-//! * **The receive buffer belongs to the core.** A peer keeps only the tail of an unfinished frame, in a buffer of the core's pool, and gives
-//!   it back with the frame's end. Messages that come in pieces are put together in buffers of the same pool.
+//! * **The receive buffer belongs to the core.** A peer keeps only the tail of an unfinished frame, in a buffer of the core's pool, and
+//!   gives it back with the frame's end. Messages that come in pieces are put together in buffers of the same pool.
 //! * **Batching is natural.** Everything queued during a turn leaves together at its end: at once when the loop is idle, in large writes
 //!   when it is busy. There is no linger timer.
 //!
@@ -91,8 +91,8 @@
 //!
 //! * At most once per connection, never duplicated, never reordered within a lane of one sender to one peer.
 //! * Every message that did not leave has a typed error or a counted reason.
-//! * No input from a peer panics, blocks, or makes memory pass its bound ([`Config::memory_bound`]). Every length is checked before anything
-//!   is allocated, and memory grows with what arrives, not with what is announced.
+//! * No input from a peer panics, blocks, or makes memory pass its bound ([`Config::memory_bound`]). Every length is checked before
+//!   anything is allocated, and memory grows with what arrives, not with what is announced.
 //! * Every state in which something is waited for has a deadline.
 //! * No log line per message, at any level.
 //!
@@ -143,14 +143,14 @@ mod wheel;
 mod wire;
 
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
-pub use config::{BackoffConfig, Config, Cores, Io, Keepalive, Limits, Security, Spin, Timeouts};
+pub use config::{BackoffConfig, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Security, Spin, Timeouts, WhenSlow};
 pub use engine::{Engine, ShutdownReport, Warning};
 pub use error::{
     CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow, StartError,
     Violation,
 };
 pub use handle::{Handle, Rejected, Response};
-pub use handler::{Context, Dial, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
+pub use handler::{Backlog, Context, Dial, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId};
 pub use metrics::{Counter, Stats};
 pub use shard::PeerSnapshot;

@@ -11,9 +11,9 @@ const CORE: usize = 256 << 10;
 impl Config {
     /// Most memory, in bytes, that an engine of this configuration has on the heap at any time, whatever its peers and the application do.
     ///
-    /// It is a sum with one line for each holder, and each line is what the limits allow at once, so a working engine takes a fraction: most
-    /// of it is `log_bytes`, `send_bytes` (twice, since memory that grows doubles), `reassembly_bytes` and `inbox_bytes`, and 68 KiB, the
-    /// largest unfinished frame, and two reserves for each of `max_peers`. To make it smaller, lower those.
+    /// It is a sum with one line for each holder, and each line is what the limits allow at once, so a working engine takes a fraction:
+    /// most of it is `log_bytes`, `send_bytes` (twice, since memory that grows doubles), `reassembly_bytes` and `inbox_bytes`; and for each
+    /// of `max_peers` 68 KiB, the largest unfinished frame, and the two reserves. To make it smaller, lower those.
     ///
     /// Not in it: the kernel's socket buffers, the threads' stacks and what the allocator itself needs; the handlers and what they keep,
     /// values kept with peers, and commands (`Handler::Command`) as far as they are larger than a message's entry in a queue or point to
@@ -31,8 +31,8 @@ impl Config {
             io.receive_buffer,
             io.events * reactor::EVENT,
             shard::broadcasts(self),
-            // Mail of other cores and commands of handles: the queues, what is in them, and a message that is on its way into one. Frames of
-            // a batch are charged with all but their reference counts, which at worst are two parts in three.
+            // Mail of other cores and commands of handles: the queues, what is in them, and a message that is on its way into one. Frames
+            // of a batch are charged with all but their reference counts, which at worst are two parts in three.
             limits.inbox_messages * (shard::MAIL + reactor::COMMAND),
             2 * limits.inbox_bytes + limits.inbox_bytes / 3 * 4 + 2 * longest,
             shard::requests(self) + limits.max_requests * reactor::WAITER,

@@ -47,15 +47,24 @@ fn narrow_peer(node: &mut Node, number: u32) -> (Raw, PeerId) {
 
 /// Broadcasts until the slow peer is gone; those who read get each message before the next leaves. Returns how many there were.
 fn broadcast_until_closed(node: &mut Node, slow: PeerId, readers: &mut [Raw]) -> (u32, CloseReason) {
+    let mut reports = 0;
     for number in 0..2000 {
         let body = numbered(number);
         let frame = node.handle().frame(1, &body).unwrap();
         node.handle().broadcast(frame).unwrap();
         readers.iter_mut().for_each(|raw| raw.expect_data(1, &body));
-        match node.leftovers().pop() {
-            Some(Seen::Closed { peer, reason }) if peer == slow => return (number + 1, reason),
-            Some(other) => panic!("{other:?}"),
-            None => {}
+        for seen in node.leftovers() {
+            match seen {
+                Seen::Closed { peer, reason } if peer == slow => {
+                    assert!(reports > 1, "over the soft mark, and before the end");
+                    return (number + 1, reason);
+                }
+                Seen::Slow { peer, backlog } if peer == slow => {
+                    assert!(backlog.bytes >= 64 << 10 && backlog.dropped == 0, "{backlog:?}");
+                    reports += 1;
+                }
+                other => panic!("{other:?}"),
+            }
         }
     }
     panic!("2,000 messages of 4 KiB were queued for a peer that may have 256 KiB: {:?}", node.handle().stats());
@@ -114,6 +123,10 @@ fn a_peer_that_takes_nothing_for_too_long_is_cut_off() {
     // More than its kernel takes, less than the hard bound, and then nothing: no later send is needed to notice.
     let queued = node.run(0, move |cx| (0..50).map_while(|number| cx.send(slow_id, 1, &numbered(number)).ok()).count());
     assert_eq!(queued, 50);
+    let backlog = node.slow(slow_id);
+    assert_eq!(backlog.age, Duration::ZERO, "nothing was written yet: {backlog:?}");
+    let backlog = node.slow(slow_id);
+    assert!(backlog.age >= Duration::from_millis(200) && backlog.bytes > 0, "{backlog:?}");
     assert_eq!(node.closed(slow_id), CloseReason::SlowPeer(Slow::WriteStall));
     node.counts(Counter::SlowWriteStall, 1);
     assert!(count_prefix(slow) < 50);
@@ -209,7 +222,9 @@ fn after_backpressure_a_sender_hears_when_to_go_on_and_nothing_is_lost() {
     assert!(pauses > 1, "1.6 MB never stood over a mark of 64 KiB");
     drop(reader.join().unwrap());
     assert_eq!(node.closed(peer), CloseReason::Eof);
-    assert!(node.leftovers().is_empty(), "one on_drained for each time over the mark");
+    let reports = node.leftovers();
+    assert!(reports.iter().all(|seen| matches!(seen, Seen::Slow { .. })), "one on_drained for each time over the mark: {reports:?}");
+    assert_eq!(reports.len(), pauses, "and one report");
     node.finish();
 }
 

@@ -24,7 +24,7 @@ struct Block {
 
 impl Typed for Block {
     const TYPE: u16 = 7;
-    const LANE: Lane = Lane::Bulk;
+    const LANE: Option<Lane> = Some(Lane::Bulk);
     type Codec = Bincode;
 }
 
@@ -36,7 +36,7 @@ enum Vote {
 
 impl Typed for Vote {
     const TYPE: u16 = 8;
-    const LANE: Lane = Lane::High;
+    const LANE: Option<Lane> = Some(Lane::High);
     type Codec = BincodeSerde;
 }
 

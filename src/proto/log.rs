@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use crate::wire::{Frame, HEADER_LEN, Header, Kind, Lane};
+use crate::wire::{Frame, HEADER_LEN, Header, Kind, Lane, frame_left};
 
 /// Bytes of a segment of copied frames. Fits the second-level cache of current cores beside the peers' state.
 const SEGMENT: usize = 256 * 1024;
@@ -184,17 +184,41 @@ impl Log {
     }
 
     fn place_inside(&self, position: u64) -> (Cursor, u32) {
+        let (begin, message) = self.message_at(position);
+        let left = frame_left(message, (position - begin.position) as usize);
+        (Cursor { position, ..begin }, left)
+    }
+
+    /// The message that begins at `position` or that this is inside of, and its beginning. Something is there.
+    fn message_at(&self, position: u64) -> (Cursor, &[u8]) {
         let segment = &self.segments[self.index_of(position)];
         let offset = (position - segment.start.position) as usize;
-        let (whole, begin) = match &segment.body {
+        let (whole, begin, end) = match &segment.body {
             Body::Copied { ends, .. } => {
                 let whole = ends.partition_point(|&end| end as usize <= offset);
-                (whole, if whole > 0 { ends[whole - 1] as usize } else { 0 })
+                (whole, if whole > 0 { ends[whole - 1] as usize } else { 0 }, ends[whole] as usize)
             }
-            Body::Shared(_) => (0, 0),
+            Body::Shared(frame) => (0, 0, frame.as_bytes().len()),
         };
-        let (_, left) = walk(&segment.bytes()[begin..], 0, offset - begin);
-        (Cursor { position, sequence: segment.start.sequence + whole as u64 }, left)
+        let begin_at = Cursor { position: segment.start.position + begin as u64, sequence: segment.start.sequence + whole as u64 };
+        (begin_at, &segment.bytes()[begin..end])
+    }
+
+    /// The last border between messages that is not after `position`.
+    pub(crate) fn border_before(&self, position: u64) -> Cursor {
+        if position < self.end.position { self.message_at(position).0 } else { self.end }
+    }
+
+    /// The first border between messages that is not before `position`.
+    pub(crate) fn border_after(&self, position: u64) -> Cursor {
+        if position >= self.end.position {
+            return self.end;
+        }
+        let (begin, message) = self.message_at(position);
+        if begin.position == position {
+            return begin;
+        }
+        Cursor { position: begin.position + message.len() as u64, sequence: begin.sequence + 1 }
     }
 
     #[inline]
@@ -340,6 +364,11 @@ mod tests {
             let whole = ends.iter().filter(|&&end| end <= position).count();
             let cursor = Cursor { position, sequence: whole as u64 };
             assert_eq!(log.place(position), (cursor, (next - position) as u32));
+            let before = ends.iter().copied().rfind(|&end| end <= position).unwrap_or(0);
+            assert_eq!(log.border_before(position), Cursor { position: before, ..cursor });
+            let after = if before == position { position } else { *ends.iter().find(|&&end| end > position).unwrap() };
+            let begun = u64::from(before != position);
+            assert_eq!(log.border_after(position), Cursor { position: after, sequence: cursor.sequence + begun });
         }
     }
 

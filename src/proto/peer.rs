@@ -116,7 +116,7 @@ impl Peer {
         if self.reassembly.as_ref().is_some_and(|reassembly| reassembly.is_busy(lane)) {
             return Err(Violation::Interleaved);
         }
-        let meta = Meta { message_type: header.message_type, lane };
+        let meta = Meta::new(header.message_type).lane(lane);
         Ok(Received::Message { kind: header.kind, meta, correlation, body })
     }
 
@@ -129,7 +129,7 @@ impl Peer {
                 if self.outbox.has_pong() {
                     return Ok(Received::Handled);
                 }
-                Ok(Received::Queued(self.outbox.push_control(pool, &control_frame(Kind::Pong, *nonce))))
+                Ok(Received::Queued(self.queue_control(pool, &control_frame(Kind::Pong, *nonce))))
             }
             (Kind::Pong, Some(nonce)) => {
                 self.keepalive.handle_pong(now, u64::from_le_bytes(*nonce))?;
@@ -138,6 +138,13 @@ impl Peer {
             (Kind::Goodbye, Some(goodbye)) => Ok(Received::Goodbye(Goodbye::decode(*goodbye).code)),
             _ => Err(Violation::UnexpectedReady),
         }
+    }
+
+    /// Returns what this uses of the core's budget.
+    fn queue_control(&mut self, pool: &mut QueuedPool, frame: &[u8]) -> usize {
+        let before = self.outbox.used();
+        self.outbox.push_control(pool, frame);
+        self.outbox.used() - before
     }
 
     fn handle_piece<'a>(
@@ -241,7 +248,7 @@ impl Peer {
                 }
                 Life::Probe { nonce, look_again } => {
                     self.timers.set(Timer::Keepalive, look_again);
-                    Due::Queued(self.outbox.push_control(pool, &control_frame(Kind::Ping, nonce.to_le_bytes())))
+                    Due::Queued(self.queue_control(pool, &control_frame(Kind::Ping, nonce.to_le_bytes())))
                 }
             },
             Timer::WriteStall => Due::WriteStall,

@@ -88,7 +88,7 @@ impl Reassembly {
             return Ok(Piece::NoRoom);
         }
         self.taken += charge(total);
-        let meta = Meta { message_type: header.message_type, lane };
+        let meta = Meta::new(header.message_type).lane(lane);
         let mut begun = pool.take(body.len());
         begun.extend_from_slice(body);
         let message = Assembled { kind: header.kind, meta, correlation, body: begun };

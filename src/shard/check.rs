@@ -11,6 +11,11 @@ impl Shard {
         self.slots.id(slot)
     }
 
+    /// Whether the peer's socket takes nothing for now.
+    pub(crate) fn is_blocked(&self, peer: PeerId) -> bool {
+        self.slots.find(peer).is_some_and(|entry| entry.blocked)
+    }
+
     /// Panics where the shard's figures and its peers contradict each other. Between turns.
     pub(crate) fn assert_invariants(&self) {
         let (mut private, mut blocked, mut established, mut reassembling) = (0, 0, 0, 0);
@@ -20,8 +25,8 @@ impl Shard {
         for (slot, entry) in self.slots.iter() {
             let outbox = &entry.peer.outbox;
             outbox.assert_invariants(&self.logs);
-            private += outbox.private();
-            shared += self.sends.beyond(outbox.private());
+            private += outbox.used();
+            shared += self.sends.beyond(outbox.used());
             blocked += usize::from(entry.blocked);
             established += usize::from(entry.is_established());
             reassembling += entry.peer.reassembling();

@@ -25,6 +25,10 @@ impl Shard {
             return;
         }
         let peer = self.slots.id(slot);
+        if let CloseReason::SlowPeer(_) = reason {
+            // Before what was queued is dropped, and before the application hears of the end.
+            self.report_slow(slot);
+        }
         let was_read = self.slots.at(slot).is_read() && !self.slots.at(slot).resuming;
         self.slots.unestablish();
         self.stats.count_close(reason);

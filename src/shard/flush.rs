@@ -1,7 +1,7 @@
 //! What leaves.
 
 use super::slots::{Entry, State};
-use super::{Action, Conn, Event, Shard};
+use super::{Action, Conn, Shard};
 use crate::error::{CloseReason, Slow};
 use crate::metrics::Counter;
 use crate::proto::{Slices, Timer};
@@ -86,18 +86,6 @@ impl Shard {
         !entry.dirty && !entry.blocked && !entry.is_ended() && !entry.peer.outbox.is_empty(&self.logs)
     }
 
-    #[cold]
-    fn sweep_slow(&mut self, slot: u32, claimed: usize) {
-        if !self.slots.at(slot).is_established() {
-            return;
-        }
-        if self.slots.at(slot).blocked && claimed > self.shared.config.limits.outbox_hard {
-            self.close(slot, CloseReason::SlowPeer(Slow::HardBound));
-        } else {
-            self.press(slot);
-        }
-    }
-
     /// Whether every peer was looked at since the last broadcast.
     #[cfg(test)]
     pub(super) fn sweep_is_over(&self) -> bool {
@@ -142,15 +130,16 @@ impl Shard {
 
     /// What is to be written.
     pub(crate) fn gather<'a>(&'a self, slot: u32, out: &mut Slices<'a>) {
-        self.slots.at(slot).peer.outbox.gather(&self.logs, out);
+        self.slots.at(slot).peer.outbox.gather(&self.logs, &self.quanta, out);
     }
 
     /// The kernel took so many bytes of what `gather` listed. `full`: it takes no more for now.
     #[inline]
     pub(crate) fn advance(&mut self, slot: u32, taken: usize, full: bool) {
         let entry = self.slots.at_mut(slot);
-        let advanced = entry.peer.outbox.advance(&self.logs, &mut self.pool, taken);
-        self.sends.shrink(advanced.freed, entry.peer.outbox.private());
+        let before = entry.peer.outbox.used();
+        let advanced = entry.peer.outbox.advance(&self.logs, &mut self.pool, &self.quanta, taken);
+        self.sends.settle(before, entry.peer.outbox.used());
         self.stats.add(Counter::BytesSent, taken as u64);
         self.stats.add(Counter::MessagesSent, advanced.messages);
         if entry.pressed {
@@ -163,9 +152,16 @@ impl Shard {
         let entry = self.slots.at_mut(slot);
         if !entry.peer.outbox.is_empty(&self.logs) {
             self.mark_dirty(slot);
-        } else if !entry.is_established() {
-            self.drained_closing(slot);
+        } else if entry.behind || !entry.is_established() {
+            self.emptied(slot);
         }
+    }
+
+    /// A peer that had something left over from a write, or is being closed, has nothing more.
+    #[cold]
+    fn emptied(&mut self, slot: u32) {
+        self.slots.at_mut(slot).behind = false;
+        self.drained_closing(slot);
     }
 
     /// The socket takes nothing more: wait until it says otherwise, but not for ever.
@@ -174,6 +170,10 @@ impl Shard {
         if !entry.blocked {
             entry.blocked = true;
             self.blocked += 1;
+        }
+        if !entry.behind {
+            entry.behind = true;
+            entry.cold.behind_since = self.now;
         }
         if progress || !entry.peer.timers.is_set(Timer::WriteStall) {
             entry.peer.timers.set(Timer::WriteStall, self.now + self.shared.config.timeouts.write_stall);
@@ -189,35 +189,6 @@ impl Shard {
             self.blocked -= 1;
             entry.peer.timers.clear(Timer::WriteStall);
             self.mark_dirty(slot);
-        }
-    }
-
-    /// Bytes left a peer that is over its soft mark, or was.
-    #[cold]
-    fn relieve(&mut self, slot: u32, taken: usize) {
-        let soft = self.shared.config.limits.outbox_soft;
-        let entry = self.slots.at_mut(slot);
-        entry.cold.drained += taken as u64;
-        // Rounded up, so that a soft mark of one byte has something below it.
-        if entry.peer.outbox.claimed(&self.logs) < soft.div_ceil(2) {
-            entry.pressed = false;
-            entry.peer.timers.clear(Timer::SoftGrace);
-            if entry.is_established() {
-                self.events.push_back(Event::Drained(self.slots.id(slot)));
-            }
-        }
-    }
-
-    /// The grace time of a peer over its soft mark is up: is it slow, or merely busy?
-    pub(super) fn judge_soft(&mut self, slot: u32) {
-        let limits = &self.shared.config.limits;
-        let entry = self.slots.at_mut(slot);
-        let wanted = limits.min_drain_rate as f64 * limits.soft_grace.as_secs_f64();
-        if (entry.cold.drained as f64) < wanted {
-            self.close(slot, CloseReason::SlowPeer(Slow::SoftMark));
-        } else {
-            entry.cold.drained = 0;
-            entry.peer.timers.set(Timer::SoftGrace, self.now + limits.soft_grace);
         }
     }
 
@@ -303,7 +274,7 @@ impl Shard {
 
     fn let_go(&mut self, slot: u32) {
         let outbox = &self.slots.at(slot).peer.outbox;
-        let (claimed, private) = (outbox.claimed(&self.logs), outbox.private());
+        let (claimed, private) = (outbox.claimed(&self.logs), outbox.used());
         if claimed <= EVACUATED && self.sends.fits(private, private + claimed) {
             self.with_outbox(slot, |outbox, logs, pool| outbox.evacuate(logs, pool));
             self.stats.count(Counter::LogEvacuations);

@@ -302,8 +302,8 @@ impl Shard {
         // A dialler's Ready is a frame, and the first that leaves.
         let ready = open.handshake.output();
         if !ready.is_empty() {
-            let bytes = peer.outbox.push_control(&mut self.pool, ready);
-            self.sends.settle(0, bytes);
+            peer.outbox.push_control(&mut self.pool, ready);
+            self.sends.settle(0, peer.outbox.used());
         }
         let info = PeerInfo {
             node: theirs.node,
@@ -315,7 +315,7 @@ impl Shard {
             dial: open.dial,
             max_message: theirs.max_message as usize,
         };
-        let cold = Cold { info, grant, ticket, user: None, established_at: self.now, drained: 0 };
+        let cold = Cold { info, grant, ticket, user: None, established_at: self.now, drained: 0, behind_since: self.now, shed: 0 };
         let id = self.slots.insert(Entry::new(peer, cold));
         if (theirs.max_message as usize) < self.shared.config.limits.max_message {
             if self.narrow.len() == self.narrow.capacity() {

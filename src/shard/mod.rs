@@ -24,6 +24,7 @@ mod mail;
 mod receive;
 mod send;
 mod slots;
+mod slow;
 mod timeouts;
 mod turn;
 
@@ -42,9 +43,10 @@ pub(crate) use send::Payload;
 use crate::buffers::BufferPool;
 use crate::config::Config;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
+use crate::handler::Backlog;
 use crate::id::{DialId, NodeId, PeerId};
 use crate::metrics::Stats;
-use crate::proto::{Budget, Logs, QueuedPool};
+use crate::proto::{Budget, Logs, Quanta, QueuedPool};
 use crate::rng::Rng;
 use crate::time::Timestamp;
 use crate::wheel::TimerWheel;
@@ -88,6 +90,7 @@ enum Event {
     Connected(PeerId),
     Response { peer: PeerId, tag: u64, result: Result<Owned, RequestError> },
     Drained(PeerId),
+    Slow { peer: PeerId, backlog: Backlog },
     SendFailed { peer: PeerId, tag: u64, reason: SendError },
     DialFailed { dial: DialId, error: DialError, retry_in: Option<Duration> },
     Closed { peer: PeerId, reason: CloseReason },
@@ -163,6 +166,8 @@ pub(crate) struct Shard {
     next_serial: u32,
 
     logs: Logs,
+    /// What each lane may send of a peer's bytes before the next one has its turn.
+    quanta: Quanta,
     pool: QueuedPool,
     /// For what arrives, and how much of it may be memory.
     buffers: BufferPool,
@@ -234,6 +239,7 @@ impl Shard {
             half_open: slab::Slab::new(),
             next_serial: 0,
             logs: Logs::new(),
+            quanta: Quanta::new(config.lanes.quanta(config.limits.fragment)),
             pool: QueuedPool::new(config.limits.buffer_pool),
             buffers: BufferPool::new(config.limits.buffer_pool),
             budget: Budget::new(config.limits.reassembly_bytes, config.limits.reassembly_reserve),
@@ -288,6 +294,12 @@ impl Shard {
         if body.len() > limits.max_message {
             return Err(FrameError::TooLong { len: body.len(), max: limits.max_message });
         }
-        Frame::encode(Draft::data(meta, body), limits.fragment)
+        Frame::encode(Draft::data(self.resolve(meta), body), limits.fragment)
+    }
+
+    /// The metadata with the lane that is meant: the sender's choice, or what the configuration has for the type.
+    #[inline]
+    pub(crate) fn resolve(&self, meta: Meta) -> Meta {
+        self.config().lanes.resolve(meta)
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{CloseReason, RequestError, SendError, Slow};
 use crate::handler::{Dial, PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
-use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE, Timer};
+use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE};
 use crate::wire::{Draft, Frame, MAX_MESSAGE, Meta, message_wire_len};
 
 /// A message to be sent: to be encoded in place, or encoded already.
@@ -94,37 +94,36 @@ impl Shard {
         if body > max {
             return Err(SendError::TooLong { len: body, max });
         }
-        let private = entry.peer.outbox.private();
+        let private = entry.peer.outbox.used();
         if entry.peer.outbox.claimed(&self.logs) + charge > limits.outbox_hard || !self.sends.fits(private, private + charge) {
             return Err(SendError::OutboxFull);
         }
         Ok(())
     }
 
-    /// Changes what a peer has to receive, and what the core's budget knows of it. The hot paths, [`Shard::push`] and
-    /// [`Shard::advance`], know by how much it changes.
+    /// Changes what a peer has to receive, and what the core's budget knows of it.
+    #[inline]
     pub(super) fn with_outbox<R>(&mut self, slot: u32, act: impl FnOnce(&mut Outbox, &Logs, &mut QueuedPool) -> R) -> R {
         let outbox = &mut self.slots.at_mut(slot).peer.outbox;
-        let before = outbox.private();
+        let before = outbox.used();
         let result = act(outbox, &self.logs, &mut self.pool);
-        self.sends.settle(before, outbox.private());
+        self.sends.settle(before, outbox.used());
         result
     }
 
     /// A peer has queued a control frame for itself, for which its outbox took so many bytes.
     pub(super) fn control_queued(&mut self, slot: u32, bytes: usize) {
-        self.sends.grow(bytes, self.slots.at(slot).peer.outbox.private());
+        self.sends.grow(bytes, self.slots.at(slot).peer.outbox.used());
         self.mark_dirty(slot);
     }
 
     #[inline]
     fn push(&mut self, slot: u32, payload: Payload<'_>) {
-        let outbox = &mut self.slots.at_mut(slot).peer.outbox;
-        let more = match payload {
-            Payload::Draft(draft) => outbox.push_message(&self.logs, &mut self.pool, draft, self.shared.config.limits.fragment),
-            Payload::Frame(frame) => outbox.push_frame(&self.logs, &mut self.pool, frame),
-        };
-        self.sends.grow(more, outbox.private());
+        let (now, cut) = (self.now, self.shared.config.limits.fragment);
+        self.with_outbox(slot, |outbox, logs, pool| match payload {
+            Payload::Draft(draft) => outbox.push_message(logs, pool, draft, cut),
+            Payload::Frame(frame) => outbox.push_frame(logs, pool, frame, now),
+        });
     }
 
     #[inline]
@@ -136,17 +135,6 @@ impl Shard {
         }
         self.press(slot);
         Sent::Backpressure
-    }
-
-    /// A peer is over its soft mark: watch how fast it drains.
-    pub(super) fn press(&mut self, slot: u32) {
-        let entry = self.slots.at_mut(slot);
-        if !entry.pressed {
-            entry.pressed = true;
-            entry.cold.drained = 0;
-            entry.peer.timers.set(Timer::SoftGrace, self.now + self.shared.config.limits.soft_grace);
-            self.rearm(slot);
-        }
     }
 
     fn forward(&mut self, peer: PeerId, payload: Payload<'_>) -> Result<Sent, SendError> {
@@ -278,7 +266,7 @@ impl Shard {
     #[cold]
     fn cut_overdrawn(&mut self, excluded: Option<PeerId>) {
         for peer in excluded.into_iter().chain(self.narrow.clone()) {
-            let private = self.slots.find(peer).map_or(0, |entry| entry.peer.outbox.private());
+            let private = self.slots.find(peer).map_or(0, |entry| entry.peer.outbox.used());
             if self.sends.is_overdrawn() && self.sends.beyond(private) > 0 {
                 self.close(peer.slot(), CloseReason::SlowPeer(Slow::HardBound));
             }
@@ -292,9 +280,9 @@ impl Shard {
         self.narrow.retain(|&peer| {
             let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.is_established()) else { return false };
             if entry.cold.info.max_message < len {
-                let before = entry.peer.outbox.private();
+                let before = entry.peer.outbox.used();
                 act(&mut entry.peer.outbox, &self.logs, &mut self.pool);
-                self.sends.settle(before, entry.peer.outbox.private());
+                self.sends.settle(before, entry.peer.outbox.used());
                 found += 1;
             }
             true
@@ -390,6 +378,10 @@ impl Shard {
 
     pub(crate) fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
         self.slots.iter().filter(|(_, entry)| entry.is_established()).map(|(slot, _)| self.slots.id(slot))
+    }
+
+    pub(crate) fn queued_bytes(&self, peer: PeerId) -> usize {
+        self.slots.find(peer).map_or(0, |entry| entry.peer.outbox.claimed(&self.logs))
     }
 
     pub(crate) fn peer_info(&self, peer: PeerId) -> Option<&PeerInfo> {

@@ -50,6 +50,8 @@ pub(crate) struct Entry {
     pub(crate) resuming: bool,
     /// Over the soft mark since; `on_drained` is due when it is below half of it.
     pub(crate) pressed: bool,
+    /// A write was not taken whole, and the outbox has not been empty since: `Cold::behind_since` says since when.
+    pub(crate) behind: bool,
     /// The other side has closed its direction.
     pub(crate) eof: bool,
     /// At least one message came.
@@ -73,6 +75,10 @@ pub(crate) struct Cold {
     pub(crate) established_at: Timestamp,
     /// Bytes that the kernel took since the peer went over the soft mark.
     pub(crate) drained: u64,
+    /// Since when something has been left over from a write; of meaning while `Entry::behind`.
+    pub(crate) behind_since: Timestamp,
+    /// Messages that were dropped because the peer is slow, and not reported yet.
+    pub(crate) shed: u64,
 }
 
 impl Entry {
@@ -85,6 +91,7 @@ impl Entry {
             starved: false,
             resuming: false,
             pressed: false,
+            behind: false,
             eof: false,
             received: false,
             generation: 0,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::oracle::{Item, Oracle, STAMP, Told};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
-use crate::handler::{Context, Dial, Handler, Message, PeerInfo, Responder, Sent, TimerId};
+use crate::handler::{Backlog, Context, Dial, Handler, Message, PeerInfo, Responder, Sent, TimerId};
 use crate::id::{DialId, PeerId};
 use crate::rng::Rng;
 use crate::wire::{Frame, Kind, Lane, Meta};
@@ -308,6 +308,10 @@ impl Handler for Actor {
 
     fn on_drained(&mut self, _cx: &mut Context<'_>, peer: PeerId) {
         self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::Drained);
+    }
+
+    fn on_slow(&mut self, _cx: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
+        self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::Slow(backlog));
     }
 
     fn on_send_failed(&mut self, _cx: &mut Context<'_>, peer: PeerId, _tag: u64, reason: SendError) {

@@ -7,6 +7,7 @@
 //! everything that happens), `CORECAST_SIM_SEEDS=<count>` runs so many instead of what fits into a few seconds.
 
 mod actor;
+mod lanes;
 mod oracle;
 mod pipe;
 mod scenarios;
@@ -117,6 +118,9 @@ impl Plan {
         limits.max_half_open = one_of(rng, &[1, 4, 256]);
         limits.max_dials = one_of(rng, &[2, 100, 100]);
         limits.max_timers = one_of(rng, &[3, 1000]);
+        for lane in [&mut config.lanes.high, &mut config.lanes.normal, &mut config.lanes.bulk] {
+            lane.weight = one_of(rng, &[1, 4, 16, 1000]);
+        }
         // Not so short that honest pings are a flood.
         config.keepalive.interval = millis(rng, 300, 3000);
         config.io.receive_buffer = sim::RECEIVE_BUFFER;

@@ -17,7 +17,7 @@ use crate::wire::{GoodbyeCode, HEADER_LEN, Header, Kind, Lane, Meta};
 pub(super) const STAMP: usize = 24;
 
 /// A message as the oracle compares it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
     kind: Kind,
     message_type: u16,
@@ -27,13 +27,23 @@ pub(super) struct Item {
     id: u64,
     /// Core and number of the sender, where the body has room to say.
     origin: Option<(u32, u32)>,
+    /// It may be left out: its time was up, or its lane drops what a slow peer does not take.
+    may_drop: bool,
+    /// A later one with the same key may take its place.
+    key: Option<u64>,
 }
 
 impl Item {
     pub(super) fn new(kind: Kind, meta: Meta, body: &[u8]) -> Self {
         let origin = (body.len() >= STAMP).then(|| (word(body, 8) as u32, word(body, 16) as u32));
         let id = if body.len() >= STAMP { word(body, 0) } else { 0 };
-        Self { kind, message_type: meta.message_type, len: body.len(), hash: hash(body), id, origin }
+        Self { kind, message_type: meta.message_type, len: body.len(), hash: hash(body), id, origin, may_drop: false, key: None }
+    }
+
+    /// Whether the two are one message.
+    fn is(&self, other: &Self) -> bool {
+        let parts = |item: &Self| (item.kind, item.message_type, item.len, item.hash, item.id, item.origin);
+        parts(self) == parts(other)
     }
 
     /// What an encoded frame says, read from its wire bytes.
@@ -72,6 +82,33 @@ fn hash(body: &[u8]) -> u64 {
     chunks.remainder().iter().fold(state, |state, &byte| mix(state, u64::from(byte)))
 }
 
+/// Takes what came out of what is owed, with those before it that were left out. Says whether it came at its place, and how many were
+/// left out; else what should have come.
+fn take_next(queue: &mut VecDeque<Item>, item: &Item) -> Result<(bool, u64), Option<Item>> {
+    let mut dropped = 0;
+    if let Some(at) = queue.iter().position(|owed| owed.key.is_some() && owed.is(item)) {
+        // It took the place of the first of its key; what else is before it comes later.
+        let (key, before) = (queue[at].key, queue.len());
+        let mut index = 0;
+        queue.retain(|owed| {
+            index += 1;
+            index > at + 1 || owed.key != key
+        });
+        dropped += (before - queue.len()) as u64 - 1;
+        return Ok((false, dropped));
+    }
+    while let Some(owed) = queue.pop_front() {
+        if owed.is(item) {
+            return Ok((true, dropped));
+        }
+        if !owed.may_drop {
+            return Err(Some(owed));
+        }
+        dropped += 1;
+    }
+    Err(None)
+}
+
 /// What a handler was told, for scenarios to look at.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Told {
@@ -80,6 +117,7 @@ pub(super) enum Told {
     Message { message_type: u16, len: usize },
     Response { tag: u64, result: Result<usize, RequestError> },
     Drained,
+    Slow(crate::handler::Backlog),
     DialFailed { error: crate::error::DialError, retry_in: Option<std::time::Duration> },
     SendFailed(crate::error::SendError),
     Timer(u64),
@@ -133,6 +171,10 @@ pub(super) struct Oracle {
     peers: BTreeMap<Name, Record>,
     by_end: BTreeMap<End, Name>,
     requests: BTreeMap<u64, usize>,
+    /// The engines' lanes that drop what a slow peer does not take.
+    pub(super) lossy: BTreeMap<usize, [bool; Lane::ALL.len()]>,
+    /// Messages that were left out although later ones came.
+    pub(super) dropped: u64,
     gone: BTreeSet<usize>,
     next_id: u64,
 }
@@ -169,6 +211,8 @@ impl Oracle {
 
     /// A shard has taken a message for a peer.
     pub(super) fn taken(&mut self, engine: usize, peer: PeerId, lane: Lane, item: Item) {
+        let lossy = self.lossy.get(&engine).is_some_and(|lanes| lanes[lane.index()]);
+        let item = Item { may_drop: item.may_drop || lossy, ..item };
         let record = self.peers.entry((engine, peer)).or_default();
         assert_ne!(record.stage, Stage::Closed, "engine {engine} took a message for {peer} after on_closed");
         record.sent[lane.index()].push_back(item);
@@ -195,15 +239,21 @@ impl Oracle {
         let record = self.peers.get_mut(&name).unwrap_or_else(|| panic!("a message from {peer}, of whom nobody knows"));
         assert_eq!(record.stage, Stage::Connected, "a message from {peer} outside its connection");
         assert!(!record.paused, "a message from {peer}, which is paused");
-        if let Some((core, number)) = item.origin {
-            let last = record.numbers.insert((core, meta.lane.index()), number);
-            assert!(last < Some(number), "{peer} got number {number} of core {core} after {last:?}: {item:?}");
-        }
         let end = record.end.expect("a peer is promoted before it is read");
+        let mut in_order = true;
         if let Some(sender) = self.by_end.get(&end.other()) {
             let queue = &mut self.peers.get_mut(sender).expect("ends are of peers").sent[meta.lane.index()];
-            let expected = queue.pop_front();
-            assert_eq!(expected, Some(item), "engine {engine}, {peer}, {:?}: not the next in its lane", meta.lane);
+            match take_next(queue, &item) {
+                Ok((kept_its_place, dropped)) => (in_order, self.dropped) = (kept_its_place, self.dropped + dropped),
+                Err(expected) => {
+                    panic!("engine {engine}, {peer}, {:?}: {item:?} is not the next in its lane: {expected:?}", meta.lane)
+                }
+            }
+        }
+        if let Some((core, number)) = item.origin.filter(|_| in_order) {
+            let numbers = &mut self.peers.get_mut(&name).expect("looked up above").numbers;
+            let last = numbers.insert((core, meta.lane.index()), number);
+            assert!(last < Some(number), "{peer} got number {number} of core {core} after {last:?}: {item:?}");
         }
         self.tell(engine, Some(peer), Told::Message { message_type: meta.message_type, len: body.len() });
     }
@@ -222,7 +272,7 @@ impl Oracle {
         );
         self.tell(engine, Some(peer), Told::Closed(reason));
         let Some(other) = end.and_then(|end| self.by_end.get(&end.other()).copied()) else { return };
-        let missing = self.peers[&other].sent.iter().map(VecDeque::len).sum();
+        let missing = self.peers[&other].sent.iter().flatten().filter(|item| !item.may_drop).count();
         self.peers.get_mut(&(engine, peer)).expect("looked up above").missing = missing;
         self.check_owed((engine, peer), other);
         self.check_owed(other, (engine, peer));
@@ -284,6 +334,11 @@ impl Oracle {
         peers
     }
 
+    /// The end of the connection that a peer is reached by.
+    pub(super) fn end(&self, engine: usize, peer: PeerId) -> Option<End> {
+        self.peers.get(&(engine, peer))?.end
+    }
+
     pub(super) fn reason(&self, engine: usize, peer: PeerId) -> Option<CloseReason> {
         self.peers.get(&(engine, peer))?.reason
     }
@@ -297,7 +352,7 @@ impl Oracle {
             let end = record.end.expect("a connected peer is promoted");
             let other = self.by_end.get(&end.other()).unwrap_or_else(|| panic!("engine {engine}, {peer}: the other side never had it"));
             assert_eq!(self.peers[other].stage, Stage::Connected, "engine {engine} has {peer}, and {other:?} does not");
-            let missing: usize = record.sent.iter().map(VecDeque::len).sum();
+            let missing = record.sent.iter().flatten().filter(|item| !item.may_drop).count();
             assert_eq!(missing, 0, "engine {engine}, {peer}: messages are neither lost nor received");
         }
     }

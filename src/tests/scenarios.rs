@@ -15,23 +15,23 @@ use crate::metrics::Counter;
 use crate::shard::Control;
 use crate::wire::{Draft, GoodbyeCode, Header, Hello, Kind, Lane, Meta, Preamble, append_message, control_frame};
 
-const META: Meta = Meta::new(7);
+pub(super) const META: Meta = Meta::new(7);
 
-fn nanos(duration: Duration) -> u64 {
+pub(super) fn nanos(duration: Duration) -> u64 {
     duration.as_nanos() as u64
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config::plaintext()
 }
 
 /// The same, with a name: the order of the names decides who wins.
-fn named(name: u8) -> Config {
+pub(super) fn named(name: u8) -> Config {
     Config { node: Some(NodeId([name; 32])), ..config() }
 }
 
 /// Nodes of one core each, if their configurations do not say otherwise.
-fn world(configs: impl IntoIterator<Item = Config>) -> World {
+pub(super) fn world(configs: impl IntoIterator<Item = Config>) -> World {
     let mut world = World::new(7, Faults::none(), Pace::prompt());
     world.oracle.borrow_mut().records_told = true;
     for config in configs {
@@ -41,7 +41,7 @@ fn world(configs: impl IntoIterator<Item = Config>) -> World {
 }
 
 /// Two nodes, the first of which has dialled the second, once.
-fn pair(first: Config, second: Config) -> World {
+pub(super) fn pair(first: Config, second: Config) -> World {
     let mut world = world([first, second]);
     world.on(0, |actor, cx| actor.dial(cx, Dial::to(address(1)).once()));
     assert!(world.run_until(SECOND, |world| world.peers(0).len() == 1 && world.peers(1).len() == 1));
@@ -49,49 +49,49 @@ fn pair(first: Config, second: Config) -> World {
 }
 
 impl World {
-    fn peers(&self, node: usize) -> Vec<PeerId> {
+    pub(super) fn peers(&self, node: usize) -> Vec<PeerId> {
         self.oracle.borrow().connected(self.nodes[node].engine)
     }
 
     /// The node's only peer.
-    fn peer(&self, node: usize) -> PeerId {
+    pub(super) fn peer(&self, node: usize) -> PeerId {
         let peers = self.peers(node);
         assert_eq!(peers.len(), 1, "node {node} has {peers:?}");
         peers[0]
     }
 
     /// When each thing was told that is of interest, and what of it.
-    fn told<T>(&self, node: usize, of_interest: impl Fn(&Told) -> Option<T>) -> Vec<(u64, T)> {
+    pub(super) fn told<T>(&self, node: usize, of_interest: impl Fn(&Told) -> Option<T>) -> Vec<(u64, T)> {
         let oracle = self.oracle.borrow();
         let engine = self.nodes[node].engine;
         let told = oracle.told.iter().filter(|(_, owner, ..)| *owner == engine);
         told.filter_map(|(at, _, _, told)| Some((*at, of_interest(told)?))).collect()
     }
 
-    fn closed(&self, node: usize) -> Vec<(u64, CloseReason)> {
+    pub(super) fn closed(&self, node: usize) -> Vec<(u64, CloseReason)> {
         self.told(node, |told| if let Told::Closed(reason) = told { Some(*reason) } else { None })
     }
 
-    fn messages(&self, node: usize) -> usize {
+    pub(super) fn messages(&self, node: usize) -> usize {
         self.told(node, |told| matches!(told, Told::Message { .. }).then_some(())).len()
     }
 
-    fn count(&mut self, node: usize, counter: Counter) -> u64 {
+    pub(super) fn count(&mut self, node: usize, counter: Counter) -> u64 {
         self.nodes[node].cores.iter_mut().map(|core| core.shard.stats().get(counter)).sum()
     }
 
     /// Runs something on the node's first core, at once.
-    fn on(&mut self, node: usize, task: impl FnOnce(&mut Actor, &mut Context<'_>) + Send + 'static) {
+    pub(super) fn on(&mut self, node: usize, task: impl FnOnce(&mut Actor, &mut Context<'_>) + Send + 'static) {
         self.task(node, 0, task);
         self.run(0);
     }
 
-    fn raw_write(&mut self, end: End, bytes: &[u8]) {
+    pub(super) fn raw_write(&mut self, end: End, bytes: &[u8]) {
         assert_eq!(self.net.write(self.now, end, &[IoSlice::new(bytes)]), Ok(bytes.len()));
     }
 
     /// Everything that has arrived.
-    fn raw_read(&mut self, end: End) -> Vec<u8> {
+    pub(super) fn raw_read(&mut self, end: End) -> Vec<u8> {
         let mut all = Vec::new();
         while let Read::Bytes(bytes) = self.net.read(self.now, end, usize::MAX) {
             all.extend(bytes);
@@ -100,7 +100,7 @@ impl World {
     }
 
     /// A connection to a node that no engine stands behind, after its handshake: the test is the other side. `peer` is its id there.
-    fn raw_peer(&mut self, node: usize) -> (End, PeerId) {
+    pub(super) fn raw_peer(&mut self, node: usize) -> (End, PeerId) {
         let before = self.peers(node);
         let end = self.net.connect(self.now, node);
         self.run(2 * MILLI);

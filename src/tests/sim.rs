@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::actor::{Actor, Mood, Pool, Task};
 use super::oracle::{Item, Oracle};
 use super::pipe::{Edge, End, Faults, Net, Read};
-use crate::config::Config;
+use crate::config::{Config, WhenSlow};
 use crate::handler::{Context, Dial};
 use crate::id::PeerId;
 use crate::metrics::Counter;
@@ -22,7 +22,7 @@ use crate::proto::Slices;
 use crate::rng::Rng;
 use crate::shard::{Action, Conn, Control, Mail, ReadOutcome, Shard, Shared, Ticket};
 use crate::time::Timestamp;
-use crate::wire::Kind;
+use crate::wire::{Kind, Lane};
 
 pub(super) const MILLI: u64 = 1_000_000;
 pub(super) const SECOND: u64 = 1_000 * MILLI;
@@ -102,6 +102,13 @@ impl Pace {
     }
 }
 
+/// What the kernel took of one offer, and in which turn of the core.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) turn: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
 /// See the module.
 pub(super) struct World {
     pub(super) now: u64,
@@ -111,6 +118,8 @@ pub(super) struct World {
     pub(super) pace: Pace,
     pub(super) rng: Rng,
     engines: usize,
+    /// Everything that the kernel takes at these ends is written down.
+    pub(super) taps: BTreeMap<End, Vec<Taken>>,
     owners: BTreeMap<End, (usize, usize, Conn)>,
     buffer: usize,
 }
@@ -138,6 +147,7 @@ impl World {
             pace,
             rng,
             engines: 0,
+            taps: BTreeMap::new(),
             owners: BTreeMap::new(),
             buffer: RECEIVE_BUFFER,
         }
@@ -155,6 +165,8 @@ impl World {
         let count = config.cores.count();
         let engine = self.engines;
         self.engines += 1;
+        let drops = |lane: Lane| config.lanes.get(lane).when_slow != WhenSlow::Disconnect;
+        self.oracle.borrow_mut().lossy.insert(engine, Lane::ALL.map(drops));
         let pool = Pool::default();
         let now = Timestamp::from_nanos(self.now);
         let cores = (0..count).map(|core| Core {
@@ -556,6 +568,7 @@ impl World {
         for _ in 0..self.pace.flush_peers {
             let Some(slot) = this.shard.pop_dirty() else { return };
             let end = this.peers.get(&slot).unwrap_or_else(|| panic!("slot {slot} is dirty and has no socket")).end;
+            let turn = this.shard.stats_mut().get(Counter::Turns);
             let mut slices = Slices::new(self.pace.write_budget);
             this.shard.gather(slot, &mut slices);
             if let Some(whole) = this.shard.contiguous(slot) {
@@ -565,7 +578,13 @@ impl World {
             let offered = slices.bytes();
             assert!(offered > 0, "a dirty peer has something to write");
             match self.net.write(self.now, end, slices.as_slice()) {
-                Ok(taken) => this.shard.advance(slot, taken, taken < offered),
+                Ok(taken) => {
+                    if let Some(tap) = self.taps.get_mut(&end) {
+                        let bytes = slices.as_slice().iter().flat_map(|slice| slice.iter().copied()).take(taken).collect();
+                        tap.push(Taken { turn, bytes });
+                    }
+                    this.shard.advance(slot, taken, taken < offered);
+                }
                 Err(kind) => this.shard.handle_error(slot, kind),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{CORRELATION_LEN, DEFAULT_FRAGMENT, HEADER_LEN, Header, Kind, Lane, MAX_MESSAGE, Meta, TOTAL_LEN};
 
@@ -64,10 +65,29 @@ impl<'a> Draft<'a> {
 ///
 /// Cloning is one atomic increment. The bytes include the headers of all fragments, so nothing is encoded again, however many peers
 /// the frame reaches.
+///
+/// A frame may have terms, which stay at the sender: how long it is worth sending ([`Frame::with_ttl`]), and what later frames it gives way
+/// to ([`Frame::with_key`]). A frame with terms never enters the broadcast log, and is not copied however small it is: each peer that it
+/// goes to has a reference of its own.
 #[derive(Clone)]
 pub struct Frame {
     /// One allocation: reference counts and wire bytes.
     bytes: Arc<[u8]>,
+    terms: Terms,
+}
+
+/// What a frame says to its sender, in 16 bytes: frames are moved and cloned on every path.
+#[derive(Clone, Copy)]
+struct Terms {
+    /// Nanoseconds, or `NO_TTL`; and `KEYED`.
+    ttl: u64,
+    key: u64,
+}
+
+impl Terms {
+    const KEYED: u64 = 1 << 63;
+    const NO_TTL: u64 = Self::KEYED - 1;
+    const NONE: Self = Self { ttl: Self::NO_TTL, key: 0 };
 }
 
 impl Frame {
@@ -94,7 +114,50 @@ impl Frame {
             at += piece.len();
         });
         debug_assert_eq!(at, len);
-        Ok(Self { bytes })
+        Ok(Self { bytes, terms: Terms::NONE })
+    }
+
+    /// The same frame, worth sending for so long: where more time than that has passed since the core that has the peer took the frame, and
+    /// none of it has left, it is dropped whole and counted. A message of which a part has left is sent to its end.
+    ///
+    /// Default: no limit. Zero: it leaves in the turn in which the core took it, or not at all. Longer than 292 years is 292 years.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        let nanos = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX).min(Terms::NO_TTL - 1);
+        self.terms.ttl = self.terms.ttl & Terms::KEYED | nanos;
+        self
+    }
+
+    /// The same frame with a conflation key: where the lane's policy is to conflate, it takes the place of an older frame of the same key that
+    /// waits in the same lane for the same peer, if none of that has left. Default: none, which gives way to nothing.
+    #[must_use]
+    pub fn with_key(mut self, key: u64) -> Self {
+        self.terms = Terms { ttl: self.terms.ttl | Terms::KEYED, key };
+        self
+    }
+
+    /// How long the frame is worth sending: see [`Frame::with_ttl`].
+    #[must_use]
+    pub fn ttl(&self) -> Option<Duration> {
+        let nanos = self.terms.ttl & !Terms::KEYED;
+        (nanos != Terms::NO_TTL).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// The conflation key: see [`Frame::with_key`].
+    #[must_use]
+    pub fn key(&self) -> Option<u64> {
+        (self.terms.ttl & Terms::KEYED != 0).then_some(self.terms.key)
+    }
+
+    /// Whether the frame has a time to live or a key, and so no place in a log.
+    #[inline]
+    pub(crate) fn has_terms(&self) -> bool {
+        self.terms.ttl != Terms::NO_TTL
+    }
+
+    /// The wire bytes, shared.
+    pub(crate) fn share(&self) -> Arc<[u8]> {
+        Arc::clone(&self.bytes)
     }
 
     /// The wire bytes: every fragment with its header.
@@ -107,7 +170,7 @@ impl Frame {
     #[must_use]
     pub fn meta(&self) -> Meta {
         let header = self.header();
-        Meta { message_type: header.message_type, lane: header.lane.unwrap_or_default() }
+        Meta::new(header.message_type).lane(header.lane.unwrap_or_default())
     }
 
     /// Bytes of the message's body, without headers.
@@ -137,7 +200,12 @@ impl Frame {
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frame").field("meta", &self.meta()).field("body_len", &self.body_len()).finish()
+        let mut debug = f.debug_struct("Frame");
+        debug.field("meta", &self.meta()).field("body_len", &self.body_len());
+        if self.has_terms() {
+            debug.field("ttl", &self.ttl()).field("key", &self.key());
+        }
+        debug.finish()
     }
 }
 
@@ -150,6 +218,15 @@ pub(crate) fn message_wire_len(has_correlation: bool, body: usize, cut: usize) -
     }
     let fragments = (TOTAL_LEN + correlation + body).div_ceil(cut);
     fragments * HEADER_LEN + TOTAL_LEN + correlation + body
+}
+
+/// How many bytes the frame that `offset` is inside of has from there on, in one message's wire bytes; zero between frames.
+///
+/// Every fragment but the last is as long as the first, so no header in between is looked at.
+#[inline]
+pub(crate) fn frame_left(message: &[u8], offset: usize) -> u32 {
+    let end = offset.next_multiple_of(Header::frame_len(message)).min(message.len());
+    (end - offset) as u32
 }
 
 /// Appends a message to `out`, cut into fragments where it is longer than `cut` bytes.
@@ -211,6 +288,44 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_frame_is_what_its_headers_say() {
+        for body_len in [0, 1, 1015, 1016, 1024, 1025, 2035, 2036, 2037, 2048, 3000, 10_000] {
+            for correlation in [None, Some(9)] {
+                let kind = if correlation.is_some() { Kind::Request } else { Kind::Data };
+                let frame = Frame::encode(Draft::new(kind, Meta::new(3), correlation, &vec![7; body_len]), 1024).unwrap();
+                let bytes = frame.as_bytes();
+                let mut border = 0;
+                for offset in 0..=bytes.len() {
+                    assert_eq!(frame_left(bytes, offset) as usize, border - offset, "{offset} of {body_len}");
+                    if offset == border && border < bytes.len() {
+                        border += Header::frame_len(&bytes[border..]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn terms_are_kept_apart_and_do_not_touch_the_bytes() {
+        assert!(size_of::<Frame>() <= 32);
+        let plain = Frame::new(1, b"body").unwrap();
+        assert_eq!((plain.ttl(), plain.key(), plain.has_terms()), (None, None, false));
+        for ttl in [None, Some(Duration::ZERO), Some(Duration::from_nanos(1)), Some(Duration::from_secs(1 << 33))] {
+            for key in [None, Some(0), Some(7), Some(u64::MAX)] {
+                let timed = ttl.map_or(plain.clone(), |ttl| plain.clone().with_ttl(ttl));
+                let both = key.map_or(timed.clone(), |key| timed.with_key(key));
+                assert_eq!((both.ttl(), both.key()), (ttl, key));
+                assert_eq!(both.has_terms(), ttl.is_some() || key.is_some());
+                assert_eq!(both.as_bytes(), plain.as_bytes());
+                let again = both.with_key(9).with_ttl(Duration::from_secs(2));
+                assert_eq!((again.ttl(), again.key()), (Some(Duration::from_secs(2)), Some(9)));
+            }
+        }
+        let longest = plain.with_ttl(Duration::MAX).ttl().unwrap();
+        assert!(longest > Duration::from_secs(292 * 365 * 24 * 3600));
     }
 
     #[test]

@@ -5,16 +5,20 @@ use crate::error::DecodeError;
 
 /// A priority class inside a peer's outbox. Order is kept within a lane, not between lanes.
 ///
+/// Where several lanes have something to send, they take turns by deficit round robin: the most urgent first, each up to a quantum of bytes
+/// a round. So a message in a lane that was idle leaves after the fragment that is under way, and a lane that never runs empty
+/// delays the others without starving them. The engine's own control frames go before all of them.
+///
 /// The lane travels in the frame, so a relay can keep it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Lane {
-    /// Leaves before the other two: votes, orders, anything small that must not wait.
+    /// First in each round: votes, orders, anything small that must not wait.
     High = 1,
     /// What is not marked otherwise.
     #[default]
     Normal = 2,
-    /// Leaves when nothing else waits: blocks, snapshots, history.
+    /// Last in each round, and never without its share: blocks, snapshots, history.
     Bulk = 3,
 }
 
@@ -30,26 +34,49 @@ impl Lane {
 
 /// What the sender says about a message besides its body: the application's type, and the lane.
 ///
-/// A plain `u16` converts into the metadata of a normal message of that type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A plain `u16` converts into the metadata of a message of that type.
+#[derive(Clone, Copy, Debug)]
 pub struct Meta {
     /// The application's message type. corecast gives it no meaning.
     pub message_type: u16,
     /// The lane that the message takes at the sender, and that the receiver is told.
     pub lane: Lane,
+    /// Whether `lane` was chosen. Where not, the engine that encodes the message takes the lane that its configuration has for the type.
+    chosen: bool,
+}
+
+/// Two are equal that mean the same message: how the lane came about is not part of it.
+impl PartialEq for Meta {
+    fn eq(&self, other: &Self) -> bool {
+        (self.message_type, self.lane) == (other.message_type, other.lane)
+    }
+}
+
+impl Eq for Meta {}
+
+impl std::hash::Hash for Meta {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.message_type, self.lane).hash(state);
+    }
 }
 
 impl Meta {
-    /// A message of `message_type` in the normal lane.
+    /// A message of `message_type` in the lane that [`crate::Lanes::types`] has for the type: normal, if none.
     #[must_use]
     pub const fn new(message_type: u16) -> Self {
-        Self { message_type, lane: Lane::Normal }
+        Self { message_type, lane: Lane::Normal, chosen: false }
     }
 
-    /// The same in another lane.
+    /// The same in this lane, whatever the configuration says.
     #[must_use]
     pub const fn lane(self, lane: Lane) -> Self {
-        Self { lane, ..self }
+        Self { lane, chosen: true, ..self }
+    }
+
+    /// Whether somebody has said which lane it is to be.
+    #[inline]
+    pub(crate) const fn is_lane_chosen(self) -> bool {
+        self.chosen
     }
 }
 

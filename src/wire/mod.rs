@@ -10,7 +10,7 @@ mod header;
 mod hello;
 
 pub(crate) use decoder::{FrameDecoder, FrameRef};
-pub(crate) use frame::{Draft, append_message, message_wire_len};
+pub(crate) use frame::{Draft, append_message, frame_left, message_wire_len};
 pub use frame::{Frame, FrameError};
 pub(crate) use header::{Header, Kind};
 pub use header::{Lane, Meta};

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use corecast::{
-    CloseReason, Config, Context, Counter, DialError, DialId, Engine, Handle, Handler, Message, Meta, PeerId, PeerInfo, RequestError,
-    Responder, SendError, ShutdownReport,
+    Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Engine, Handle, Handler, Message, Meta, PeerId, PeerInfo,
+    RequestError, Responder, SendError, ShutdownReport,
 };
 
 use super::raw::{Hello, Raw};
@@ -24,6 +24,7 @@ pub(crate) enum Seen {
     Request { peer: PeerId, meta: Meta, body: Vec<u8>, responder: Responder },
     Response { core: usize, peer: PeerId, tag: u64, result: Result<(Meta, Vec<u8>), RequestError> },
     Drained(PeerId),
+    Slow { peer: PeerId, backlog: Backlog },
     SendFailed { core: usize, peer: PeerId, tag: u64, reason: SendError },
     DialFailed { core: usize, dial: DialId, error: DialError, retry_in: Option<Duration> },
     Closed { peer: PeerId, reason: CloseReason },
@@ -81,6 +82,10 @@ impl Handler for Probe {
 
     fn on_drained(&mut self, _: &mut Context<'_>, peer: PeerId) {
         self.tell(Seen::Drained(peer));
+    }
+
+    fn on_slow(&mut self, _: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
+        self.tell(Seen::Slow { peer, backlog });
     }
 
     fn on_send_failed(&mut self, cx: &mut Context<'_>, peer: PeerId, tag: u64, reason: SendError) {
@@ -189,6 +194,14 @@ impl Node {
     pub(crate) fn closed(&mut self, peer: PeerId) -> CloseReason {
         self.wait("the end of a peer", |seen| match seen {
             Seen::Closed { peer: closed, reason } if *closed == peer => Some(*reason),
+            _ => None,
+        })
+    }
+
+    /// The next report of how far a peer is behind.
+    pub(crate) fn slow(&mut self, peer: PeerId) -> Backlog {
+        self.wait("a report of a slow peer", |seen| match seen {
+            Seen::Slow { peer: slow, backlog } if *slow == peer => Some(*backlog),
             _ => None,
         })
     }

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use corecast::{NetworkId, Spin};
 
 use crate::error::Error;
@@ -26,12 +26,25 @@ The table:
   NOT ALONE     something else ran on the processors that the server needed: measure again on a quieter machine, or with other cores
   NOT SENT      with --rate: messages were due that could not be sent, so the latencies are better than they should be
   whole run     the counts from the first message to the last: warm-up, measured time, drain
-  verified      of the whole run: lost (sent and did not arrive), duplicated, reordered, corrupt (wrong checksum, length or sender)
+  verified      of the whole run: lost (sent and did not arrive), duplicated, reordered, corrupt (wrong checksum, length, lane or sender)
+
+The table of mixed and slow-readers, which measure in rounds of an undisturbed and a disturbed phase, every other one:
+  without bulk, with bulk          mixed: the round trip of the messages that were due in these phases: from when each was due at the
+                client to the arrival of its echo there, by one clock. The way back leads through an outbox, a kernel and a client
+                that have bulk
+  bulk          mixed: what arrived of it in the phases that had it
+  undisturbed, disturbed           slow-readers: the rates of the subscribers that read all the time. A disturbed phase begins when the
+                others stop reading and ends after its time, or as soon as the last of them was cut off
+  slow readers  those that stopped (fresh ones in each round), how many the server cut off meanwhile, and its counters that say why
+  whole run, verified              mixed: both lanes; a bulk message counts as sent when it was asked for. slow-readers: the subscribers
+                that read all the time, which must get everything; the others must get what they read in order, without a gap
 
 The JSON:
   elapsed_s, sent, delivered, msgs_per_s (sent / elapsed_s), deliveries_per_s (delivered / elapsed_s), latency_ns and the other times
   and server_cpu*: the measured time alone.
   total_sent, total_delivered, unsent, lost, duplicated, reordered, corrupt, disconnected: the whole run.
+  mixed: without_bulk and with_bulk hold what elsewhere is at the top, for their phases; bulk: what was asked for and what arrived.
+  slow-readers: undisturbed and disturbed likewise; rate_ratio: deliveries_per_s of disturbed / undisturbed; slow: stopped, cut_off.
 
 Exit code: 0 when everything arrived once, in order and undamaged; 1 when not, or when a run failed; 2 for a wrong command line.";
 
@@ -62,6 +75,38 @@ pub(crate) enum Command {
     /// Every peer sends as fast as it is let; the server counts and verifies. A --target needs `serve --mode sink`.
     #[command(after_long_help = GLOSSARY)]
     Flood(FloodArgs),
+    /// Small messages in the high lane there and back, with and without large ones that the server sends to the same peers in the bulk
+    /// lane: the high lane's round trip in both cases, in one run. A --target needs `serve --mode mixed`.
+    #[command(after_long_help = GLOSSARY)]
+    Mixed(MixedArgs),
+    /// Fan-out of which some subscribers stop reading: the others' rate with and without them, in one run, and why the server cut those
+    /// off. A --target needs `serve --mode fanout`.
+    #[command(after_long_help = GLOSSARY)]
+    SlowReaders(SlowReadersArgs),
+}
+
+/// The command line, or the end of the process with what is wrong with it.
+pub(crate) fn parse() -> Cli {
+    Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// What is said once for all workloads, with what is different for some.
+fn command() -> clap::Command {
+    fn defaults<const N: usize>(command: clap::Command, defaults: [(&'static str, &'static str); N]) -> clap::Command {
+        defaults.into_iter().fold(command, |command, (name, value)| command.mut_arg(name, |arg| arg.default_value(value)))
+    }
+    let own_server = ["outbox_soft", "outbox_hard", "soft_grace", "write_stall"];
+    Cli::command()
+        .mut_subcommand("mixed", |mixed| {
+            defaults(mixed, [("peers", "8"), ("size", "128"), ("duration", "12")])
+                .mut_arg("duration", |arg| arg.help("How long to measure, in seconds, all phases together"))
+        })
+        .mut_subcommand("slow-readers", |slow| {
+            let slow = defaults(slow, [("peers", "1000"), ("size", "1k"), ("duration", "16"), ("in_flight", "16"), ("rounds", "2")])
+                .mut_arg("duration", |arg| arg.help("How long to measure, in seconds, all phases together: disturbed ones may end sooner"));
+            let slow = slow.mut_arg("peers", |arg| arg.value_parser(clap::value_parser!(u32).range(2..=4_000_000)));
+            own_server.into_iter().fold(slow, |slow, name| slow.mut_arg(name, |arg| arg.conflicts_with("target")))
+        })
 }
 
 /// Without a command.
@@ -96,8 +141,31 @@ pub(crate) struct ServeArgs {
     /// Longest message.
     #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = parse_max_message)]
     pub(crate) max_message: usize,
+    /// TCP_NOTSENT_LOWAT of each connection: what the kernel takes beyond what is in flight. Without it: not set.
+    #[arg(long, value_name = "BYTES", value_parser = parse_lowat)]
+    pub(crate) notsent_lowat: Option<u32>,
+    #[command(flatten)]
+    pub(crate) slow_peers: SlowPeerArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// When a server cuts off a peer that does not read.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct SlowPeerArgs {
+    /// A peer for which more waits, and hardly gets less for --soft-grace, is cut off. Without it: the library's own choice, and for the
+    /// server that slow-readers starts 64k, or twice what is in flight where that is more.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) outbox_soft: Option<usize>,
+    /// A peer for which more would wait is cut off. Without it: the library's own choice, or more where long messages need it.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) outbox_hard: Option<usize>,
+    /// See --outbox-soft, in seconds. Without it: the library's own choice, and 1 for the server that slow-readers starts.
+    #[arg(long, value_name = "S", value_parser = parse_positive_seconds, allow_negative_numbers = true)]
+    pub(crate) soft_grace: Option<Duration>,
+    /// A peer whose socket takes nothing of what waits for so long is cut off, in seconds. Without it: the library's own choice.
+    #[arg(long, value_name = "S", value_parser = parse_positive_seconds, allow_negative_numbers = true)]
+    pub(crate) write_stall: Option<Duration>,
 }
 
 /// What both sides of a run are told.
@@ -191,6 +259,68 @@ pub(crate) struct FloodPacingArgs {
     pub(crate) in_flight: Option<u32>,
 }
 
+/// Rounds of an undisturbed and a disturbed phase.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct PhaseArgs {
+    /// Rounds of one undisturbed and one disturbed phase; they share --duration evenly.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// One round in under two seconds, with 50 peers at most: whether it works, not how well.
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+/// `mixed`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MixedArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// Messages in the high lane a second, all peers together, however slow the server is. Latency counts from when a message should have
+    /// been sent.
+    #[arg(long, value_name = "R", default_value = "1000", value_parser = parse_rate, allow_negative_numbers = true)]
+    pub(crate) rate: f64,
+    /// Bytes of each bulk message, 32 to 16M.
+    #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = parse_size)]
+    pub(crate) bulk_size: usize,
+    /// Bulk messages that each peer has asked for and not received. With as few as the kernel's socket buffers hold, the kernel has the
+    /// bulk, and not the server's outbox.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=i64::from(BULK_AHEAD_MAX)))]
+    pub(crate) bulk_ahead: u32,
+    /// TCP_NOTSENT_LOWAT of the server in this process: what its kernel takes of the bulk beyond what is in flight, and so has in front of
+    /// what is sent next in the high lane. Without it: not set.
+    #[arg(long, value_name = "BYTES", value_parser = parse_lowat, conflicts_with = "target")]
+    pub(crate) notsent_lowat: Option<u32>,
+    /// SO_RCVBUF of the client's connections: it bounds what is in flight, which is in front of what is sent next in the high lane too.
+    /// Without it: the kernel's own tuning, which is megabytes on loopback.
+    #[arg(long, value_name = "BYTES", value_parser = parse_receive_buffer)]
+    pub(crate) receive_buffer: Option<usize>,
+    #[command(flatten)]
+    pub(crate) phases: PhaseArgs,
+}
+
+/// Most bulk messages that one peer may have under way: a server in a process of its own must have room for them.
+pub(crate) const BULK_AHEAD_MAX: u32 = 64;
+
+/// `slow-readers`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SlowReadersArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) pacing: PacingArgs,
+    /// How many of the subscribers stop reading; one at least does not.
+    #[arg(long, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) slow: u32,
+    /// TCP_NOTSENT_LOWAT of the server in this process: what its kernel takes for a peer that does not read, before the outbox has it.
+    /// Without it: 64k.
+    #[arg(long, value_name = "BYTES", value_parser = parse_lowat, conflicts_with = "target")]
+    pub(crate) notsent_lowat: Option<u32>,
+    #[command(flatten)]
+    pub(crate) slow_peers: SlowPeerArgs,
+    #[command(flatten)]
+    pub(crate) phases: PhaseArgs,
+}
+
 /// `echo`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EchoArgs {
@@ -257,6 +387,16 @@ fn parse_bytes(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(|| "expected a number of bytes, such as 64, 16k or 1M".to_owned())
 }
 
+fn parse_lowat(text: &str) -> Result<u32, String> {
+    let bytes = u32::try_from(parse_bytes(text)?).ok().filter(|bytes| (1..=1 << 30).contains(bytes));
+    bytes.ok_or_else(|| "expected 1 byte to 1024M".into())
+}
+
+fn parse_receive_buffer(text: &str) -> Result<usize, String> {
+    let bytes = parse_bytes(text)?;
+    if (1 << 10..=1 << 30).contains(&bytes) { Ok(bytes) } else { Err("expected 1k to 1024M".into()) }
+}
+
 fn parse_max_message(text: &str) -> Result<usize, String> {
     let bytes = parse_bytes(text)?;
     if (1..=MAX_MESSAGE).contains(&bytes) { Ok(bytes) } else { Err("expected 1 byte to 16M".into()) }
@@ -310,8 +450,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) enum Error {
     NotALoadgen { target: SocketAddr },
     /// A client core did not answer: its thread has ended or hangs.
     CoreSilent { engine: usize },
+    /// The same of the subscribers that stop reading.
+    SlowReadersSilent,
     /// A signal came before there was anything to report.
     Interrupted,
     /// The run came to its end and something in it was not as promised.
@@ -86,6 +88,7 @@ impl fmt::Display for Error {
                 write!(f, "{target} is no `corecast-loadgen serve` of this version: its answer to the probe is not a sample")
             }
             Self::CoreSilent { engine } => write!(f, "client engine {engine} does not answer"),
+            Self::SlowReadersSilent => f.write_str("the slow readers' engine does not answer"),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Verification => f.write_str("the run failed its verification"),
         }

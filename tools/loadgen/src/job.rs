@@ -8,8 +8,9 @@ use crate::cli::{EngineArgs, JobArgs, LoadArgs};
 use crate::error::Error;
 use crate::output::{self, JsonSink};
 use crate::report::Report;
-use crate::run::{self, Spec};
+use crate::run;
 use crate::serve::Stop;
+use crate::spec::Spec;
 use crate::workload::{Kind, Pacing};
 
 const PEERS: u32 = 50;
@@ -23,7 +24,7 @@ pub(crate) fn main(args: &JobArgs) -> Result<(), Error> {
     let to_stdout = json.as_ref().is_some_and(JsonSink::is_stdout);
     let mut reports = Vec::new();
     for (kind, in_flight) in [(Kind::Echo, 4), (Kind::Fanout, 16)] {
-        let spec = Spec { kind, pacing: Pacing::Closed { in_flight }, load: load(args.quick) };
+        let spec = Spec::plain(kind, Pacing::Closed { in_flight }, load(args.quick));
         let report = run::execute(&spec, &stop)?;
         if !to_stdout {
             output::print(format_args!("{report}\n"))?;

@@ -1,7 +1,8 @@
 //! What an engine of a run must be allowed: messages of the run's size, as many under way as the run asks for, as many peers.
 
-use corecast::Limits;
+use corecast::{Config, Limits};
 
+use crate::cli::SlowPeerArgs;
 use crate::machine::SPARE_DESCRIPTORS;
 
 /// Memory that one peer's outbox is given at most, however much a run has under way.
@@ -56,10 +57,28 @@ pub(crate) fn fit_flood(limits: &mut Limits, peers: usize, message: usize) {
     limits.send_bytes = limits.send_bytes.max(2 * peers.saturating_mul(limits.outbox_soft));
 }
 
+/// When a server cuts off a peer that does not read, where the command line says anything about it. Called last: what it says is taken as
+/// it is, and the library says what is wrong with it.
+pub(crate) fn cut_off(config: &mut Config, args: &SlowPeerArgs) {
+    if let Some(hard) = args.outbox_hard {
+        config.limits.outbox_hard = hard;
+        config.limits.outbox_soft = config.limits.outbox_soft.min(hard);
+        config.limits.log_bytes = config.limits.log_bytes.max(2 * hard);
+    }
+    if let Some(soft) = args.outbox_soft {
+        config.limits.outbox_soft = soft;
+    }
+    if let Some(grace) = args.soft_grace {
+        config.limits.soft_grace = grace;
+    }
+    if let Some(stall) = args.write_stall {
+        config.timeouts.write_stall = stall;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use corecast::Config;
 
     #[test]
     fn peers_stay_within_the_descriptors() {

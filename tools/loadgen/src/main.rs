@@ -7,12 +7,13 @@
 //! |---|---|
 //! | [`cli`] | the command line |
 //! | [`job`] | what happens without arguments |
-//! | [`run`] | one run of one workload: connect, warm up, measure, drain, verify |
+//! | [`spec`] | what is run: a workload and all that it was told |
+//! | [`run`] | one run of one workload: connect, warm up, measure (in phases, where something disturbs), drain, verify |
 //! | [`client`] | the peers that load a server: an engine's handler, and what every workload needs |
-//! | [`workload`] | echo, fan-out, flood: one file each |
+//! | [`workload`] | echo, fan-out, flood, mixed, slow readers: one file each |
 //! | [`server`], [`serve`] | the servers that are loaded; the process around one |
 //! | [`probe`] | what a client asks a server about itself |
-//! | [`payload`], [`verify`] | the bytes of a message; whether each came once and in order |
+//! | [`payload`], [`bulk`], [`verify`] | the bytes of a message, and of a large one; whether each came once and in order |
 //! | [`pacer`] | open-loop sending |
 //! | [`limits`] | what the engines of a run are allowed |
 //! | [`measure`], [`progress`], [`outcome`], [`report`] | what is counted, shown meanwhile, added up, and reported |
@@ -21,6 +22,7 @@
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
 #![forbid(unsafe_code)]
 
+mod bulk;
 mod cli;
 mod client;
 mod clock;
@@ -40,25 +42,26 @@ mod report;
 mod run;
 mod serve;
 mod server;
+mod spec;
 mod verify;
 mod workload;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use cli::{Cli, Command};
+use cli::Command;
 
 fn main() -> ExitCode {
     // Quiet unless RUST_LOG asks: the engine's own lines would tear the progress line apart.
     env_logger::Builder::new().parse_filters(&std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into())).init();
-    let cli = Cli::parse();
+    let cli = cli::parse();
     let result = match &cli.command {
         None => job::main(&cli.job),
         Some(Command::Serve(args)) => serve::main(args),
         Some(Command::Echo(args)) => run::main(args.into()),
         Some(Command::Fanout(args)) => run::main(args.into()),
         Some(Command::Flood(args)) => run::main(args.into()),
+        Some(Command::Mixed(args)) => run::main(args.into()),
+        Some(Command::SlowReaders(args)) => run::main(args.into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

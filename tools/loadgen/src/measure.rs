@@ -19,15 +19,31 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> [u64; 5] {
     [at(0.5), at(0.9), at(0.99), at(0.999), histogram.max()].map(|value| value.min(histogram.max()))
 }
 
-/// The part of a run that is measured, as one core sees it: closed at first, opened once, closed again.
+/// Under which condition something is measured. A run that has only one is undisturbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    Undisturbed,
+    /// Mixed: bulk is on its way to every peer. Slow readers: some subscribers do not read.
+    Disturbed,
+}
+
+impl Condition {
+    pub(crate) const BOTH: [Condition; 2] = [Self::Undisturbed, Self::Disturbed];
+}
+
+/// The part of a run that is measured under one condition, as one core sees it: closed at first, opened and closed once, or once in
+/// each round.
 pub(crate) struct Window {
-    open: bool,
-    opened_at: u64,
-    closed_at: u64,
+    opened_at: Option<u64>,
+    /// From when to when it was open.
+    spans: Vec<(u64, u64)>,
+    elapsed_ns: u64,
     /// Messages sent.
     pub(crate) sent: u64,
     /// Messages that arrived.
     pub(crate) delivered: u64,
+    /// Mixed: bulk messages that arrived.
+    pub(crate) bulk: u64,
     /// Send to arrival, of each message.
     pub(crate) latency: Histogram<u64>,
     /// Fan-out: publication to arrival at the last subscriber. One core's run only knows it where it sees the end of every broadcast.
@@ -39,32 +55,31 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new() -> Self {
         let [latency, completion, send_lag] = std::array::from_fn(|_| new_histogram());
-        Self { open: false, opened_at: 0, closed_at: 0, sent: 0, delivered: 0, latency, completion, send_lag }
+        Self { opened_at: None, spans: Vec::new(), elapsed_ns: 0, sent: 0, delivered: 0, bulk: 0, latency, completion, send_lag }
     }
 
     pub(crate) fn open(&mut self) {
-        self.open = true;
-        self.opened_at = clock::now_ns();
+        self.opened_at = Some(clock::now_ns());
     }
 
     pub(crate) fn close(&mut self) {
-        if self.open {
-            self.open = false;
-            self.closed_at = clock::now_ns();
+        if let Some(opened_at) = self.opened_at.take() {
+            let now = clock::now_ns();
+            self.spans.push((opened_at, now));
+            self.elapsed_ns += now.saturating_sub(opened_at);
         }
     }
 
     pub(crate) fn elapsed_ns(&self) -> u64 {
-        self.closed_at.saturating_sub(self.opened_at)
+        self.elapsed_ns
     }
 
     /// Another core's part of the same run. Their windows opened and closed within microseconds of each other: the longest counts.
     pub(crate) fn add(&mut self, other: &Window) {
-        if other.elapsed_ns() > self.elapsed_ns() {
-            (self.opened_at, self.closed_at) = (other.opened_at, other.closed_at);
-        }
+        self.elapsed_ns = self.elapsed_ns.max(other.elapsed_ns);
         self.sent += other.sent;
         self.delivered += other.delivered;
+        self.bulk += other.bulk;
         for (mine, others) in
             [(&mut self.latency, &other.latency), (&mut self.completion, &other.completion), (&mut self.send_lag, &other.send_lag)]
         {
@@ -73,27 +88,76 @@ impl Window {
     }
 
     #[inline]
-    pub(crate) fn sent(&mut self) {
-        self.sent += u64::from(self.open);
+    fn is_open(&self) -> bool {
+        self.opened_at.is_some()
+    }
+
+    /// Whether it was or is open at `time`. The latest span comes first: that is the one that is nearly always meant.
+    fn covers(&self, time: u64) -> bool {
+        self.opened_at.is_some_and(|opened_at| time >= opened_at)
+            || self.spans.iter().rev().any(|&(opened_at, closed_at)| (opened_at..closed_at).contains(&time))
     }
 
     #[inline]
+    pub(crate) fn sent(&mut self) {
+        self.sent += u64::from(self.is_open());
+    }
+
+    /// A message arrived, and counts where it arrived while this was open.
+    #[inline]
     pub(crate) fn delivered(&mut self, latency: u64) {
-        if self.open {
+        if self.is_open() {
             self.delivered += 1;
             self.latency.saturating_record(latency);
         }
     }
 
+    /// A message arrived, and counts where it was due while this was open, however late it is: a message that the condition held up beyond
+    /// the condition's end is the condition's.
+    pub(crate) fn answered(&mut self, due: u64, now: u64) {
+        if self.covers(due) {
+            self.delivered += 1;
+            self.latency.saturating_record(now.saturating_sub(due));
+        }
+    }
+
+    pub(crate) fn bulk_arrived(&mut self) {
+        self.bulk += u64::from(self.is_open());
+    }
+
     pub(crate) fn completed(&mut self, latency: u64) {
-        if self.open {
+        if self.is_open() {
             self.completion.saturating_record(latency);
         }
     }
 
     pub(crate) fn lagged(&mut self, lag: u64) {
-        if self.open {
+        if self.is_open() {
             self.send_lag.saturating_record(lag);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_due_in_a_window_counts_there_however_late() {
+        let mut window = Window::new();
+        window.answered(clock::now_ns(), clock::now_ns());
+        assert_eq!(window.delivered, 0);
+        window.open();
+        let due = clock::now_ns();
+        window.close();
+        let between = clock::now_ns();
+        window.open();
+        window.answered(due, due + 7);
+        window.answered(between, between + 8);
+        assert_eq!((window.delivered, window.latency.max()), (1, 7));
+        window.close();
+        window.answered(due, due + 9);
+        assert_eq!((window.delivered, window.spans.len()), (2, 2));
+        assert!(window.elapsed_ns() > 0);
     }
 }

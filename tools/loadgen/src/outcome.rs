@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::client::Outcome;
 use crate::machine::boot_id;
-use crate::measure::Window;
+use crate::measure::{Condition, Window};
 use crate::probe::Sample;
 use crate::report::{Latency, Measured, Verified};
+use crate::run::Phases;
 use crate::verify::Tally;
-use crate::workload::Kind;
+use crate::workload::{Kind, slow_readers};
 
-/// What the server said at the two ends of the measured window.
+/// What the server said at the two ends of a measured phase.
 pub(crate) type Samples = [Option<Sample>; 2];
 
 /// All cores' outcomes in one.
@@ -18,27 +19,47 @@ pub(crate) struct Total {
     sent: u64,
     unsent: u64,
     tally: Tally,
-    window: Window,
+    /// In the order of [`Condition::BOTH`].
+    windows: [Window; 2],
     pub(crate) failures: BTreeMap<String, u64>,
     endings: BTreeMap<String, u64>,
+    /// What the subscribers that stop received while they read.
+    slow: Tally,
 }
 
 impl Total {
     pub(crate) fn of(outcomes: Vec<Outcome>) -> Self {
         let mut outcomes = outcomes.into_iter();
         let first = outcomes.next().expect("a run has an engine");
-        let Outcome { sent, unsent, tally, window, failures, endings } = first;
-        let mut total = Self { sent, unsent, tally, window, failures, endings };
+        let Outcome { sent, unsent, tally, windows, failures, endings } = first;
+        let mut total = Self { sent, unsent, tally, windows, failures, endings, slow: Tally::default() };
         for outcome in outcomes {
             total.sent += outcome.sent;
             total.unsent += outcome.unsent;
             total.tally += outcome.tally;
-            total.window.add(&outcome.window);
+            total.windows.iter_mut().zip(&outcome.windows).for_each(|(window, other)| window.add(other));
             for (reasons, more) in [(&mut total.failures, outcome.failures), (&mut total.endings, outcome.endings)] {
                 more.into_iter().for_each(|(reason, count)| *reasons.entry(reason).or_default() += count);
             }
         }
         total
+    }
+
+    /// The subscribers that stop: whatever went wrong with them counts, but nobody knows how much they should have received.
+    pub(crate) fn add_slow(&mut self, outcome: slow_readers::Outcome) {
+        self.slow = outcome.tally;
+        outcome.endings.into_iter().for_each(|(reason, count)| *self.endings.entry(reason).or_default() += count);
+    }
+
+    /// Messages that the subscribers that stop received while they read.
+    pub(crate) fn slow_delivered(&self) -> u64 {
+        self.slow.delivered
+    }
+
+    /// Bulk messages that arrived in the disturbed phases, and how long those were.
+    pub(crate) fn bulk(&self) -> (u64, u64) {
+        let window = &self.windows[Condition::Disturbed as usize];
+        (window.bulk, window.elapsed_ns())
     }
 
     pub(crate) fn verified(&self, deliveries_per_message: u64) -> Verified {
@@ -47,25 +68,25 @@ impl Total {
             unsent: self.unsent,
             total_delivered: self.tally.delivered,
             lost: (self.sent * deliveries_per_message).saturating_sub(self.tally.delivered),
-            duplicated: self.tally.duplicated,
-            reordered: self.tally.reordered,
-            corrupt: self.tally.corrupt,
+            duplicated: self.tally.duplicated + self.slow.duplicated,
+            reordered: self.tally.reordered + self.slow.reordered,
+            corrupt: self.tally.corrupt + self.slow.corrupt,
             disconnected: self.endings.values().sum(),
             disconnect_reasons: self.endings.clone(),
         }
     }
 
-    pub(crate) fn measured(&self, kind: Kind, samples: Samples) -> Measured {
-        let window = &self.window;
-        let [before, after] = samples;
-        let both = before.zip(after);
-        let (elapsed_ns, delivered, latency) = match both {
-            _ if !kind.counted_at_server() => (window.elapsed_ns(), window.delivered, Latency::of(&window.latency)),
-            Some((before, after)) => at_server(&before, &after),
-            None => (window.elapsed_ns(), 0, None),
+    /// What was measured under one condition, in all of its phases.
+    pub(crate) fn measured(&self, kind: Kind, condition: Condition, phases: &Phases) -> Measured {
+        let window = &self.windows[condition as usize];
+        let samples = &phases.samples[condition as usize];
+        let (elapsed_ns, delivered, latency) = match samples.first() {
+            Some([Some(before), Some(after)]) if kind.counted_at_server() => at_server(before, after),
+            _ if kind.counted_at_server() => (window.elapsed_ns(), 0, None),
+            _ => (window.elapsed_ns(), window.delivered, Latency::of(&window.latency)),
         };
         let deliveries_per_s = per_second(delivered, elapsed_ns);
-        let (server_cpus_used, server_cpus_waited) = both.and_then(|(before, after)| cpus_used(&before, &after)).unzip();
+        let (server_cpus_used, server_cpus_waited) = cpus_used(samples).unzip();
         Measured {
             elapsed_s: elapsed_ns as f64 / 1e9,
             sent: window.sent,
@@ -91,14 +112,19 @@ fn at_server(before: &Sample, after: &Sample) -> (u64, u64, Option<Latency>) {
     (after.clock_ns.saturating_sub(before.clock_ns), delivered, latency)
 }
 
-/// How many processors the server kept busy between two samples, and how many it waited for; nothing where its machine keeps no account.
-fn cpus_used(before: &Sample, after: &Sample) -> Option<(f64, f64)> {
-    let clock = after.clock_ns.checked_sub(before.clock_ns).filter(|clock| *clock > 0)? as f64;
-    let ran = after.cpu.ran_ns.checked_sub(before.cpu.ran_ns).filter(|ran| *ran > 0)? as f64;
-    let waited = after.cpu.waited_ns.saturating_sub(before.cpu.waited_ns) as f64;
-    Some((ran / clock, waited / clock))
+/// How many processors the server kept busy between the two samples of each phase, and how many it waited for; nothing where its machine
+/// keeps no account.
+fn cpus_used(phases: &[Samples]) -> Option<(f64, f64)> {
+    let [mut clock, mut ran, mut waited] = [0; 3];
+    for samples in phases {
+        let [Some(before), Some(after)] = samples else { return None };
+        clock += after.clock_ns.checked_sub(before.clock_ns)?;
+        ran += after.cpu.ran_ns.checked_sub(before.cpu.ran_ns)?;
+        waited += after.cpu.waited_ns.saturating_sub(before.cpu.waited_ns);
+    }
+    (clock > 0 && ran > 0).then(|| (ran as f64 / clock as f64, waited as f64 / clock as f64))
 }
 
-fn per_second(count: u64, elapsed_ns: u64) -> f64 {
+pub(crate) fn per_second(count: u64, elapsed_ns: u64) -> f64 {
     if elapsed_ns == 0 { 0.0 } else { count as f64 * 1e9 / elapsed_ns as f64 }
 }

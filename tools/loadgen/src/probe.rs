@@ -1,8 +1,10 @@
 //! What a client asks a `corecast-loadgen` server about itself, by the library's own requests.
 //!
-//! Three things need it: that a peer is *established at the server* (the dialler's side is ready first, and a broadcast before that
+//! These need it: that a peer is *established at the server* (the dialler's side is ready first, and a broadcast before that
 //! would miss the peer), that the server runs in the mode that the workload needs, and what only the server knows: its processor time,
-//! and what a sink received.
+//! what a sink received, and why it cut peers off.
+
+use std::collections::BTreeMap;
 
 use corecast::{Lane, Meta};
 
@@ -26,10 +28,12 @@ pub(crate) enum Question {
     SampleAndReset,
     /// What came from the asking peer? Asked in the lane of the messages, so that it is answered after the last of them.
     Tally,
+    /// What have you counted? The only question whose answer is no [`Sample`]: see [`encode_counters`].
+    Counters,
 }
 
 impl Question {
-    const ALL: [Question; 4] = [Self::Greet, Self::Sample, Self::SampleAndReset, Self::Tally];
+    const ALL: [Question; 5] = [Self::Greet, Self::Sample, Self::SampleAndReset, Self::Tally, Self::Counters];
 
     /// Type and lane of the request: samples overtake the messages, a tally must not.
     pub(crate) fn meta(self) -> Meta {
@@ -47,7 +51,19 @@ impl Question {
     }
 }
 
-/// The answer to every question.
+/// Everything that a server has counted, whatever is not zero, by name.
+pub(crate) type Counters = BTreeMap<String, u64>;
+
+/// By name, so that client and server need not know the same counters.
+pub(crate) fn encode_counters(counters: &Counters) -> Vec<u8> {
+    serde_json::to_vec(counters).expect("text and numbers")
+}
+
+pub(crate) fn decode_counters(body: &[u8]) -> Option<Counters> {
+    serde_json::from_slice(body).ok()
+}
+
+/// The answer to every question but one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sample {
     /// A [`Mode`], as [`Mode::code`] numbers it.
@@ -130,5 +146,8 @@ mod tests {
             Sample { mode: 1, boot_id: 2, clock_ns: 3, cpu: CpuTime { ran_ns: 4, waited_ns: 14 }, tally, latency: [9, 10, 11, 12, 13] };
         assert_eq!(Sample::decode(&sample.encode()), Some(sample));
         assert_eq!(Sample::decode(&[0; SAMPLE_LEN]), None);
+        let counters = Counters::from([("peers".into(), 3), ("closed_slow_soft_mark".into(), u64::MAX)]);
+        assert_eq!(decode_counters(&encode_counters(&counters)), Some(counters));
+        assert_eq!(decode_counters(&sample.encode()), None);
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Progress {
     pub(crate) sent: AtomicU64,
     /// Messages that arrived, each counted once.
     pub(crate) received: AtomicU64,
+    /// Mixed: bulk messages that were asked for and have not arrived.
+    pub(crate) outstanding: AtomicU64,
 }
 
 impl Progress {
@@ -34,7 +36,7 @@ impl Progress {
         }
     }
 
-    fn failure(&self) -> Option<String> {
+    pub(crate) fn failure(&self) -> Option<String> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -7,10 +7,15 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::measure::percentiles;
+use crate::measure::{Condition, percentiles};
+use crate::outcome::{Total, per_second};
+use crate::probe::Counters;
+use crate::run::Phases;
+use crate::spec::Spec;
+use crate::workload::Bulk;
 
 /// Names the meaning of the fields below. A change of meaning changes the number.
-pub(crate) const SCHEMA: &str = "corecast-loadgen/2";
+pub(crate) const SCHEMA: &str = "corecast-loadgen/3";
 
 /// Nanoseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -45,12 +50,120 @@ pub(crate) struct Report {
     #[serde(flatten)]
     pub(crate) verified: Verified,
     #[serde(flatten)]
-    pub(crate) measured: Measured,
+    pub(crate) figures: Figures,
     /// A signal ended the measurement early.
     pub(crate) interrupted: bool,
     /// Everything that the server counted, whatever is not zero. Nothing where it is another process: see its `--stats-json`.
-    pub(crate) server_counters: Option<BTreeMap<&'static str, u64>>,
+    pub(crate) server_counters: Option<Counters>,
     pub(crate) machine: Machine,
+}
+
+/// What was measured: once, or under two conditions that took turns.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Figures {
+    One(Measured),
+    Mixed {
+        rounds: u32,
+        without_bulk: Measured,
+        with_bulk: Measured,
+        bulk: BulkFigures,
+    },
+    SlowReaders {
+        rounds: u32,
+        undisturbed: Measured,
+        disturbed: Measured,
+        /// `deliveries_per_s` of the second by that of the first; nothing where the first is zero.
+        rate_ratio: Option<f64>,
+        slow: SlowFigures,
+    },
+}
+
+/// The bulk lane of a mixed run.
+#[derive(Debug, Serialize)]
+pub(crate) struct BulkFigures {
+    pub(crate) size: usize,
+    /// Messages that each peer had asked for and not received.
+    pub(crate) ahead: u32,
+    /// The server's, where the command line says it.
+    pub(crate) notsent_lowat: Option<u32>,
+    /// The client's, likewise.
+    pub(crate) receive_buffer: Option<usize>,
+    /// Messages that arrived in the phases that had bulk.
+    pub(crate) delivered: u64,
+    pub(crate) deliveries_per_s: f64,
+    pub(crate) bytes_per_s: f64,
+}
+
+/// The subscribers that stopped reading.
+#[derive(Debug, Serialize)]
+pub(crate) struct SlowFigures {
+    /// So many of the subscribers in each round.
+    pub(crate) readers: u32,
+    /// When a server in this process cuts them off. Nothing: as the library does, or as the target was told.
+    pub(crate) notsent_lowat: Option<u32>,
+    pub(crate) outbox_soft: Option<usize>,
+    pub(crate) outbox_hard: Option<usize>,
+    pub(crate) soft_grace_s: Option<f64>,
+    pub(crate) write_stall_s: Option<f64>,
+    /// Messages that they received while they read.
+    pub(crate) total_delivered: u64,
+    /// Of all rounds.
+    pub(crate) stopped: u64,
+    /// Those that the server cut off before their phase had ended.
+    pub(crate) cut_off: u64,
+    /// By the server's counter of the reason.
+    pub(crate) cut_off_reasons: Counters,
+}
+
+impl Figures {
+    pub(crate) fn of(spec: &Spec, total: &Total, phases: &Phases) -> Self {
+        let [undisturbed, disturbed] = Condition::BOTH.map(|condition| total.measured(spec.kind, condition, phases));
+        let Some(rounds) = spec.rounds else { return Self::One(undisturbed) };
+        if let Some(Bulk { size, ahead }) = spec.bulk {
+            let (delivered, elapsed_ns) = total.bulk();
+            let deliveries_per_s = per_second(delivered, elapsed_ns);
+            let bytes_per_s = deliveries_per_s * size as f64;
+            let notsent_lowat = spec.tuning.notsent_lowat;
+            let bulk =
+                BulkFigures { size, ahead, notsent_lowat, receive_buffer: spec.receive_buffer, delivered, deliveries_per_s, bytes_per_s };
+            return Self::Mixed { rounds, without_bulk: undisturbed, with_bulk: disturbed, bulk };
+        }
+        let tuning = &spec.tuning.slow_peers;
+        let slow = SlowFigures {
+            readers: spec.slow,
+            notsent_lowat: spec.tuning.notsent_lowat,
+            outbox_soft: tuning.outbox_soft,
+            outbox_hard: tuning.outbox_hard,
+            soft_grace_s: tuning.soft_grace.map(|grace| grace.as_secs_f64()),
+            write_stall_s: tuning.write_stall.map(|stall| stall.as_secs_f64()),
+            total_delivered: total.slow_delivered(),
+            stopped: phases.stopped,
+            cut_off: phases.cut_off.values().sum(),
+            cut_off_reasons: phases.cut_off.clone(),
+        };
+        let rate = undisturbed.deliveries_per_s;
+        let rate_ratio = (rate > 0.0).then(|| disturbed.deliveries_per_s / rate);
+        Self::SlowReaders { rounds, undisturbed, disturbed, rate_ratio, slow }
+    }
+
+    /// What has no figure although it was run: a comparison with nothing shows nothing.
+    fn missing(&self) -> Option<&'static str> {
+        let counts = match self {
+            Self::One(_) => return None,
+            Self::Mixed { without_bulk, with_bulk, bulk, .. } => [
+                (without_bulk.delivered, "no round trip without bulk"),
+                (with_bulk.delivered, "none with bulk"),
+                (bulk.delivered, "no bulk"),
+            ],
+            Self::SlowReaders { undisturbed, disturbed, slow, .. } => [
+                (undisturbed.delivered, "nothing undisturbed"),
+                (disturbed.delivered, "nothing disturbed"),
+                (slow.stopped, "nobody stopped"),
+            ],
+        };
+        counts.into_iter().find(|(count, _)| *count == 0).map(|(_, missing)| missing)
+    }
 }
 
 /// What was run.
@@ -126,13 +239,18 @@ impl Verified {
 
 impl Report {
     pub(crate) fn passed(&self) -> bool {
-        self.verified.passed()
+        self.verified.passed() && self.missing().is_none()
+    }
+
+    /// Who ends a run early has not asked for all of it.
+    fn missing(&self) -> Option<&'static str> {
+        self.figures.missing().filter(|_| !self.interrupted)
     }
 }
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let receivers = if self.workload == "fanout" { "subscriber" } else { "peer" };
+        let receivers = if matches!(self.workload, "fanout" | "slow-readers") { "subscriber" } else { "peer" };
         let plural = if self.peers == 1 { "" } else { "s" };
         write!(f, "{}: {} {receivers}{plural}, {} bytes", self.workload, group(u64::from(self.peers)), group(self.size as u64))?;
         match (self.in_flight, self.rate) {
@@ -159,10 +277,77 @@ impl fmt::Display for Verified {
     }
 }
 
+impl Measured {
+    fn rate(&self) -> String {
+        format!("{} deliveries/s, {} messages/s", group(self.deliveries_per_s as u64), group(self.msgs_per_s as u64))
+    }
+
+    /// A line under `name`, where there were any.
+    fn latency_row(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+        self.latency_ns.map_or(Ok(()), |latency| row(f, name, &percentile_text(&latency)))
+    }
+
+    /// What one should know before believing the rest.
+    fn doubts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waited = self.server_cpus_waited.filter(|waited| *waited > 0.05);
+        waited.map_or(Ok(()), |waited| {
+            row(f, "NOT ALONE", &format!("the server waited for {waited:.2} processors: rates are too low, latencies too high"))
+        })
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(measured) => measured.fmt(f),
+            Self::Mixed { rounds, without_bulk, with_bulk, bulk } => {
+                let times = (without_bulk.elapsed_s, with_bulk.elapsed_s);
+                row(f, "measured", &format!("{}, {:.2} s without and {:.2} s with bulk in all", rounds_text(*rounds), times.0, times.1))?;
+                without_bulk.latency_row(f, "without bulk")?;
+                with_bulk.latency_row(f, "with bulk")?;
+                let rate = format!("{} MB/s, {:.0} messages/s", group((bulk.bytes_per_s / 1e6) as u64), bulk.deliveries_per_s);
+                row(f, "bulk", &format!("{rate} of {} bytes, {} ahead for each peer", group(bulk.size as u64), bulk.ahead))?;
+                with_bulk.send_lag_ns.map_or(Ok(()), |lag| row(f, "sent late by", &format!("with bulk: {}", percentile_text(&lag))))?;
+                without_bulk.doubts(f)?;
+                with_bulk.doubts(f)
+            }
+            Self::SlowReaders { rounds, undisturbed, disturbed, rate_ratio, slow } => {
+                let times = (undisturbed.elapsed_s, disturbed.elapsed_s);
+                row(
+                    f,
+                    "measured",
+                    &format!("{}, {:.2} s undisturbed and {:.2} s disturbed in all", rounds_text(*rounds), times.0, times.1),
+                )?;
+                row(f, "undisturbed", &undisturbed.rate())?;
+                undisturbed.latency_row(f, "")?;
+                let ratio = rate_ratio.map_or_else(String::new, |ratio| format!(": {ratio:.3} of the undisturbed rate"));
+                row(f, "disturbed", &format!("{}{ratio}", disturbed.rate()))?;
+                disturbed.latency_row(f, "")?;
+                row(f, "slow readers", &slow.to_string())?;
+                undisturbed.doubts(f)?;
+                disturbed.doubts(f)
+            }
+        }
+    }
+}
+
+impl fmt::Display for SlowFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} a round: {} stopped, {} cut off", self.readers, self.stopped, self.cut_off)?;
+        for (reason, count) in &self.cut_off_reasons {
+            write!(f, ", {count} x {reason}")?;
+        }
+        match self.stopped.saturating_sub(self.cut_off) {
+            0 => Ok(()),
+            left => write!(f, ", {left} still connected when their phase ended"),
+        }
+    }
+}
+
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         row(f, "measured", &format!("{} sent, {} delivered in {:.2} s", group(self.sent), group(self.delivered), self.elapsed_s))?;
-        row(f, "rate", &format!("{} deliveries/s, {} messages/s", group(self.deliveries_per_s as u64), group(self.msgs_per_s as u64)))?;
+        row(f, "rate", &self.rate())?;
         for (name, latency) in [("latency", self.latency_ns), ("last of all", self.completion_ns), ("sent late by", self.send_lag_ns)] {
             if let Some(latency) = latency {
                 row(f, name, &percentile_text(&latency))?;
@@ -171,10 +356,7 @@ impl fmt::Display for Measured {
         if let (Some(cpu), Some(used)) = (self.server_cpu_ns_per_delivery, self.server_cpus_used) {
             row(f, "server CPU", &format!("{} per delivery, {used:.2} processors busy", time(cpu as u64)))?;
         }
-        if let Some(waited) = self.server_cpus_waited.filter(|waited| *waited > 0.05) {
-            row(f, "NOT ALONE", &format!("the server waited for {waited:.2} processors: rates are too low, latencies too high"))?;
-        }
-        Ok(())
+        self.doubts(f)
     }
 }
 
@@ -182,7 +364,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let interrupted = if self.interrupted { " (interrupted)" } else { "" };
         writeln!(f, "{}{interrupted}", self.setup)?;
-        write!(f, "{}{}", self.measured, self.verified)?;
+        write!(f, "{}{}", self.figures, self.verified)?;
+        if let Some(missing) = self.missing() {
+            row(f, "FAILED", &format!("{missing} in the measured time"))?;
+        }
         if !self.passed() {
             for (name, count) in self.server_counters.iter().flatten().filter(|(name, _)| tells_why(name)) {
                 row(f, "server says", &format!("{name} {count}"))?;
@@ -196,6 +381,10 @@ impl fmt::Display for Report {
 fn tells_why(counter: &str) -> bool {
     let parts = ["closed_", "violation_", "refused", "dropped", "timed_out", "errors"];
     parts.iter().any(|part| counter.contains(part))
+}
+
+fn rounds_text(rounds: u32) -> String {
+    if rounds == 1 { "1 round".into() } else { format!("{rounds} rounds") }
 }
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {

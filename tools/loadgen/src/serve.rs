@@ -13,12 +13,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-use crate::cli::ServeArgs;
+use crate::cli::{BULK_AHEAD_MAX, ServeArgs};
 use crate::error::Error;
 use crate::limits;
 use crate::machine::raise_descriptor_limit;
 use crate::output::{self, JsonSink};
-use crate::server::{Server, counter};
+use crate::server::{Mode, Server, counter};
 
 /// All counters of a server at its end.
 #[derive(Serialize)]
@@ -95,7 +95,11 @@ fn config(args: &ServeArgs) -> Config {
     }
     config.limits.max_peers = max_peers;
     config.limits.max_half_open = max_half_open;
-    limits::fit_messages(&mut config.limits, args.max_message, 1);
+    // What a client of this version asks for at most, so that no bulk is refused it.
+    let under_way = if args.mode == Mode::Mixed { BULK_AHEAD_MAX as usize } else { 1 };
+    limits::fit_messages(&mut config.limits, args.max_message, under_way);
+    config.io.notsent_lowat = args.notsent_lowat;
+    limits::cut_off(&mut config, &args.slow_peers);
     config
 }
 

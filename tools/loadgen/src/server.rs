@@ -1,6 +1,5 @@
-//! The servers that are loaded: a handler with three modes, and the engine around it.
+//! The servers that are loaded: a handler with four modes, and the engine around it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,10 +9,11 @@ use clap::ValueEnum;
 use corecast::{Config, Context, Engine, Handle, Handler, Message, PeerId, PeerInfo, RequestError, Responder, Sent, Stats};
 use hdrhistogram::Histogram;
 
+use crate::bulk::{PULL, Pull, Ring};
 use crate::error::Error;
 use crate::machine::{CpuMeter, CpuTime, boot_id};
 use crate::measure::{new_histogram, percentiles};
-use crate::probe::{DATA, Question, Sample};
+use crate::probe::{Counters, DATA, Question, Sample, encode_counters};
 use crate::verify::{Stream, Tally};
 use crate::{clock, output, payload};
 
@@ -26,10 +26,12 @@ pub(crate) enum Mode {
     Fanout,
     /// Counts and verifies it.
     Sink,
+    /// Sends it back in the lane it came in, and bulk messages to whom asks for them.
+    Mixed,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Mode; 3] = [Self::Echo, Self::Fanout, Self::Sink];
+    pub(crate) const ALL: [Mode; 4] = [Self::Echo, Self::Fanout, Self::Sink, Self::Mixed];
 
     /// The mode in a [`Sample`].
     pub(crate) fn code(self) -> u64 {
@@ -43,6 +45,7 @@ impl fmt::Display for Mode {
             Self::Echo => "echo",
             Self::Fanout => "fanout",
             Self::Sink => "sink",
+            Self::Mixed => "mixed",
         })
     }
 }
@@ -50,6 +53,7 @@ impl fmt::Display for Mode {
 /// What the cores of a server have in common.
 struct Shared {
     mode: Mode,
+    max_message: usize,
     boot_id: u64,
     meter: CpuMeter,
     /// The engine itself, for its statistics; empty until it has started.
@@ -112,6 +116,12 @@ impl Shared {
         self.meter.read().or_else(counted).unwrap_or_default()
     }
 
+    /// All counters that are not zero, by name; none before the engine has started.
+    fn counters(&self) -> Counters {
+        let stats = self.handle.get().map(Handle::stats).unwrap_or_default();
+        stats.iter().filter(|(_, value)| *value > 0).map(|(counter, value)| (counter.name().to_owned(), value)).collect()
+    }
+
     fn reset_latency(&self) {
         for core in &self.cores {
             core.latency.lock().unwrap_or_else(PoisonError::into_inner).reset();
@@ -129,6 +139,7 @@ struct Core {
     shared: Arc<Shared>,
     index: usize,
     tally: Tally,
+    bulk: Ring,
 }
 
 impl Core {
@@ -168,6 +179,18 @@ impl Core {
         slot.publish(&self.tally);
     }
 
+    /// Nobody is held up here: who asks for more bulk than the outbox takes is refused it, and what is measured has to go through.
+    fn mix(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        let taken = match message.meta.message_type {
+            DATA => cx.send(peer, message.meta, message.body).is_ok(),
+            PULL => Pull::decode(message.body, self.shared.max_message).is_some_and(|pull| self.bulk.send(cx, peer, pull)),
+            _ => false,
+        };
+        if !taken {
+            self.refuse();
+        }
+    }
+
     #[cold]
     fn refuse(&self) {
         self.shared.refused.fetch_add(1, Relaxed);
@@ -201,15 +224,23 @@ impl Handler for Core {
             Mode::Fanout => self.fan_out(cx, peer, message),
             Mode::Sink if message.meta.message_type == DATA => self.count(cx, peer, message),
             Mode::Sink => {}
+            Mode::Mixed => self.mix(cx, peer, message),
         }
     }
 
     fn on_request(&mut self, cx: &mut Context<'_>, peer: PeerId, request: Message<'_>, responder: Responder) {
         // A responder that is dropped leaves the request to its deadline, which is what an unknown question deserves.
         let Some(question) = Question::decode(request.meta, request.body) else { return };
+        if question == Question::Counters {
+            let counters = self.shared.counters();
+            if cx.respond(responder, question.meta(), &encode_counters(&counters)).is_err() {
+                self.refuse();
+            }
+            return;
+        }
         let mut sample = self.shared.sample();
         match question {
-            Question::Greet | Question::Sample => {}
+            Question::Greet | Question::Sample | Question::Counters => {}
             Question::SampleAndReset => self.shared.reset_latency(),
             Question::Tally => sample.tally = cx.user::<Received>(peer).map_or(Tally::default(), |received| received.tally),
         }
@@ -239,6 +270,7 @@ impl Server {
         let tallies = (0..cores).map(|_| CoreTally::new()).collect();
         let shared = Arc::new(Shared {
             mode,
+            max_message: config.limits.max_message,
             boot_id: boot_id(),
             meter: CpuMeter::default(),
             handle: OnceLock::new(),
@@ -246,7 +278,12 @@ impl Server {
             refused: AtomicU64::new(0),
         });
         let for_cores = Arc::clone(&shared);
-        let engine = Engine::start(config, move |index| Core { shared: Arc::clone(&for_cores), index, tally: Tally::default() });
+        let engine = Engine::start(config, move |index| Core {
+            shared: Arc::clone(&for_cores),
+            index,
+            tally: Tally::default(),
+            bulk: Ring::default(),
+        });
         let engine = engine.map_err(|source| Error::Start { what: "server", source })?;
         let _ = shared.handle.set(engine.handle());
         for warning in engine.warnings() {
@@ -264,8 +301,8 @@ impl Server {
     }
 
     /// All counters that are not zero, by name.
-    pub(crate) fn counters(&self) -> BTreeMap<&'static str, u64> {
-        self.engine.handle().stats().iter().filter(|(_, value)| *value > 0).map(|(counter, value)| (counter.name(), value)).collect()
+    pub(crate) fn counters(&self) -> Counters {
+        self.shared.counters()
     }
 
     /// Messages that the server could not send on.

@@ -25,6 +25,16 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Of a receiver that came later: what was before `seq` is not missing.
+    pub(crate) fn starting_at(seq: u64) -> Self {
+        Self { next: seq, missing: BTreeMap::new() }
+    }
+
+    /// The sequence number after the highest one so far.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
     #[inline]
     pub(crate) fn accept(&mut self, seq: u64) -> Verdict {
         if seq == self.next {
@@ -111,6 +121,16 @@ mod tests {
     fn what_comes_late_is_reordered_and_what_comes_again_is_duplicated() {
         assert_eq!(tally(&[0, 5, 3, 1, 2, 4]), Tally { delivered: 6, reordered: 4, ..Tally::default() });
         assert_eq!(tally(&[0, 0, 3, 3, 1, 1]), Tally { delivered: 3, duplicated: 3, reordered: 1, ..Tally::default() });
+    }
+
+    #[test]
+    fn a_receiver_that_came_later_misses_nothing_of_before() {
+        let mut stream = Stream::starting_at(7);
+        assert_eq!([7, 8, 8, 6, 10].map(|seq| stream.accept(seq)), {
+            use Verdict::{Duplicate, New};
+            [New, New, Duplicate, Duplicate, New]
+        });
+        assert_eq!(stream.next(), 11);
     }
 
     #[test]

@@ -27,9 +27,9 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// `count` channels of one of `engines` engines that connect at the same time.
-    pub(crate) fn new(target: SocketAddr, count: u32, engines: usize, progress: Arc<Progress>) -> Self {
-        let waiting = (0..count).map(|channel| u16::try_from(channel).expect("an engine has 65,536 channels at most")).collect();
+    /// `channels` of one of `engines` engines that connect at the same time.
+    pub(crate) fn new(target: SocketAddr, channels: impl Iterator<Item = u16>, engines: usize, progress: Arc<Progress>) -> Self {
+        let waiting = channels.collect();
         let limit = (UNDER_WAY / engines).max(1);
         Self { target, waiting, dialling: HashMap::new(), greeting: 0, failures: BTreeMap::new(), progress, limit }
     }

@@ -3,7 +3,7 @@
 //! The driver connects its share of the peers, keeps the run's phases, and leaves what is sent when to a [`Workload`]. What every workload
 //! needs (peers, payloads, verification, the measured window) is in [`Core`].
 
-mod connect;
+pub(crate) mod connect;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,9 +12,10 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use corecast::{CloseReason, Context, DialError, DialId, Handle, Handler, Message, PeerId, PeerInfo, RequestError, Sent};
+use corecast::{CloseReason, Context, DialError, DialId, Handle, Handler, Lane, Message, Meta, PeerId, PeerInfo, RequestError, Sent};
 
-use crate::measure::Window;
+use crate::bulk::Pull;
+use crate::measure::{Condition, Window};
 use crate::payload::{self, Header};
 use crate::probe::{DATA, Question, Sample};
 use crate::progress::Progress;
@@ -25,7 +26,7 @@ use crate::workload::Workload;
 use connect::Connector;
 
 /// How often dials are tried again, and what was refused is.
-const TICK: Duration = Duration::from_millis(50);
+pub(crate) const TICK: Duration = Duration::from_millis(50);
 /// What a greeting or a sample may take.
 pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const TICK_TAG: u64 = 0;
@@ -56,8 +57,10 @@ pub(crate) enum Command {
     Begin { at: u64 },
     /// Something may be due.
     Pace,
-    /// The measured window opens.
-    OpenWindow,
+    /// The condition changes: begin, or end, what disturbs.
+    Enter(Condition),
+    /// The condition's measured window opens.
+    OpenWindow(Condition),
     /// It closes.
     CloseWindow,
     /// Send nothing new.
@@ -65,7 +68,7 @@ pub(crate) enum Command {
     /// Fan-out: the broadcast with this sequence number has reached all subscribers of one engine.
     Reached { seq: u64 },
     /// Ask the server, through the engine's first peer.
-    Probe { question: Question, answer: Sender<Result<Option<Sample>, RequestError>> },
+    Probe { question: Question, answer: Sender<Result<Vec<u8>, RequestError>> },
     /// Say what came of it.
     Report { answer: Sender<Outcome> },
 }
@@ -76,7 +79,8 @@ pub(crate) struct Outcome {
     /// Open loop: messages that were due and could not be sent.
     pub(crate) unsent: u64,
     pub(crate) tally: Tally,
-    pub(crate) window: Window,
+    /// In the order of [`Condition::BOTH`].
+    pub(crate) windows: [Window; 2],
     /// Why connecting failed, and how often.
     pub(crate) failures: BTreeMap<String, u64>,
     /// Why peers ended during the run, and how often.
@@ -104,14 +108,21 @@ pub(crate) enum Push {
 pub(crate) struct Core {
     pub(crate) share: Share,
     pub(crate) common: Arc<Common>,
-    pub(crate) window: Window,
+    /// In the order of [`Condition::BOTH`].
+    windows: [Window; 2],
+    /// Whose window was opened last.
+    condition: Condition,
     pub(crate) tally: Tally,
+    /// Type and lane of the messages.
+    meta: Meta,
     /// Open loop: messages that were due and had not been sent when sending stopped.
     pub(crate) unsent: u64,
     /// Between `Begin` and `Stop`.
     pub(crate) sending: bool,
     /// What the drain may take, for requests that end it.
     pub(crate) drain: Duration,
+    /// Bytes of the longest message of the workload, in either direction.
+    longest: usize,
     builder: payload::Builder,
     peers: Box<[Option<PeerId>]>,
     sent: u64,
@@ -119,10 +130,42 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(share: Share, common: Arc<Common>, progress: Arc<Progress>, builder: payload::Builder, drain: Duration) -> Self {
+    pub(crate) fn new(
+        share: Share,
+        common: Arc<Common>,
+        progress: Arc<Progress>,
+        builder: payload::Builder,
+        longest: usize,
+        drain: Duration,
+    ) -> Self {
         let peers = vec![None; share.count as usize].into();
-        let (window, tally) = (Window::new(), Tally::default());
-        Self { share, common, window, tally, unsent: 0, sending: false, drain, builder, peers, sent: 0, progress }
+        Self {
+            share,
+            common,
+            windows: [Window::new(), Window::new()],
+            condition: Condition::Undisturbed,
+            tally: Tally::default(),
+            meta: Meta::new(DATA),
+            unsent: 0,
+            sending: false,
+            drain,
+            longest,
+            builder,
+            peers,
+            sent: 0,
+            progress,
+        }
+    }
+
+    /// The same, sending its messages in `lane`.
+    pub(crate) fn in_lane(self, lane: Lane) -> Self {
+        Self { meta: self.meta.lane(lane), ..self }
+    }
+
+    /// Where what happens now is counted.
+    #[inline]
+    pub(crate) fn window(&mut self) -> &mut Window {
+        &mut self.windows[self.condition as usize]
     }
 
     /// Peers of this core, by their position in its share.
@@ -135,15 +178,29 @@ impl Core {
     pub(crate) fn send(&mut self, cx: &mut Context<'_>, index: usize, seq: u64, sent_at: u64) -> Push {
         let Some(peer) = self.peers[index] else { return Push::Refused };
         let body = self.builder.build(seq, self.share.first + index as u32, sent_at);
-        let push = match cx.send(peer, DATA, body) {
+        let push = match cx.send(peer, self.meta, body) {
             Ok(Sent::Backpressure) => Push::TakenSlow,
             Ok(_) => Push::Taken,
             Err(_) => return Push::Refused,
         };
+        self.count_sent();
+        self.window().sent();
+        push
+    }
+
+    /// Asks for the bulk message `seq` of the stream of peer `index`. Returns whether that was taken.
+    pub(crate) fn pull(&mut self, cx: &mut Context<'_>, index: usize, seq: u64, size: usize) -> bool {
+        let pull = Pull { seq, size };
+        let taken = self.peers[index].is_some_and(|peer| cx.send(peer, Pull::meta(), &pull.encode()).is_ok());
+        if taken {
+            self.count_sent();
+        }
+        taken
+    }
+
+    fn count_sent(&mut self) {
         self.sent += 1;
         self.progress.sent.store(self.sent, Relaxed);
-        self.window.sent();
-        push
     }
 
     /// The header of a message of this run; nothing where it is damaged, which is counted, or another run's.
@@ -152,7 +209,7 @@ impl Core {
         let header = payload::parse(message.body);
         match header {
             Some(header) if header.run != self.builder.run() => None,
-            Some(_) if message.body.len() == self.builder.size() && message.meta.message_type == DATA => header,
+            Some(_) if message.body.len() == self.builder.size() && message.meta == self.meta => header,
             _ => {
                 self.tally.corrupt += 1;
                 None
@@ -160,14 +217,39 @@ impl Core {
         }
     }
 
-    /// Counts a message that arrived, and its latency.
+    /// Counts a message that arrived, and its latency where it arrived in a measured window.
     #[inline]
     pub(crate) fn arrived(&mut self, verdict: Verdict, header: &Header, now: u64) {
-        self.tally.count(verdict);
-        if verdict != Verdict::Duplicate {
-            self.progress.received.store(self.tally.delivered, Relaxed);
-            self.window.delivered(now.saturating_sub(header.sent_at));
+        if self.count_arrived(verdict) {
+            self.window().delivered(now.saturating_sub(header.sent_at));
         }
+    }
+
+    /// Counts a message that arrived, and its latency in the window in which it was due.
+    pub(crate) fn answered(&mut self, verdict: Verdict, header: &Header, now: u64) {
+        if self.count_arrived(verdict) {
+            self.windows.iter_mut().for_each(|window| window.answered(header.sent_at, now));
+        }
+    }
+
+    /// Counts a bulk message that arrived.
+    pub(crate) fn bulk_arrived(&mut self, verdict: Verdict) {
+        if self.count_arrived(verdict) {
+            self.window().bulk_arrived();
+        }
+    }
+
+    /// Bulk messages that were asked for and have not arrived.
+    pub(crate) fn bulk_outstanding(&self, count: u64) {
+        self.progress.outstanding.store(count, Relaxed);
+    }
+
+    /// Returns whether it had not come before.
+    #[inline]
+    fn count_arrived(&mut self, verdict: Verdict) -> bool {
+        self.tally.count(verdict);
+        self.progress.received.store(self.tally.delivered, Relaxed);
+        verdict != Verdict::Duplicate
     }
 
     /// Adds what arrived elsewhere.
@@ -199,13 +281,14 @@ pub(crate) struct Driver<W> {
     /// Which peers the server has answered.
     ready: Box<[bool]>,
     endings: BTreeMap<String, u64>,
-    probe: Option<Sender<Result<Option<Sample>, RequestError>>>,
+    probe: Option<Sender<Result<Vec<u8>, RequestError>>>,
     probes: u64,
 }
 
 impl<W: Workload> Driver<W> {
     pub(crate) fn new(core: Core, workload: W, target: SocketAddr) -> Self {
-        let connector = Connector::new(target, core.share.count, core.share.engines, Arc::clone(&core.progress));
+        let channels = (0..core.share.count).map(|channel| u16::try_from(channel).expect("an engine has 65,536 channels at most"));
+        let connector = Connector::new(target, channels, core.share.engines, Arc::clone(&core.progress));
         let ready = vec![false; core.count()].into();
         Self { core, workload, connector, ready, endings: BTreeMap::new(), probe: None, probes: 0 }
     }
@@ -233,7 +316,7 @@ impl<W: Workload> Driver<W> {
         }
     }
 
-    fn ask(&mut self, cx: &mut Context<'_>, question: Question, answer: Sender<Result<Option<Sample>, RequestError>>) {
+    fn ask(&mut self, cx: &mut Context<'_>, question: Question, answer: Sender<Result<Vec<u8>, RequestError>>) {
         let Some(peer) = self.core.peers.first().copied().flatten() else {
             let _ = answer.send(Err(RequestError::PeerClosed));
             return;
@@ -252,7 +335,7 @@ impl<W: Workload> Driver<W> {
             sent: self.core.sent,
             unsent: self.core.unsent,
             tally: self.core.tally,
-            window: std::mem::replace(&mut self.core.window, Window::new()),
+            windows: std::mem::replace(&mut self.core.windows, [Window::new(), Window::new()]),
             failures: self.connector.failures().clone(),
             endings: self.endings.clone(),
         }
@@ -278,7 +361,7 @@ impl<W: Workload> Handler for Driver<W> {
         self.connector.connected(info.dial);
         self.core.peers[index as usize] = Some(peer);
         cx.set_user(peer, index);
-        if info.max_message < self.core.builder.size() {
+        if info.max_message < self.core.longest {
             self.connector.note(format_args!("the server takes messages of {} bytes at most, see its --max-message", info.max_message));
             add(&self.core.progress.fatal);
             return;
@@ -313,7 +396,7 @@ impl<W: Workload> Handler for Driver<W> {
             // An older sample's answer has nobody waiting for it any more.
             SAMPLE_TAG if tag >> 8 == self.probes => {
                 if let Some(answer) = self.probe.take() {
-                    let _ = answer.send(result.map(|message| Sample::decode(message.body)));
+                    let _ = answer.send(result.map(|message| message.body.to_vec()));
                 }
             }
             _ => {}
@@ -355,8 +438,12 @@ impl<W: Workload> Handler for Driver<W> {
                 self.workload.begin(cx, &mut self.core, at);
             }
             Command::Pace => self.workload.on_pace(cx, &mut self.core),
-            Command::OpenWindow => self.core.window.open(),
-            Command::CloseWindow => self.core.window.close(),
+            Command::Enter(condition) => self.workload.enter(cx, &mut self.core, condition),
+            Command::OpenWindow(condition) => {
+                self.core.condition = condition;
+                self.core.window().open();
+            }
+            Command::CloseWindow => self.core.window().close(),
             Command::Stop => {
                 self.core.sending = false;
                 self.workload.on_stop(cx, &mut self.core);

@@ -93,7 +93,7 @@ impl Fanout {
                 publisher.unfinished.push_back(Unfinished { sent_at, engines: self.engines });
             } else {
                 publisher.overdue.pop_front();
-                core.window.lagged(clock::now_ns().saturating_sub(sent_at));
+                core.window().lagged(clock::now_ns().saturating_sub(sent_at));
             }
         }
     }
@@ -179,7 +179,7 @@ impl Workload for Fanout {
         let now = clock::now_ns();
         while publisher.unfinished.front().is_some_and(|broadcast| broadcast.engines == 0) {
             if let Some(broadcast) = publisher.unfinished.pop_front() {
-                core.window.completed(now.saturating_sub(broadcast.sent_at));
+                core.window().completed(now.saturating_sub(broadcast.sent_at));
             }
         }
         self.publish(cx, core);

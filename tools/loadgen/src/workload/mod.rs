@@ -3,15 +3,20 @@
 mod echo;
 mod fanout;
 mod flood;
+mod mixed;
 mod open_loop;
+pub(crate) mod slow_readers;
 
 use corecast::{Context, Message};
 
 pub(crate) use echo::Echo;
 pub(crate) use fanout::Fanout;
 pub(crate) use flood::Flood;
+pub(crate) use mixed::Mixed;
+pub(crate) use slow_readers::SlowReaders;
 
 use crate::client::Core;
+use crate::measure::Condition;
 use crate::probe::Sample;
 use crate::server::Mode;
 
@@ -19,6 +24,8 @@ use crate::server::Mode;
 pub(crate) trait Workload: 'static {
     /// Every peer of the run is ready. With a fixed rate, `at` is when the first message is due.
     fn begin(&mut self, cx: &mut Context<'_>, core: &mut Core, at: u64);
+    /// The condition changes: begin, or end, what disturbs.
+    fn enter(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _condition: Condition) {}
     /// A message came.
     fn on_message(&mut self, cx: &mut Context<'_>, core: &mut Core, index: usize, message: Message<'_>);
     /// The peer takes messages again.
@@ -56,6 +63,20 @@ impl Pacing {
             Self::Open { .. } | Self::Greedy => 1,
         }
     }
+
+    /// Messages a second, where that is fixed.
+    pub(crate) fn rate(self) -> Option<f64> {
+        if let Self::Open { rate } = self { Some(rate) } else { None }
+    }
+}
+
+/// What a server sends in the bulk lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bulk {
+    /// Bytes of each message.
+    pub(crate) size: usize,
+    /// Messages that each peer may have asked for and not received.
+    pub(crate) ahead: u32,
 }
 
 /// The workloads that there are.
@@ -64,6 +85,8 @@ pub(crate) enum Kind {
     Echo,
     Fanout,
     Flood,
+    Mixed,
+    SlowReaders,
 }
 
 impl Kind {
@@ -72,6 +95,8 @@ impl Kind {
             Self::Echo => "echo",
             Self::Fanout => "fanout",
             Self::Flood => "flood",
+            Self::Mixed => "mixed",
+            Self::SlowReaders => "slow-readers",
         }
     }
 
@@ -79,19 +104,15 @@ impl Kind {
     pub(crate) fn server_mode(self) -> Mode {
         match self {
             Self::Echo => Mode::Echo,
-            Self::Fanout => Mode::Fanout,
+            Self::Fanout | Self::SlowReaders => Mode::Fanout,
             Self::Flood => Mode::Sink,
+            Self::Mixed => Mode::Mixed,
         }
     }
 
-    /// Connections for `peers` peers.
-    pub(crate) fn connections(self, peers: u32) -> u32 {
-        peers + u32::from(self == Self::Fanout)
-    }
-
-    /// Deliveries of each message that is sent.
-    pub(crate) fn deliveries_per_message(self, peers: u32) -> u64 {
-        if self == Self::Fanout { u64::from(peers) } else { 1 }
+    /// Whether one peer publishes and all others subscribe.
+    pub(crate) fn has_publisher(self) -> bool {
+        matches!(self, Self::Fanout | Self::SlowReaders)
     }
 
     /// Whether messages end at the server, which then knows how many came, and how fast.

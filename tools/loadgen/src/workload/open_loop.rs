@@ -42,7 +42,7 @@ impl OpenLoop {
         while let Some(&due) = overdue.front().filter(|_| core.sending) {
             let push = core.send(cx, index, *next_seq, due);
             if push != Push::Refused {
-                core.window.lagged(clock::now_ns().saturating_sub(due));
+                core.window().lagged(clock::now_ns().saturating_sub(due));
                 *next_seq += 1;
                 overdue.pop_front();
             }

@@ -1,27 +1,33 @@
 //! One run of one workload, as the main thread drives it: start the engines, connect every peer, warm up, measure, stop, drain, add up.
 
+mod phases;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use corecast::{Config, Cores, Engine, Handle, RequestError, Security};
+use corecast::{Config, Cores, Engine, Handle, Lane, RequestError, Security};
 
-use crate::cli::{CpuList, EchoArgs, FanoutArgs, FloodArgs, FloodPacingArgs, LoadArgs, PacingArgs};
+use crate::cli::{CpuList, LoadArgs};
 use crate::client::{Command, Common, Core, Driver, Outcome, PROBE_TIMEOUT, Share};
 use crate::error::Error;
 use crate::machine::{Machine, SPARE_DESCRIPTORS, allowed_cpus, raise_descriptor_limit};
-use crate::outcome::{Samples, Total};
+use crate::measure::Condition;
+use crate::outcome::Total;
 use crate::output::{self, JsonSink};
 use crate::pacer::Pacer;
 use crate::probe::{Question, Sample};
 use crate::progress::{Cohort, Line, Progress};
-use crate::report::{Report, SCHEMA, Setup, reasons_text};
+use crate::report::{Figures, Report, SCHEMA, Setup, reasons_text};
 use crate::serve::Stop;
 use crate::server::Server;
-use crate::workload::{Echo, Fanout, Flood, Kind, Pacing, Workload};
+use crate::spec::Spec;
+use crate::workload::{Echo, Fanout, Flood, Kind, Mixed, Pacing, SlowReaders, Workload};
+
 use crate::{clock, limits, payload};
+pub(crate) use phases::Phases;
 
 /// Channels of one node: a client engine has no more peers than this at one server.
 const CHANNELS: u32 = 1 << 16;
@@ -35,48 +41,6 @@ const NOBODY_THERE: Duration = Duration::from_secs(5);
 const EXPLAIN_AFTER: Duration = Duration::from_secs(1);
 /// From `Begin` to the first message that is due: time for the command to reach every core.
 const LEAD_NS: u64 = 20_000_000;
-
-/// What is run.
-#[derive(Clone, Debug)]
-pub(crate) struct Spec {
-    pub(crate) kind: Kind,
-    pub(crate) pacing: Pacing,
-    pub(crate) load: LoadArgs,
-}
-
-impl From<PacingArgs> for Pacing {
-    fn from(args: PacingArgs) -> Self {
-        args.rate.map_or(Self::Closed { in_flight: args.in_flight }, |rate| Self::Open { rate })
-    }
-}
-
-impl From<FloodPacingArgs> for Pacing {
-    fn from(args: FloodPacingArgs) -> Self {
-        match (args.rate, args.in_flight) {
-            (Some(rate), _) => Self::Open { rate },
-            (None, Some(in_flight)) => Self::Closed { in_flight },
-            (None, None) => Self::Greedy,
-        }
-    }
-}
-
-impl From<&EchoArgs> for Spec {
-    fn from(args: &EchoArgs) -> Self {
-        Self { kind: Kind::Echo, pacing: args.pacing.into(), load: args.load.clone() }
-    }
-}
-
-impl From<&FanoutArgs> for Spec {
-    fn from(args: &FanoutArgs) -> Self {
-        Self { kind: Kind::Fanout, pacing: args.pacing.into(), load: args.load.clone() }
-    }
-}
-
-impl From<&FloodArgs> for Spec {
-    fn from(args: &FloodArgs) -> Self {
-        Self { kind: Kind::Flood, pacing: args.pacing.into(), load: args.load.clone() }
-    }
-}
 
 /// Runs a workload, prints its table, writes its JSON.
 pub(crate) fn main(spec: Spec) -> Result<(), Error> {
@@ -150,7 +114,8 @@ impl Placement {
 
 fn check_descriptors(spec: &Spec) -> Result<(), Error> {
     let limit = raise_descriptor_limit();
-    let connections = u64::from(spec.kind.connections(spec.load.peers));
+    // Slow readers come again before the server has let go of the last ones.
+    let connections = u64::from(spec.connections() + 2 * spec.slow);
     let embedded = spec.load.target.is_none();
     let needed = connections * (1 + u64::from(embedded)) + SPARE_DESCRIPTORS;
     if needed <= limit { Ok(()) } else { Err(Error::Descriptors { needed, limit, embedded }) }
@@ -171,9 +136,11 @@ fn start_server(spec: &Spec, placement: &Placement) -> Result<Server, Error> {
     if !placement.server.is_empty() {
         config.cores = Cores::Pinned(placement.server.clone());
     }
-    let connections = spec.kind.connections(spec.load.peers) as usize;
-    limits::fit_messages(&mut config.limits, spec.load.size, spec.pacing.in_flight());
-    limits::fit_peers(&mut config.limits, connections, spec.load.size, spec.pacing.in_flight());
+    let connections = (spec.connections() + 2 * spec.slow) as usize;
+    limits::fit_messages(&mut config.limits, spec.longest(), spec.under_way());
+    limits::fit_peers(&mut config.limits, connections, spec.longest(), spec.under_way());
+    config.io.notsent_lowat = spec.tuning.notsent_lowat;
+    limits::cut_off(&mut config, &spec.tuning.slow_peers);
     Server::start(config, placement.server.len().max(1), spec.kind.server_mode())
 }
 
@@ -218,12 +185,14 @@ struct Run {
     cohort: Cohort,
     target: SocketAddr,
     connections: u64,
+    /// The subscribers that stop reading, where some do.
+    slow: Option<SlowReaders>,
     line: Line,
 }
 
 impl Run {
     fn start(spec: &Spec, placement: &Placement, target: SocketAddr) -> Result<Self, Error> {
-        let total = spec.kind.connections(spec.load.peers);
+        let total = spec.connections();
         let shares = shares(total, placement.client.len());
         let cohort = Cohort(shares.iter().map(|_| Arc::default()).collect());
         let common = Arc::new(Common { handles: OnceLock::new() });
@@ -239,37 +208,49 @@ impl Run {
         for warning in engines.iter().flat_map(Engine::warnings) {
             output::remark(format_args!("client: warning: {warning}"));
         }
-        Ok(Self { engines, handles, cohort, target, connections: u64::from(total), line: Line::new(spec.kind.name()) })
+        let slow = if spec.slow > 0 { Some(start_slow(spec, placement, target, run_id)?) } else { None };
+        Ok(Self { engines, handles, cohort, target, connections: u64::from(total), slow, line: Line::new(spec.kind.name()) })
     }
 
     fn drive(&mut self, spec: &Spec, placement: &Placement, stop: &Stop) -> Result<Report, Error> {
         let connecting = Instant::now();
         self.connect(spec, stop)?;
+        self.connect_slow(spec, stop)?;
+        if stop.requested() {
+            return Err(Error::Interrupted);
+        }
         let connect_s = connecting.elapsed().as_secs_f64();
         if spec.load.peers >= 1000 {
             self.line.clear();
-            output::remark(format_args!("{} peers connected in {connect_s:.2} s", self.connections));
+            let connected = self.connections + u64::from(spec.slow);
+            output::remark(format_args!("{connected} peers connected in {connect_s:.2} s"));
         }
         self.check_mode(spec)?;
         log::info!("{} peers are ready after {connect_s:.3} s", self.connections);
         let at = clock::now_ns() + LEAD_NS;
         self.tell_all(|| Command::Begin { at });
         let pacer = self.start_pacer(spec, at)?;
-        self.wait("warm-up", spec, spec.load.warmup, stop);
-        let samples = self.measure(spec, stop);
+        self.wait("warm-up", spec, spec.load.warmup, stop, |_| false);
+        let phases = match spec.rounds {
+            None => self.measure(spec, stop),
+            Some(rounds) => self.alternate(spec, rounds, stop)?,
+        };
         drop(pacer);
         self.tell_all(|| Command::Stop);
         self.drain(spec, stop);
         let outcomes = self.collect()?;
         self.line.clear();
         let mut total = Total::of(outcomes);
+        if let Some(slow) = &self.slow {
+            total.add_slow(slow.outcome()?);
+        }
         Ok(Report {
             schema: SCHEMA,
             setup: setup(spec, placement),
             connect_s,
             connect_failures: std::mem::take(&mut total.failures),
-            measured: total.measured(spec.kind, samples),
-            verified: total.verified(spec.kind.deliveries_per_message(spec.load.peers)),
+            verified: total.verified(spec.deliveries_per_message()),
+            figures: Figures::of(spec, &total, &phases),
             interrupted: stop.requested(),
             server_counters: None,
             machine: Machine::describe(),
@@ -346,7 +327,7 @@ impl Run {
         true
     }
 
-    fn probe(&self, question: Question) -> Result<Option<Sample>, RequestError> {
+    fn probe(&self, question: Question) -> Result<Vec<u8>, RequestError> {
         let (answer, answered) = mpsc::channel();
         self.tell(&self.handles[0], || Command::Probe { question, answer: answer.clone() });
         drop(answer);
@@ -356,10 +337,15 @@ impl Run {
         }
     }
 
+    /// Nothing where the server does not answer, or with something else.
+    fn sample(&self, question: Question) -> Option<Sample> {
+        self.probe(question).ok().and_then(|body| Sample::decode(&body))
+    }
+
     fn check_mode(&self, spec: &Spec) -> Result<(), Error> {
         let target = self.target;
-        let sample = self.probe(Question::Sample).map_err(|source| Error::Probe { target, source })?;
-        let is = sample.and_then(|sample| sample.mode()).ok_or(Error::NotALoadgen { target })?;
+        let body = self.probe(Question::Sample).map_err(|source| Error::Probe { target, source })?;
+        let is = Sample::decode(&body).and_then(|sample| sample.mode()).ok_or(Error::NotALoadgen { target })?;
         let needed = spec.kind.server_mode();
         if is == needed { Ok(()) } else { Err(Error::WrongMode { target, is, needed }) }
     }
@@ -367,31 +353,38 @@ impl Run {
     fn start_pacer(&self, spec: &Spec, at: u64) -> Result<Option<Pacer>, Error> {
         let Pacing::Open { rate } = spec.pacing else { return Ok(None) };
         // Only the first engine publishes.
-        let senders = if spec.kind == Kind::Fanout { 1 } else { self.handles.len() };
+        let senders = if spec.kind.has_publisher() { 1 } else { self.handles.len() };
         Pacer::start(rate, at, self.handles[..senders].to_vec()).map(Some)
     }
 
-    /// Lets time pass, as long as there is a point in it: a run that has lost a peer has failed, and goes on to say so.
-    fn wait(&mut self, phase: &str, spec: &Spec, duration: Duration, stop: &Stop) {
+    /// Whether a peer has ended that should not have.
+    fn failed(&self) -> bool {
+        self.cohort.sum(|progress| &progress.ended) > 0 || self.slow.as_ref().is_some_and(|slow| slow.ended() > 0)
+    }
+
+    /// Lets time pass until it is `done`, as long as there is a point in it: a run that has lost a peer has failed, and goes on to say so.
+    fn wait(&mut self, phase: &str, spec: &Spec, duration: Duration, stop: &Stop, mut done: impl FnMut(&Self) -> bool) {
         let until = Instant::now() + duration;
-        while Instant::now() < until && !stop.requested() && self.cohort.sum(|progress| &progress.ended) == 0 {
+        while Instant::now() < until && !stop.requested() && !self.failed() && !done(self) {
             let counted = if spec.kind.counted_at_server() { self.sent() } else { self.received() };
             self.line.show(phase, counted, if spec.kind.counted_at_server() { "sent" } else { "delivered" });
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
         }
     }
 
-    fn measure(&mut self, spec: &Spec, stop: &Stop) -> Samples {
+    /// One phase, with nothing that disturbs.
+    fn measure(&mut self, spec: &Spec, stop: &Stop) -> Phases {
         // At both ends the server is asked after the client's window has turned: its window is as long as the client's, half a round
         // trip later.
-        self.tell_all(|| Command::OpenWindow);
-        let before = self.probe(Question::SampleAndReset).ok().flatten();
-        self.wait("measuring", spec, spec.load.duration, stop);
+        self.tell_all(|| Command::OpenWindow(Condition::Undisturbed));
+        let before = self.sample(Question::SampleAndReset);
+        self.wait("measuring", spec, spec.load.duration, stop, |_| false);
         self.tell_all(|| Command::CloseWindow);
         // A peer that ended may have been the one that is asked through.
-        let ended = self.cohort.sum(|progress| &progress.ended) > 0;
-        let after = if ended { None } else { self.probe(Question::Sample).ok().flatten() };
-        [before, after]
+        let after = if self.failed() { None } else { self.sample(Question::Sample) };
+        let mut phases = Phases::default();
+        phases.samples[Condition::Undisturbed as usize].push([before, after]);
+        phases
     }
 
     fn sent(&self) -> u64 {
@@ -406,7 +399,7 @@ impl Run {
     fn drain(&mut self, spec: &Spec, stop: &Stop) {
         let until = Instant::now() + spec.load.drain;
         let interrupted = stop.requested();
-        let factor = spec.kind.deliveries_per_message(spec.load.peers);
+        let factor = spec.deliveries_per_message();
         // Twice, with a pause: a core that has not yet seen `Stop` may have sent one more meanwhile.
         let mut quiet = 0;
         while quiet < 2 && Instant::now() < until && (interrupted || !stop.requested()) {
@@ -428,6 +421,10 @@ impl Run {
     }
 
     fn shutdown(self) {
+        // First, so that a server in this process, which is next, need not wait for those that do not read.
+        if let Some(slow) = self.slow {
+            slow.shutdown();
+        }
         for engine in self.engines {
             engine.shutdown();
         }
@@ -448,7 +445,8 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     if let Some(cpu) = cpu {
         config.cores = Cores::Pinned(vec![cpu]);
     }
-    let (peers, size, in_flight) = (parts.share.count as usize, spec.load.size, spec.pacing.in_flight());
+    config.io.socket_receive_buffer = spec.receive_buffer;
+    let (peers, size, in_flight) = (parts.share.count as usize, spec.longest(), spec.under_way());
     limits::fit_messages(&mut config.limits, size, in_flight);
     limits::fit_peers(&mut config.limits, peers, size, in_flight);
     if spec.pacing == Pacing::Greedy {
@@ -457,16 +455,34 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     // Every engine's word that a broadcast has arrived goes to the first.
     config.limits.inbox_messages = (config.limits.inbox_messages + parts.share.engines * in_flight).min(1 << 24);
     let (kind, pacing, drain) = (spec.kind, spec.pacing, spec.load.drain.max(GLANCE));
+    let (own_size, longest) = (spec.load.size, spec.longest());
     let target = parts.target;
     let core = move || {
         let Parts { share, common, progress, run_id, .. } = &parts;
-        Core::new(*share, Arc::clone(common), Arc::clone(progress), payload::Builder::new(*run_id, size), drain)
+        let builder = payload::Builder::new(*run_id, own_size);
+        Core::new(*share, Arc::clone(common), Arc::clone(progress), builder, longest, drain)
     };
     match kind {
         Kind::Echo => start_engine(config, target, core, move |core| Echo::new(pacing, core.count())),
-        Kind::Fanout => start_engine(config, target, core, move |core| Fanout::new(pacing, core)),
+        Kind::Fanout | Kind::SlowReaders => start_engine(config, target, core, move |core| Fanout::new(pacing, core)),
+        Kind::Mixed => {
+            let (bulk, rate) = (spec.bulk.expect("mixed has bulk"), spec.pacing.rate().expect("mixed has a rate"));
+            start_engine(config, target, move || core().in_lane(Lane::High), move |core| Mixed::new(rate, bulk, core.count()))
+        }
         Kind::Flood => start_engine(config, target, core, move |core| Flood::new(pacing, core.count())),
     }
+}
+
+/// The subscribers that stop reading, on the first of the client's processors.
+fn start_slow(spec: &Spec, placement: &Placement, target: SocketAddr, run_id: u32) -> Result<SlowReaders, Error> {
+    let mut config = config(&spec.load);
+    if let Some(cpu) = placement.client.first() {
+        config.cores = Cores::Pinned(vec![*cpu]);
+    }
+    limits::fit_messages(&mut config.limits, spec.load.size, 1);
+    // Those that are renewed may still be closing.
+    limits::fit_peers(&mut config.limits, 2 * spec.slow as usize, spec.load.size, 1);
+    SlowReaders::start(config, target, spec.slow, run_id, spec.load.size)
 }
 
 fn start_engine<W: Workload>(

@@ -1,12 +1,17 @@
 //! Outboxes on one set of logs, against a model that knows nothing of spans, tails or cursors: each lane is a list of messages, and what
-//! leaves is the frame that has begun, then the lanes in order. What was taken is decoded again and must be what was sent.
+//! leaves is the frame that has begun, then control, then frame by frame by deficit round robin. What was taken is decoded again and must
+//! be what was sent.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
-use super::*;
+use super::super::queue::{KEPT_TAIL, TRIMMED};
+use super::super::slices::MAX_SLICES;
+use super::super::*;
 use crate::buffers::BufferPool;
 use crate::rng::Rng;
-use crate::wire::{FrameDecoder, Header, Kind, Meta, control_frame, message_wire_len};
+use crate::wire::{FrameDecoder, Meta, control_frame, message_wire_len};
 
 const SEEDS: u64 = 700;
 const STEPS: usize = 150;
@@ -38,6 +43,15 @@ impl Sent {
     fn frame_left(&self, offset: usize) -> usize {
         if offset == 0 { 0 } else { self.ends.iter().find(|&&end| end >= offset).unwrap() - offset }
     }
+}
+
+/// A message that waits, and what was said about it.
+#[derive(Debug)]
+struct Entry {
+    sent: Rc<Sent>,
+    pushed: Timestamp,
+    ttl: Option<Duration>,
+    key: Option<u64>,
 }
 
 /// A frame to broadcast or send, and what should come of it.
@@ -118,16 +132,21 @@ impl Receiver {
 struct Peer {
     outbox: Outbox,
     attached: bool,
-    lanes: [VecDeque<Rc<Sent>>; LANES],
+    lanes: [VecDeque<Entry>; LANES],
     /// Bytes of each lane's first message that have left.
     begun: [usize; LANES],
     bytes: usize,
     messages: u64,
+    private: usize,
+    quanta: [i64; 3],
+    /// What each message lane may still send in this round.
+    allowances: [i64; 3],
     receiver: Receiver,
 }
 
 impl Peer {
-    fn new(logs: &Logs) -> Self {
+    fn new(logs: &Logs, quanta: [u32; 3]) -> Self {
+        let quanta = quanta.map(i64::from);
         Self {
             outbox: Outbox::new(logs),
             attached: true,
@@ -135,6 +154,9 @@ impl Peer {
             begun: [0; LANES],
             bytes: 0,
             messages: 0,
+            private: 0,
+            quanta,
+            allowances: quanta,
             receiver: Receiver::default(),
         }
     }
@@ -142,51 +164,110 @@ impl Peer {
     fn expect(&mut self, lane: usize, sent: &Rc<Sent>) {
         self.bytes += sent.wire.len();
         self.messages += u64::from(lane != CONTROL);
-        self.lanes[lane].push_back(Rc::clone(sent));
+        self.lanes[lane].push_back(Entry { sent: Rc::clone(sent), pushed: Timestamp::ORIGIN, ttl: None, key: None });
         self.receiver.due[lane].push_back(Rc::clone(sent));
     }
 
     /// The lane in which a frame has begun to leave, and what is left of it.
     fn started(&self) -> Option<(usize, usize)> {
-        let left = |lane: usize| self.lanes[lane].front().map_or(0, |sent| sent.frame_left(self.begun[lane]));
+        let left = |lane: usize| self.lanes[lane].front().map_or(0, |entry| entry.sent.frame_left(self.begun[lane]));
         let started: Vec<_> = (0..LANES).map(|lane| (lane, left(lane))).filter(|&(_, left)| left > 0).collect();
         assert!(started.len() <= 1, "two lanes are inside a frame: {started:?}");
         started.first().copied()
     }
 
-    /// What is to leave, in order: lane, length.
-    fn order(&self) -> Vec<(usize, usize)> {
-        let bytes = |lane: usize| self.lanes[lane].iter().map(|sent| sent.wire.len()).sum::<usize>() - self.begun[lane];
-        let mut order: Vec<_> = self.started().into_iter().collect();
-        let first = order.first().copied().unwrap_or((LANES, 0));
-        order.extend((0..LANES).map(|lane| (lane, bytes(lane) - if lane == first.0 { first.1 } else { 0 })));
-        order
+    /// The frame that leaves next: its lane, and its bytes.
+    fn next(&mut self) -> (usize, usize) {
+        if let Some(started) = self.started() {
+            return started;
+        }
+        let lane = self.next_lane();
+        let first = &self.lanes[lane][0].sent;
+        let end = first.ends.iter().find(|&&end| end > self.begun[lane]).unwrap();
+        (lane, end - self.begun[lane])
+    }
+
+    fn next_lane(&mut self) -> usize {
+        if !self.lanes[CONTROL].is_empty() {
+            return CONTROL;
+        }
+        loop {
+            let waits = |lane: &usize| !self.lanes[*lane].is_empty();
+            if let Some(lane) = (1..LANES).filter(waits).find(|lane| self.allowances[lane - 1] > 0) {
+                return lane;
+            }
+            let rounds = (1..LANES).filter(waits).map(|lane| self.rounds_until_turn(lane)).min();
+            self.next_rounds(rounds.unwrap());
+        }
+    }
+
+    /// How many rounds have to go by for a lane to have an allowance.
+    fn rounds_until_turn(&self, lane: usize) -> i64 {
+        let (allowance, quantum) = (self.allowances[lane - 1], self.quanta[lane - 1]);
+        if allowance > 0 { 0 } else { 1 + -allowance / quantum }
+    }
+
+    fn next_rounds(&mut self, rounds: i64) {
+        for (allowance, quantum) in self.allowances.iter_mut().zip(self.quanta) {
+            *allowance = quantum.min(*allowance + rounds * quantum);
+        }
     }
 
     /// Takes bytes off the model, which must be `taken`. Returns the messages that ended in them.
     fn take(&mut self, mut taken: &[u8]) -> u64 {
         let mut messages = 0;
         self.bytes -= taken.len();
-        for (lane, len) in self.order() {
-            let (mut part, rest) = taken.split_at(len.min(taken.len()));
+        while !taken.is_empty() {
+            let (lane, len) = self.next();
+            let (part, rest) = taken.split_at(len.min(taken.len()));
             taken = rest;
-            while !part.is_empty() {
-                let wire = &self.lanes[lane][0].wire;
-                let waiting = &wire[self.begun[lane]..];
-                let len = part.len().min(waiting.len());
-                assert!(part[..len] == waiting[..len], "lane {lane}: other bytes, or in another order, than were sent");
-                part = &part[len..];
-                self.begun[lane] += len;
-                if self.begun[lane] == wire.len() {
-                    messages += u64::from(lane != CONTROL);
-                    self.lanes[lane].pop_front();
-                    self.begun[lane] = 0;
+            let wire = &self.lanes[lane][0].sent.wire;
+            let due = &wire[self.begun[lane]..][..part.len()];
+            assert!(part == due, "lane {lane}: other bytes, or in another order, than were sent");
+            let alone = (1..LANES).filter(|&lane| !self.lanes[lane].is_empty()).count() == 1;
+            self.begun[lane] += part.len();
+            if self.begun[lane] == wire.len() {
+                messages += u64::from(lane != CONTROL);
+                self.lanes[lane].pop_front();
+                self.begun[lane] = 0;
+            }
+            if lane != CONTROL {
+                self.allowances[lane - 1] -= part.len() as i64;
+                if alone {
+                    self.next_rounds(self.rounds_until_turn(lane));
                 }
             }
         }
-        assert!(taken.is_empty());
+        self.rest_if_empty();
         self.messages -= messages;
         messages
+    }
+
+    fn rest_if_empty(&mut self) {
+        if self.bytes == 0 {
+            self.allowances = self.quanta;
+        }
+    }
+
+    /// Which messages of a lane may be dropped: those that have not begun.
+    fn droppable(&self, lane: usize) -> std::ops::Range<usize> {
+        usize::from(self.begun[lane] > 0)..self.lanes[lane].len()
+    }
+
+    /// A message never comes. Returns its bytes.
+    fn drop_message(&mut self, lane: usize, at: usize) -> usize {
+        assert!(self.droppable(lane).contains(&at));
+        let entry = self.lanes[lane].remove(at).unwrap();
+        self.receiver.due[lane].remove(at);
+        self.bytes -= entry.sent.wire.len();
+        self.messages -= 1;
+        self.rest_if_empty();
+        entry.sent.wire.len()
+    }
+
+    /// The last message of a lane that may be dropped and is one of those.
+    fn find(&self, lane: usize, which: impl Fn(&Entry) -> bool) -> Option<usize> {
+        self.droppable(lane).rfind(|&at| which(&self.lanes[lane][at]))
     }
 
     fn spans(&self) -> usize {
@@ -198,6 +279,7 @@ impl Peer {
         outbox.assert_invariants(logs);
         assert_eq!(outbox.claimed(logs), self.bytes + self.spans() * SPAN_CHARGE);
         assert_eq!(outbox.is_empty(logs), self.bytes == 0);
+        assert_eq!(outbox.private(), self.private);
         assert_eq!(outbox.has_control(), !self.lanes[CONTROL].is_empty());
         assert_eq!(outbox.is_mid_frame(), self.started().is_some());
         for queue in outbox.queued.iter().flat_map(|queued| &queued.lanes) {
@@ -212,17 +294,23 @@ struct Core<'a> {
     /// What this seed draws from, and how long its bodies are at most.
     bank: Vec<&'a Banked>,
     largest: usize,
+    quanta: Quanta,
     logs: Logs,
     pool: QueuedPool,
     peers: Vec<Peer>,
     serial: u64,
+    now: Timestamp,
 }
 
 impl<'a> Core<'a> {
     fn new(seed: u64, bank: &'a [Banked]) -> Self {
         let mut rng = Rng::new(seed);
         let logs = Logs::new();
-        let peers = (0..2 + rng.below(4)).map(|_| Peer::new(&logs)).collect();
+        let quanta = std::array::from_fn(|_| {
+            let most = [1, 64, 1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20][rng.below(8) as usize];
+            1 + rng.below(most) as u32
+        });
+        let peers = (0..2 + rng.below(4)).map(|_| Peer::new(&logs, quanta)).collect();
         let largest = [400, 4000, 4200, usize::MAX, 2048][rng.below(5) as usize];
         let mut bank: Vec<_> = bank.iter().filter(|(_, sent)| sent.wire.len() <= largest).collect();
         if largest == 2048 {
@@ -230,7 +318,17 @@ impl<'a> Core<'a> {
             bank.retain(|(_, sent)| sent.wire.len() == 2048);
             bank = vec![bank[rng.below(bank.len() as u64) as usize]];
         }
-        Self { rng, bank, largest, logs, pool: QueuedPool::new(8 << 20), peers, serial: 0 }
+        Self {
+            rng,
+            bank,
+            largest,
+            quanta: Quanta::new(quanta),
+            logs,
+            pool: QueuedPool::new(8 << 20),
+            peers,
+            serial: 0,
+            now: Timestamp::from_nanos(1),
+        }
     }
 
     fn below(&mut self, n: usize) -> usize {
@@ -244,7 +342,8 @@ impl<'a> Core<'a> {
 
     fn step(&mut self) {
         let at = self.below(self.peers.len());
-        match self.below(32) {
+        self.now = self.now + Duration::from_nanos(self.rng.below(3));
+        match self.below(40) {
             0..4 => self.broadcast(None),
             4..6 => self.broadcast(Some(at)),
             6..10 => self.push_message(at),
@@ -255,6 +354,10 @@ impl<'a> Core<'a> {
             27 if self.rng.chance(1, 8) => self.detach(at),
             28 if self.rng.chance(1, 4) => self.clear(at),
             29 => self.evacuate(at),
+            32..35 => self.push_with_terms(at),
+            35 => self.expire(at),
+            36..38 => self.drop_oldest(at),
+            38..40 => self.drop_newest(at),
             _ => self.release(),
         }
         for peer in &self.peers {
@@ -306,12 +409,12 @@ impl<'a> Core<'a> {
         let meta = Meta::new(self.serial as u16).lane(lane);
         let peer = &mut self.peers[at];
         let before = peer.outbox.claimed(&self.logs);
-        let private = peer.outbox.private();
-        let took = peer.outbox.push_message(&self.logs, &mut self.pool, Draft::new(kind, meta, correlation, &body), cut);
+        let len = peer.outbox.push_message(&self.logs, &mut self.pool, Draft::new(kind, meta, correlation, &body), cut);
         assert!(peer.outbox.claimed(&self.logs) - before <= SPANS_CHARGE + message_wire_len(correlation.is_some(), body.len(), cut));
         let mut wire = Vec::new();
         append_message(&mut wire, Draft::new(kind, meta, correlation, &body), cut);
-        assert_eq!(took, peer.outbox.private() - private);
+        assert_eq!(len, wire.len());
+        peer.private += len;
         peer.expect(lane.index() + 1, &Sent::new(wire, kind, meta.message_type, correlation, body));
     }
 
@@ -319,11 +422,95 @@ impl<'a> Core<'a> {
         let (frame, sent) = self.draw_frame();
         let peer = &mut self.peers[at];
         let before = peer.outbox.claimed(&self.logs);
-        let private = peer.outbox.private();
-        let took = peer.outbox.push_frame(&self.logs, &mut self.pool, &frame);
-        assert!(peer.outbox.claimed(&self.logs) - before <= sent.wire.len() + 2 * SPAN_CHARGE);
-        assert_eq!(took, peer.outbox.private() - private);
+        let len = peer.outbox.push_frame(&self.logs, &mut self.pool, &frame, self.now);
+        assert!(peer.outbox.claimed(&self.logs) - before <= len + 2 * SPAN_CHARGE);
+        assert_eq!(len, sent.wire.len());
+        peer.private += len;
         peer.expect(frame.lane().index() + 1, &sent);
+    }
+
+    fn push_with_terms(&mut self, at: usize) {
+        let (mut frame, sent) = self.draw_frame();
+        let (ttl, key) = (self.rng.chance(1, 2).then(|| Duration::from_nanos(self.rng.below(40))), self.rng.below(8));
+        let key = (key > 0).then_some(key);
+        frame = ttl.into_iter().fold(frame, Frame::with_ttl);
+        frame = key.into_iter().fold(frame, Frame::with_key);
+        let lane = frame.lane().index() + 1;
+        let conflated = self.rng.chance(1, 2);
+        let peer = &mut self.peers[at];
+        let (len, dropped) = if conflated {
+            peer.outbox.push_conflated(&self.logs, &mut self.pool, &frame, self.now)
+        } else {
+            (peer.outbox.push_frame(&self.logs, &mut self.pool, &frame, self.now), Dropped::default())
+        };
+        assert_eq!(len, sent.wire.len());
+        peer.private += len;
+        let entry = Entry { sent: Rc::clone(&sent), pushed: self.now, ttl, key };
+        let older = if conflated && key.is_some() { peer.find(lane, |older| older.key == key) } else { None };
+        if let Some(older) = older {
+            assert_eq!(dropped, Dropped { messages: 1, freed: peer.lanes[lane][older].sent.wire.len() });
+            peer.private -= dropped.freed;
+            peer.bytes = peer.bytes + sent.wire.len() - dropped.freed;
+            peer.lanes[lane][older] = entry;
+            peer.receiver.due[lane][older] = sent;
+        } else {
+            assert_eq!(dropped, Dropped::default());
+            peer.expect(lane, &sent);
+            *peer.lanes[lane].back_mut().unwrap() = entry;
+        }
+    }
+
+    fn expire(&mut self, at: usize) {
+        let now = self.now;
+        let peer = &mut self.peers[at];
+        let dropped = peer.outbox.expire(now, &self.logs, &mut self.pool);
+        let mut due = Dropped::default();
+        for lane in 1..LANES {
+            while let Some(at) = peer.find(lane, |entry| entry.ttl.is_some_and(|ttl| now - entry.pushed > ttl)) {
+                due.messages += 1;
+                due.freed += peer.drop_message(lane, at);
+            }
+        }
+        assert_eq!(dropped, due);
+        peer.private -= dropped.freed;
+        assert!(peer.outbox.next_expiry().is_none_or(|next| next > now), "a deadline has passed and stays");
+        let timed = |lane: usize| peer.find(lane, |entry| entry.ttl.is_some()).is_some();
+        assert!(!(1..LANES).any(timed) || peer.outbox.next_expiry().is_some(), "nobody will look");
+    }
+
+    fn drop_oldest(&mut self, at: usize) {
+        self.shed(at, Outbox::drop_oldest, |droppable| droppable.start);
+    }
+
+    fn drop_newest(&mut self, at: usize) {
+        self.shed(at, Outbox::drop_newest, |droppable| droppable.end - 1);
+    }
+
+    fn shed(
+        &mut self,
+        at: usize,
+        shed: fn(&mut Outbox, Lane, usize, &Logs, &mut QueuedPool) -> Dropped,
+        next: fn(std::ops::Range<usize>) -> usize,
+    ) {
+        let lane = self.below(3);
+        let before = self.peers[at].outbox.claimed(&self.logs);
+        let target = if self.rng.chance(1, 4) { 0 } else { self.below(before + 2) };
+        let peer = &mut self.peers[at];
+        let dropped = shed(&mut peer.outbox, Lane::ALL[lane], target, &self.logs, &mut self.pool);
+        let lane = lane + 1;
+        let mut last = 0;
+        for _ in 0..dropped.messages {
+            let at = next(peer.droppable(lane));
+            last = peer.drop_message(lane, at);
+        }
+        peer.private -= dropped.freed;
+        let after = peer.outbox.claimed(&self.logs);
+        // What has begun may become a span of its own.
+        assert!(after <= before + SPAN_CHARGE);
+        assert!(after <= target || peer.droppable(lane).is_empty(), "{before} to {after}, not {target}");
+        assert!(before > target || dropped == Dropped::default());
+        // None too many: with the last of them the bound was not kept, but for what splitting a span costs.
+        assert!(dropped.messages == 0 || after + last + 2 * SPAN_CHARGE > target, "{before} to {after}, not {target}");
     }
 
     fn push_control(&mut self, at: usize) {
@@ -331,7 +518,7 @@ impl<'a> Core<'a> {
         let payload = self.serial.to_le_bytes();
         let wire = control_frame(Kind::Pong, payload);
         let peer = &mut self.peers[at];
-        peer.outbox.push_control(&mut self.pool, &wire);
+        peer.private += peer.outbox.push_control(&mut self.pool, &wire);
         peer.expect(CONTROL, &Sent::new(wire.to_vec(), Kind::Pong, 0, None, payload.to_vec()));
     }
 
@@ -345,7 +532,7 @@ impl<'a> Core<'a> {
         };
         let peer = &self.peers[at];
         let mut slices = Slices::new(budget);
-        peer.outbox.gather(&self.logs, &mut slices);
+        peer.outbox.gather(&self.logs, &self.quanta, &mut slices);
         let listed = slices.as_slice();
         assert!(listed.iter().all(|slice| !slice.is_empty()));
         let gathered = listed.iter().map(|slice| &slice[..]).collect::<Vec<_>>().concat();
@@ -359,7 +546,7 @@ impl<'a> Core<'a> {
         let Some(bytes) = outbox.contiguous(&self.logs) else { return };
         assert_eq!(bytes.len(), self.peers[at].bytes, "contiguous, but not everything");
         let mut slices = Slices::new(usize::MAX);
-        outbox.gather(&self.logs, &mut slices);
+        outbox.gather(&self.logs, &self.quanta, &mut slices);
         assert_eq!(slices.as_slice().len(), 1);
         assert!(std::ptr::eq(&raw const *slices.as_slice()[0], bytes));
         let bytes = bytes.to_vec();
@@ -375,10 +562,9 @@ impl<'a> Core<'a> {
             _ => self.below(gathered.len() + 1),
         };
         let peer = &mut self.peers[at];
-        let private = peer.outbox.private();
-        let advanced = peer.outbox.advance(&self.logs, &mut self.pool, taken);
-        assert_eq!(advanced.freed, private - peer.outbox.private());
+        let advanced = peer.outbox.advance(&self.logs, &mut self.pool, &self.quanta, taken);
         assert_eq!(advanced.messages, peer.take(&gathered[..taken]), "messages that left whole");
+        peer.private -= advanced.freed;
         peer.receiver.receive(&gathered[..taken]);
         assert_eq!(peer.receiver.decoder.is_partial(), peer.started().is_some());
     }
@@ -392,10 +578,10 @@ impl<'a> Core<'a> {
     fn clear(&mut self, at: usize) {
         let peer = &mut self.peers[at];
         let dropped = peer.outbox.clear(&self.logs, &mut self.pool);
-        assert_eq!(dropped.messages, peer.messages);
+        assert_eq!(dropped, Advanced { messages: peer.messages, freed: peer.private });
         assert!(peer.outbox.is_empty(&self.logs) && !peer.outbox.is_mid_frame());
         assert_eq!(peer.outbox.oldest(&self.logs), self.logs.ends().map(|cursor| cursor.position));
-        let mut next = Peer::new(&self.logs);
+        let mut next = Peer::new(&self.logs, peer.quanta.map(|quantum| quantum as u32));
         if self.rng.chance(1, 2) {
             std::mem::swap(&mut next.outbox, &mut peer.outbox);
             next.attached = false;
@@ -405,8 +591,8 @@ impl<'a> Core<'a> {
 
     fn evacuate(&mut self, at: usize) {
         let peer = &mut self.peers[at];
-        peer.outbox.evacuate(&self.logs, &mut self.pool);
-        assert_eq!(peer.outbox.private(), peer.outbox.claimed(&self.logs), "something is still in a log");
+        peer.private += peer.outbox.evacuate(&self.logs, &mut self.pool);
+        assert_eq!(peer.private, peer.bytes, "something is still in a log");
         assert_eq!(peer.outbox.oldest(&self.logs), self.logs.ends().map(|cursor| cursor.position));
     }
 
@@ -423,7 +609,7 @@ impl<'a> Core<'a> {
                 self.peers[at].check(&self.logs);
             }
             let peer = &self.peers[at];
-            assert_eq!((peer.messages, peer.outbox.private()), (0, 0));
+            assert_eq!((peer.messages, peer.private), (0, 0));
             assert!(peer.receiver.due.iter().all(VecDeque::is_empty), "something never came");
         }
         self.release();
@@ -448,242 +634,4 @@ fn any_run_of_operations_delivers_each_lane_whole_and_in_order() {
             std::panic::resume_unwind(failure);
         }
     }
-}
-
-fn frame(lane: Lane, len: usize) -> Frame {
-    Frame::new(Meta::new(len as u16).lane(lane), &vec![len as u8; len]).unwrap()
-}
-
-fn pong() -> [u8; 16] {
-    control_frame(Kind::Pong, [7; 8])
-}
-
-/// Logs, a pool, and an outbox that is up to date.
-fn fresh() -> (Logs, QueuedPool, Outbox) {
-    let logs = Logs::new();
-    let outbox = Outbox::new(&logs);
-    (logs, QueuedPool::new(8 << 20), outbox)
-}
-
-/// Everything that is waiting, in the order in which it leaves.
-fn waiting(outbox: &Outbox, logs: &Logs) -> Vec<u8> {
-    let mut slices = Slices::new(usize::MAX);
-    outbox.gather(logs, &mut slices);
-    slices.as_slice().iter().map(|slice| &slice[..]).collect::<Vec<_>>().concat()
-}
-
-#[test]
-fn a_pong_overtakes_broadcasts_but_not_the_frame_that_has_begun() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let frames = [10, 20, 30].map(|len| frame(Lane::High, len));
-    frames.iter().for_each(|frame| logs.append(frame));
-    let [first, second, third] = frames.each_ref().map(Frame::as_bytes);
-    outbox.push_control(&mut pool, &pong());
-    assert_eq!(waiting(&outbox, &logs), [&pong(), first, second, third].concat());
-    outbox.advance(&logs, &mut pool, 16 + 5);
-    assert!(outbox.is_mid_frame());
-    outbox.push_control(&mut pool, &pong());
-    assert_eq!(waiting(&outbox, &logs), [&first[5..], &pong(), second, third].concat());
-}
-
-#[test]
-fn a_pong_waits_for_a_fragment_not_for_the_message() {
-    for len in [3000, 5000] {
-        let (mut logs, mut pool, mut outbox) = fresh();
-        let frame = Frame::encode(Draft::data(Meta::new(1), &vec![1; len]), 1024).unwrap();
-        logs.append(&frame);
-        outbox.advance(&logs, &mut pool, 10);
-        outbox.push_control(&mut pool, &pong());
-        let (fragment, rest) = frame.as_bytes().split_at(1032);
-        assert_eq!(waiting(&outbox, &logs), [&fragment[10..], &pong(), rest].concat(), "{len}");
-    }
-}
-
-#[test]
-fn a_write_of_nothing_keeps_the_frame_that_has_begun() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let (bulk, high) = (frame(Lane::Bulk, 100), frame(Lane::High, 10));
-    logs.append(&bulk);
-    outbox.advance(&logs, &mut pool, 50);
-    logs.append(&high);
-    assert_eq!(outbox.advance(&logs, &mut pool, 0), Advanced::default());
-    assert_eq!(waiting(&outbox, &logs), [&bulk.as_bytes()[50..], high.as_bytes()].concat());
-}
-
-#[test]
-fn the_last_broadcast_has_ended_though_a_pong_waits() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let (first, second) = (frame(Lane::Normal, 100), frame(Lane::Normal, 20));
-    logs.append(&first);
-    outbox.advance(&logs, &mut pool, 50);
-    outbox.push_control(&mut pool, &pong());
-    assert_eq!(outbox.advance(&logs, &mut pool, 58).messages, 1);
-    assert!(!outbox.is_mid_frame());
-    logs.append(&second);
-    assert_eq!(waiting(&outbox, &logs), [&pong(), second.as_bytes()].concat());
-}
-
-#[test]
-fn broadcasts_and_direct_sends_of_a_lane_leave_in_the_order_of_the_calls() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let mut sent = Vec::new();
-    for len in [1, 2, 5000, 3, 6000] {
-        let (cast, direct) = (frame(Lane::Normal, len), frame(Lane::Normal, len + 10));
-        logs.append(&cast);
-        outbox.push_frame(&logs, &mut pool, &direct);
-        outbox.push_message(&logs, &mut pool, Draft::data(Meta::new(len as u16), &[9; 40]), 1024);
-        sent.extend_from_slice(cast.as_bytes());
-        sent.extend_from_slice(direct.as_bytes());
-        append_message(&mut sent, Draft::data(Meta::new(len as u16), &[9; 40]), 1024);
-    }
-    let urgent = frame(Lane::High, 4);
-    logs.append(&urgent);
-    assert_eq!(waiting(&outbox, &logs), [urgent.as_bytes(), &sent].concat());
-}
-
-#[test]
-fn many_tiny_alternating_sends_take_no_more_memory_than_twice_what_they_claim() {
-    const BOUND: usize = 256 * 1024;
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let empty = frame(Lane::Normal, 0);
-    let mut pairs = 0;
-    while outbox.claimed(&logs) + SPANS_CHARGE + message_wire_len(false, 0, 1024) <= BOUND {
-        outbox.push_message(&logs, &mut pool, Draft::data(Meta::new(0), &[]), 1024);
-        logs.append(&empty);
-        pairs += 1;
-    }
-    assert!(pairs >= BOUND / (2 * 8 + 2 * SPAN_CHARGE + 8), "{pairs}");
-    let queue = &outbox.queued.as_ref().unwrap().lanes[2];
-    assert!(queue.spans.capacity() * size_of::<Span>() + queue.tail.capacity() <= 2 * BOUND);
-    assert!(outbox.claimed(&logs) <= BOUND + empty.as_bytes().len());
-}
-
-#[test]
-fn a_large_frame_is_not_copied_and_a_small_one_is() {
-    for (len, copied) in [(BY_REFERENCE - 8, false), (BY_REFERENCE - 9, true)] {
-        let frame = frame(Lane::Bulk, len);
-        let (mut logs, mut pool, mut cast) = fresh();
-        let mut direct = Outbox::new(&logs);
-        logs.append(&frame);
-        direct.skip_to_end(&logs, Lane::Bulk);
-        direct.push_frame(&logs, &mut pool, &frame);
-        for outbox in [&mut cast, &mut direct] {
-            let mut slices = Slices::new(usize::MAX);
-            outbox.gather(&logs, &mut slices);
-            assert_eq!(slices.as_slice().len(), 1);
-            assert_eq!(slices.as_slice()[0].as_ptr() != frame.as_bytes().as_ptr(), copied, "{len}");
-        }
-    }
-}
-
-#[test]
-fn an_idle_outbox_is_small_and_broadcasts_need_no_box() {
-    assert!(size_of::<Outbox>() <= 96);
-    let (mut logs, mut pool, mut outbox) = fresh();
-    for len in [0, 100, 5000] {
-        logs.append(&frame(Lane::Normal, len));
-        logs.append(&frame(Lane::High, len));
-        assert!(outbox.claimed(&logs) >= 2 * len + 16);
-        outbox.advance(&logs, &mut pool, 7);
-        outbox.advance(&logs, &mut pool, 2 * len + 16 - 7);
-        assert!(outbox.is_empty(&logs) && outbox.queued.is_none());
-    }
-    assert!(pool.free.is_empty(), "a box was made");
-}
-
-#[test]
-fn an_emptied_box_goes_back_to_the_pool_with_its_small_tails_only() {
-    let (logs, mut pool, mut outbox) = fresh();
-    let long = outbox.push_message(&logs, &mut pool, Draft::data(Meta::new(1), &vec![1; 2 * KEPT_TAIL]), 1024);
-    let short = outbox.push_control(&mut pool, &pong());
-    let advanced = outbox.advance(&logs, &mut pool, long + short - 2 * SPAN_CHARGE);
-    assert_eq!(advanced, Advanced { messages: 1, freed: long + short });
-    assert_eq!(pool.free.len(), 1);
-    let [control, _, normal, _] = &pool.free[0].lanes;
-    assert_eq!(normal.tail.capacity(), 0);
-    assert!((short - SPAN_CHARGE..=KEPT_TAIL).contains(&control.tail.capacity()));
-    let memory = control.tail.as_ptr();
-    outbox.push_control(&mut pool, &pong());
-    assert!(pool.free.is_empty());
-    assert_eq!(outbox.contiguous(&logs).unwrap().as_ptr(), memory);
-}
-
-#[test]
-fn a_message_is_counted_when_its_last_byte_leaves_or_when_it_is_dropped() {
-    for stop in 0.. {
-        let (mut logs, mut pool, mut outbox) = fresh();
-        let fragments = Frame::encode(Draft::data(Meta::new(1), &[1; 1500]), 1024).unwrap();
-        let mut ends = Vec::new();
-        let mut total = 0;
-        for frame in [&frame(Lane::Normal, 3), &fragments, &frame(Lane::Normal, 4088)] {
-            logs.append(frame);
-            outbox.push_frame(&logs, &mut pool, frame);
-            logs.append(frame);
-            ends.extend([1, 2, 3].map(|times| total + times * frame.as_bytes().len()));
-            total = *ends.last().unwrap();
-        }
-        let stop = stop * 61;
-        if stop > total {
-            return;
-        }
-        let mut left = 0;
-        for taken in 1..=stop {
-            let advanced = outbox.advance(&logs, &mut pool, 1);
-            assert_eq!(advanced.messages, ends.iter().filter(|&&end| end == taken).count() as u64, "at {taken}");
-            left += advanced.messages;
-        }
-        if stop % 2 == 0 {
-            outbox.evacuate(&logs, &mut pool);
-        }
-        let dropped = outbox.clear(&logs, &mut pool).messages;
-        assert_eq!((left + dropped, dropped), (9, ends.iter().filter(|&&end| end > stop).count() as u64), "at {stop}");
-    }
-}
-
-#[test]
-fn an_excluded_outbox_misses_that_broadcast_only() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    let frames = [1, 2, 3].map(|len| frame(Lane::Normal, len));
-    logs.append(&frames[0]);
-    outbox.advance(&logs, &mut pool, 4);
-    outbox.settle_lane(&logs, &mut pool, Lane::Normal);
-    logs.append(&frames[1]);
-    outbox.skip_to_end(&logs, Lane::Normal);
-    logs.append(&frames[2]);
-    assert_eq!(waiting(&outbox, &logs), [&frames[0].as_bytes()[4..], frames[2].as_bytes()].concat());
-    assert_eq!(outbox.advance(&logs, &mut pool, 5 + 11).messages, 2);
-}
-
-#[test]
-fn an_evacuated_outbox_lets_the_log_go_and_loses_nothing() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    for len in [100, 5000, 300] {
-        logs.append(&frame(Lane::Normal, len));
-        outbox.push_frame(&logs, &mut pool, &frame(Lane::Normal, len));
-        logs.append(&frame(Lane::Bulk, len));
-    }
-    outbox.advance(&logs, &mut pool, 50);
-    let before = waiting(&outbox, &logs);
-    outbox.evacuate(&logs, &mut pool);
-    assert_eq!(outbox.private(), outbox.claimed(&logs));
-    logs.release(outbox.oldest(&logs));
-    assert!(logs.is_empty());
-    outbox.push_control(&mut pool, &pong());
-    assert_eq!(waiting(&outbox, &logs), [&before[..58], &pong(), &before[58..]].concat());
-    assert_eq!(outbox.advance(&logs, &mut pool, before.len() + 16).messages, 9);
-}
-
-#[test]
-fn a_burst_of_broadcasts_or_of_replies_is_one_run_and_both_together_are_not() {
-    let (mut logs, mut pool, mut outbox) = fresh();
-    assert!(outbox.contiguous(&logs).is_none());
-    (0..50).for_each(|len| logs.append(&frame(Lane::Normal, len)));
-    assert_eq!(outbox.contiguous(&logs).unwrap(), waiting(&outbox, &logs));
-    outbox.advance(&logs, &mut pool, outbox.claimed(&logs));
-    for _ in 0..50 {
-        outbox.push_message(&logs, &mut pool, Draft::data(Meta::new(1), &[1]), 1024);
-    }
-    assert_eq!(outbox.contiguous(&logs).unwrap(), waiting(&outbox, &logs));
-    logs.append(&frame(Lane::Normal, 1));
-    assert!(outbox.contiguous(&logs).is_none());
 }

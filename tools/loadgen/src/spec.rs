@@ -1,0 +1,150 @@
+//! What is run: a workload and all that it was told.
+
+use std::time::Duration;
+
+use crate::cli::{
+    EchoArgs, FanoutArgs, FloodArgs, FloodPacingArgs, LoadArgs, MixedArgs, PacingArgs, PhaseArgs, SlowPeerArgs, SlowReadersArgs,
+};
+use crate::workload::{Bulk, Kind, Pacing};
+
+/// `--quick`: peers at most, measured time, warm-up.
+const QUICK: (u32, Duration, Duration) = (50, Duration::from_millis(600), Duration::from_millis(100));
+/// When a server in this process cuts slow readers off, where the command line does not say: sooner than the library's defaults, which are
+/// made for seconds of trouble in days of service.
+const SLOW_SOFT: usize = 64 << 10;
+const SLOW_GRACE: Duration = Duration::from_secs(1);
+/// And what its kernel takes for them: megabytes otherwise, for which a phase is too short.
+const SLOW_LOWAT: u32 = 64 << 10;
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    pub(crate) kind: Kind,
+    pub(crate) pacing: Pacing,
+    pub(crate) load: LoadArgs,
+    /// Rounds of an undisturbed and a disturbed phase each. Nothing: one undisturbed phase.
+    pub(crate) rounds: Option<u32>,
+    /// Mixed only.
+    pub(crate) bulk: Option<Bulk>,
+    /// Mixed: `SO_RCVBUF` of the client's connections.
+    pub(crate) receive_buffer: Option<usize>,
+    /// Slow readers: so many of the peers.
+    pub(crate) slow: u32,
+    pub(crate) tuning: Tuning,
+}
+
+/// What a server in this process is told besides.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tuning {
+    pub(crate) notsent_lowat: Option<u32>,
+    pub(crate) slow_peers: SlowPeerArgs,
+}
+
+impl Spec {
+    /// A workload with one phase.
+    pub(crate) fn plain(kind: Kind, pacing: Pacing, load: LoadArgs) -> Self {
+        Self { kind, pacing, load, rounds: None, bulk: None, receive_buffer: None, slow: 0, tuning: Tuning::default() }
+    }
+
+    fn phased(kind: Kind, pacing: Pacing, mut load: LoadArgs, phases: &PhaseArgs) -> Self {
+        let mut rounds = phases.rounds;
+        if phases.quick {
+            let (peers, duration, warmup) = QUICK;
+            load.peers = load.peers.min(peers);
+            (load.duration, load.warmup, rounds) = (duration, warmup, 1);
+        }
+        Self { rounds: Some(rounds), ..Self::plain(kind, pacing, load) }
+    }
+
+    /// Peers that read all the time, without the publisher.
+    pub(crate) fn readers(&self) -> u32 {
+        self.load.peers - self.slow
+    }
+
+    /// Connections of the engines that are measured.
+    pub(crate) fn connections(&self) -> u32 {
+        self.readers() + u32::from(self.kind.has_publisher())
+    }
+
+    /// Deliveries of each message that is sent, to those that read all the time.
+    pub(crate) fn deliveries_per_message(&self) -> u64 {
+        if self.kind.has_publisher() { u64::from(self.readers()) } else { 1 }
+    }
+
+    /// Bytes of the longest message.
+    pub(crate) fn longest(&self) -> usize {
+        self.bulk.map_or(0, |bulk| bulk.size).max(self.load.size)
+    }
+
+    /// How many messages of that length one peer may have under way, as far as that is known beforehand.
+    pub(crate) fn under_way(&self) -> usize {
+        self.bulk.map_or(self.pacing.in_flight(), |bulk| bulk.ahead as usize)
+    }
+
+    /// How long each phase is.
+    pub(crate) fn phase(&self) -> Duration {
+        self.rounds.map_or(self.load.duration, |rounds| self.load.duration / (2 * rounds))
+    }
+}
+
+impl From<PacingArgs> for Pacing {
+    fn from(args: PacingArgs) -> Self {
+        args.rate.map_or(Self::Closed { in_flight: args.in_flight }, |rate| Self::Open { rate })
+    }
+}
+
+impl From<FloodPacingArgs> for Pacing {
+    fn from(args: FloodPacingArgs) -> Self {
+        match (args.rate, args.in_flight) {
+            (Some(rate), _) => Self::Open { rate },
+            (None, Some(in_flight)) => Self::Closed { in_flight },
+            (None, None) => Self::Greedy,
+        }
+    }
+}
+
+impl From<&EchoArgs> for Spec {
+    fn from(args: &EchoArgs) -> Self {
+        Self::plain(Kind::Echo, args.pacing.into(), args.load.clone())
+    }
+}
+
+impl From<&FanoutArgs> for Spec {
+    fn from(args: &FanoutArgs) -> Self {
+        Self::plain(Kind::Fanout, args.pacing.into(), args.load.clone())
+    }
+}
+
+impl From<&FloodArgs> for Spec {
+    fn from(args: &FloodArgs) -> Self {
+        Self::plain(Kind::Flood, args.pacing.into(), args.load.clone())
+    }
+}
+
+impl From<&MixedArgs> for Spec {
+    fn from(args: &MixedArgs) -> Self {
+        Self {
+            bulk: Some(Bulk { size: args.bulk_size, ahead: args.bulk_ahead }),
+            receive_buffer: args.receive_buffer,
+            tuning: Tuning { notsent_lowat: args.notsent_lowat, ..Tuning::default() },
+            ..Self::phased(Kind::Mixed, Pacing::Open { rate: args.rate }, args.load.clone(), &args.phases)
+        }
+    }
+}
+
+impl From<&SlowReadersArgs> for Spec {
+    fn from(args: &SlowReadersArgs) -> Self {
+        let spec = Self::phased(Kind::SlowReaders, args.pacing.into(), args.load.clone(), &args.phases);
+        let (mut slow_peers, mut notsent_lowat) = (args.slow_peers.clone(), args.notsent_lowat);
+        if spec.load.target.is_none() {
+            // Those that read have as much waiting for them as is in flight.
+            let soft = SLOW_SOFT.max(2 * spec.load.size.saturating_mul(spec.under_way()));
+            slow_peers.outbox_soft.get_or_insert(soft.min(slow_peers.outbox_hard.unwrap_or(4 << 20)));
+            slow_peers.soft_grace.get_or_insert(SLOW_GRACE);
+            notsent_lowat.get_or_insert(SLOW_LOWAT);
+        }
+        // One at least reads.
+        let slow = args.slow.min(spec.load.peers - 1);
+        Self { slow, tuning: Tuning { notsent_lowat, slow_peers }, ..spec }
+    }
+}
