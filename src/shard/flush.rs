@@ -139,7 +139,8 @@ impl Shard {
         let entry = self.slots.at_mut(slot);
         let before = entry.peer.outbox.used();
         let advanced = entry.peer.outbox.advance(&self.logs, &mut self.pool, &self.quanta, taken);
-        self.sends.settle(before, entry.peer.outbox.used());
+        let after = entry.peer.outbox.used();
+        self.sends.shrink(before - after, after);
         self.stats.add(Counter::BytesSent, taken as u64);
         self.stats.add(Counter::MessagesSent, advanced.messages);
         if entry.pressed {

@@ -102,7 +102,6 @@ impl Shard {
     }
 
     /// Changes what a peer has to receive, and what the core's budget knows of it.
-    #[inline]
     pub(super) fn with_outbox<R>(&mut self, slot: u32, act: impl FnOnce(&mut Outbox, &Logs, &mut QueuedPool) -> R) -> R {
         let outbox = &mut self.slots.at_mut(slot).peer.outbox;
         let before = outbox.used();
@@ -119,11 +118,14 @@ impl Shard {
 
     #[inline]
     fn push(&mut self, slot: u32, payload: Payload<'_>) {
-        let (now, cut) = (self.now, self.shared.config.limits.fragment);
-        self.with_outbox(slot, |outbox, logs, pool| match payload {
-            Payload::Draft(draft) => outbox.push_message(logs, pool, draft, cut),
-            Payload::Frame(frame) => outbox.push_frame(logs, pool, frame, now),
-        });
+        let outbox = &mut self.slots.at_mut(slot).peer.outbox;
+        let before = outbox.used();
+        match payload {
+            Payload::Draft(draft) => outbox.push_message(&self.logs, &mut self.pool, draft, self.shared.config.limits.fragment),
+            Payload::Frame(frame) => outbox.push_frame(&self.logs, &mut self.pool, frame, self.now),
+        };
+        let after = outbox.used();
+        self.sends.grow(after - before, after);
     }
 
     #[inline]

@@ -29,6 +29,8 @@ pub(crate) struct Queued {
     pub(super) claimed: usize,
     /// Of these, the bytes that only this peer keeps in memory.
     pub(super) private: usize,
+    /// Of the claimed bytes, those that stand in logs: what is claimed beyond them is memory of this peer's own.
+    pub(super) logged: usize,
     /// Memory that it had when the pool lent it, until that is fitted to what is in it.
     pub(super) lent: usize,
     /// No message expires before then; without one, none does. That one may have left since.
@@ -76,6 +78,8 @@ impl Queued {
         self.claimed += len + SPAN_CHARGE;
         if matches!(self.lanes[lane].spans.back(), Some(Span::Shared(_))) {
             self.private += len;
+        } else {
+            self.logged += len;
         }
     }
 
@@ -89,10 +93,10 @@ impl Queued {
         self.expiry = self.expiry.into_iter().chain(expiry).min();
     }
 
-    /// See [`super::Outbox::used`]. What is claimed beyond the bytes of the spans are their charges.
+    /// See [`super::Outbox::used`].
     #[inline]
     pub(super) fn used(&self) -> usize {
-        self.private + self.claimed - self.lanes.iter().map(|queue| queue.bytes).sum::<usize>()
+        self.claimed - self.logged
     }
 
     /// Accounts for `len` bytes that were just appended to the tail of a lane.
@@ -128,6 +132,8 @@ impl Queued {
             if front.is_private() {
                 self.private -= part;
                 advanced.freed += part;
+            } else {
+                self.logged -= part;
             }
             let of_tail = if front.is_tail() { part } else { 0 };
             if part == len {
@@ -167,7 +173,9 @@ impl Queued {
         let old = std::mem::take(&mut queue.tail);
         let mut head = std::mem::take(&mut queue.head);
         self.claimed -= queue.bytes + spans.len() * SPAN_CHARGE;
-        self.private -= spans.iter().filter(|span| span.is_private()).map(Span::len).sum::<usize>();
+        let private = spans.iter().filter(|span| span.is_private()).map(Span::len).sum::<usize>();
+        self.private -= private;
+        self.logged -= queue.bytes - private;
         queue.bytes = 0;
         for span in spans {
             match span {
@@ -201,6 +209,7 @@ impl Queued {
         }
         self.claimed = 0;
         self.private = 0;
+        self.logged = 0;
         self.expiry = None;
     }
 
@@ -240,6 +249,7 @@ impl Queued {
         assert!(!self.is_empty(), "an empty box belongs in the pool");
         assert_eq!(self.claimed, spans().map(|span| span.len() + SPAN_CHARGE).sum::<usize>());
         assert_eq!(self.private, spans().filter(|span| span.is_private()).map(Span::len).sum::<usize>());
+        assert_eq!(self.logged, spans().filter(|span| !span.is_private()).map(Span::len).sum::<usize>());
         let most = 2 * self.used() + super::OUTBOX_SPARE + self.lent;
         assert!(self.memory() <= most, "{} bytes of memory where {} are used, and {most} may be", self.memory(), self.used());
         for queue in &self.lanes {
