@@ -200,7 +200,7 @@ impl Backlog {
     pub fn new() -> Self {
         let logs = Logs::new();
         let outbox = Outbox::new(&logs);
-        Self { logs, pool: QueuedPool::default(), outbox, now: Timestamp::ORIGIN }
+        Self { logs, pool: QueuedPool::new(8 << 20), outbox, now: Timestamp::ORIGIN }
     }
 
     /// A frame that takes the place of the one that has its key. Says whether there was one.

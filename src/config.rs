@@ -10,8 +10,10 @@ use std::time::Duration;
 
 pub use lanes::{LaneConfig, Lanes, WhenSlow};
 
+use crate::buffers::MEDIUM;
 use crate::error::ConfigError;
 use crate::id::{NetworkId, NodeId, PeerId};
+use crate::proto::reassembly_charge;
 use crate::wire::{DEFAULT_FRAGMENT, HEADER_LEN, MAX_FRAME_PAYLOAD, MAX_MESSAGE, MIN_FRAGMENT, message_wire_len};
 
 /// Everything an engine is told. Begin with [`Config::plaintext`] and change fields.
@@ -103,13 +105,26 @@ pub struct Limits {
     /// Memory of each core for broadcasts that some peer has still to receive, bytes. Default 64 MiB, at least twice `outbox_hard`. At
     /// the cap the peers that hold the oldest part have what they need copied, where it is little, or are cut off (`SlowPeer(LogFull)`).
     pub log_bytes: usize,
-    /// Memory for direct sends and publishes that are not yet written, whole engine, bytes. Default 256 MiB, divided evenly among the
-    /// cores. A send that would pass it is refused (`OutboxFull`); a publish cuts off the subscribers whose sockets are full, and passes by
-    /// those for whom there is none left then (see [`crate::Context::publish`]).
+    /// Memory for direct sends and publishes that are not yet written, beyond what each peer has of its own (`send_reserve`), whole engine,
+    /// bytes. Default 256 MiB, divided evenly among the cores. A send that would pass it is refused (`OutboxFull`); a publish cuts off the
+    /// subscribers whose sockets are full, and passes by those for whom there is none left then (see [`crate::Context::publish`]); a
+    /// peer is cut off (`SlowPeer(HardBound)`) where only the note of what it is left out of would pass it.
     pub send_bytes: usize,
-    /// Memory of each core for messages that have not arrived whole, bytes. Default 128 MiB. Over it, reading from the peer that
-    /// began one more is paused until there is room, for at most `Timeouts::pause`.
+    /// Memory that each peer has of its own for direct sends that are not yet written, bytes. Default 64 KiB: small and medium messages
+    /// go to everybody, however much others have hoarded. At most `outbox_hard`.
+    pub send_reserve: usize,
+    /// Memory of each core for messages that have not arrived whole, beyond what each peer has of its own (`reassembly_reserve`), bytes.
+    /// Default 128 MiB. Over it, reading from the peer that began one more is paused until there is room, for at most `Timeouts::pause`.
+    /// A message is charged the buffer that it will need at the end: up to 4 KiB, up to 68 KiB, its length up to 257 KiB, 1 MiB + 4 KiB, or
+    /// its length.
     pub reassembly_bytes: usize,
+    /// Memory that each peer has of its own for messages that have not arrived whole, bytes. Default 68 KiB, one message up to that
+    /// length: who begins no longer ones is never paused because others do. At most `reassembly_bytes`.
+    pub reassembly_reserve: usize,
+    /// Memory that each core keeps when nobody needs it, bytes: for unfinished frames and messages, and as much again for what is to be
+    /// sent. Default 8 MiB, so that seven messages of 1 MiB at a time are received into memory that has its pages already. Beyond it memory
+    /// goes back to the allocator, and comes from there again (`buffer_misses`).
+    pub buffer_pool: usize,
     /// Requests that wait for a response, per peer. Default 1,024. One more is refused (`TooManyRequests`).
     pub pending_requests: usize,
     /// Topics that a peer may be subscribed to here, and this side at a peer, at a time. Default 1,024. One more asked for by this side is
@@ -117,6 +132,8 @@ pub struct Limits {
     /// taken to allow the same, so give it the same value on both. Each costs 45 to 60 bytes here, 90 at the worst, so that 1,024
     /// peers with 1,024 topics each take no more than 90 MiB. 0 to 1,048,576; zero: no topics.
     pub subscriptions: usize,
+    /// Requests that wait for a response, to all peers of a core. Default 65,536. One more is refused (`TooManyRequests`).
+    pub max_requests: usize,
     /// Commands that handles may have queued for a core. Default 4,096. One more is refused (`InboxFull`).
     pub inbox_messages: usize,
     /// Bytes of frames that may be queued for a core. Default 64 MiB. One more is refused (`InboxFull`).
@@ -291,6 +308,7 @@ impl Config {
         within("limits.fragment", limits.fragment, MIN_FRAGMENT, MAX_FRAME_PAYLOAD, "1 KiB to 32 KiB")?;
         at_least("limits.pending_requests", limits.pending_requests, 1, "at least 1")?;
         within("limits.subscriptions", limits.subscriptions, 0, 1 << 20, "at most 1048576 topics")?;
+        at_least("limits.max_requests", limits.max_requests, 1, "at least 1")?;
         let twice = 2 * message_wire_len(true, limits.max_message, limits.fragment);
         at_least("limits.outbox_hard", limits.outbox_hard, twice, "at least twice max_message with its fragment headers")?;
         within("limits.outbox_soft", limits.outbox_soft, 1, limits.outbox_hard, "1 byte to outbox_hard")
@@ -301,7 +319,10 @@ impl Config {
         let message = message_wire_len(true, limits.max_message, limits.fragment.max(HEADER_LEN));
         at_least("limits.log_bytes", limits.log_bytes, 2 * limits.outbox_hard, "at least twice outbox_hard")?;
         at_least("limits.send_bytes", limits.send_bytes / self.cores.count(), message, "at least one max_message for each core")?;
-        at_least("limits.reassembly_bytes", limits.reassembly_bytes, limits.max_message, "at least max_message")?;
+        within("limits.send_reserve", limits.send_reserve, 0, limits.outbox_hard, "0 bytes to outbox_hard")?;
+        let largest = reassembly_charge(limits.max_message);
+        at_least("limits.reassembly_bytes", limits.reassembly_bytes, largest, "at least the buffer that a max_message needs")?;
+        within("limits.reassembly_reserve", limits.reassembly_reserve, 0, limits.reassembly_bytes, "0 bytes to reassembly_bytes")?;
         within("limits.inbox_messages", limits.inbox_messages, 16, (1 << 24) - 1, "16 to 16777215 commands")?;
         within(
             "limits.inbox_bytes",
@@ -362,9 +383,13 @@ impl Default for Limits {
             min_drain_rate: 64 << 10,
             log_bytes: 64 << 20,
             send_bytes: 256 << 20,
+            send_reserve: 64 << 10,
             reassembly_bytes: 128 << 20,
+            reassembly_reserve: MEDIUM,
+            buffer_pool: 8 << 20,
             pending_requests: 1024,
             subscriptions: 1024,
+            max_requests: 1 << 16,
             inbox_messages: 4096,
             inbox_bytes: 64 << 20,
             max_dials: 1 << 16,

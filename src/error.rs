@@ -272,7 +272,7 @@ pub enum SendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// It could not be sent.
+    /// It could not be sent, or, for `InboxFull`, the response could not: it came, and the core that had asked had no room for it.
     Send(SendError),
     /// No response came before the deadline.
     TimedOut,

@@ -77,7 +77,8 @@
 //!   quiet topics keep nothing alive but what is theirs.
 //! * **The outbox of an idle peer is a few positions.** Queues for direct sends are borrowed from the core's pool while there is something
 //!   in them: an idle peer holds no buffer, and an echo writes into memory that is still in the cache.
-//! * **The receive buffer belongs to the core.** A peer keeps only the tail of an unfinished frame.
+//! * **The receive buffer belongs to the core.** A peer keeps only the tail of an unfinished frame, in a buffer of the core's pool, and
+//!   gives it back with the frame's end. Messages that come in pieces are put together in buffers of the same pool.
 //! * **Batching is natural.** Everything queued during a turn leaves together at its end: at once when the loop is idle, in large writes
 //!   when it is busy. There is no linger timer.
 //!
@@ -92,7 +93,8 @@
 //!
 //! * At most once per connection, never duplicated, never reordered within a lane of one sender to one peer.
 //! * Every message that did not leave has a typed error or a counted reason.
-//! * No input from a peer panics, blocks, or makes memory pass its bound. Every length is checked before anything is allocated.
+//! * No input from a peer panics, blocks, or makes memory pass its bound ([`Config::memory_bound`]). Every length is checked before
+//!   anything is allocated, and memory grows with what arrives, not with what is announced.
 //! * Every state in which something is waited for has a deadline.
 //! * No log line per message, at any level.
 //!
@@ -120,6 +122,7 @@
 #[cfg(any(test, feature = "bench-internals"))]
 #[doc(hidden)]
 pub mod bench;
+mod buffers;
 mod codec;
 mod config;
 mod engine;
@@ -127,6 +130,7 @@ mod error;
 mod handle;
 mod handler;
 mod id;
+mod memory_bound;
 mod metrics;
 mod proto;
 mod rate;

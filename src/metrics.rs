@@ -78,6 +78,10 @@ counters! {
     PingsSent = "pings_sent",
     /// Reads that were put off because the memory for unfinished messages was used up.
     ReassemblyWaits = "reassembly_waits",
+    /// Buffers for unfinished frames and messages that were memory used before.
+    BufferHits = "buffer_hits",
+    /// Buffers for unfinished frames and messages that had to be allocated.
+    BufferMisses = "buffer_misses",
     /// Peers whose part of the broadcast log was copied to set the log free.
     LogEvacuations = "log_evacuations",
     /// Connections taken from a listener.
@@ -204,6 +208,8 @@ counters! {
     PrivateBytes = "private_bytes",
     /// Bytes taken from the budget for unfinished messages now.
     ReassemblyBytes = "reassembly_bytes",
+    /// Bytes of buffers for what has not arrived whole, lent out or kept, now.
+    BufferBytes = "buffer_bytes",
     /// Timers set now.
     Timers = "timers",
 }

@@ -81,6 +81,9 @@ pub(crate) struct TimerWheel<T> {
 }
 
 impl<T> TimerWheel<T> {
+    /// Memory of one timer.
+    pub(crate) const BYTES: usize = size_of::<Timer<T>>() + size_of::<usize>();
+
     /// A wheel without timers.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {

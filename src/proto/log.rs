@@ -20,6 +20,14 @@ const FIRST_ALLOCATION: usize = 16 * 1024;
 /// Frames of at least this many bytes are not copied. At 1 KiB slices and copies came out even; the margin keeps segments few.
 const BY_REFERENCE: usize = 4 * 1024;
 
+/// Most memory of the segments that are kept for the next ones: their bytes, and where messages end in them.
+pub(crate) const LOG_SPARE: usize = Lane::ALL.len() * (SEGMENT + SEGMENT / HEADER_LEN * size_of::<u32>());
+
+/// Most memory for keeping track of logs of so many bytes: at worst each large message has a small one before it, and is a segment like it.
+pub(crate) const fn log_segments(bytes: usize) -> usize {
+    bytes / BY_REFERENCE * 2 * 2 * size_of::<Segment>() + Lane::ALL.len() * FIRST_ALLOCATION
+}
+
 /// A point in a log: bytes and messages that were appended before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {

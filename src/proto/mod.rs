@@ -4,6 +4,7 @@
 //! what is to be sent. It is given bytes and the time, and gives bytes back. It does not know which core it is on, who the application
 //! is, or how many other peers there are.
 
+mod budget;
 mod handshake;
 mod keepalive;
 mod log;
@@ -15,10 +16,11 @@ mod rtt;
 mod session;
 mod timers;
 
+pub(crate) use budget::Budget;
 pub(crate) use handshake::{Handshake, Progress};
-pub(crate) use log::Logs;
-pub(crate) use outbox::{Dropped, Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices};
+pub(crate) use log::{LOG_SPARE, Logs, log_segments};
+pub(crate) use outbox::{OUTBOX_SPARE, Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices};
 pub(crate) use peer::{Due, Peer, Received};
-pub(crate) use reassembly::Budget;
-pub(crate) use requests::Origin;
+pub(crate) use reassembly::{REASSEMBLY, charge as reassembly_charge};
+pub(crate) use requests::{Origin, REQUEST_BYTES, REQUESTS_SPARE};
 pub(crate) use timers::Timer;

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use super::budget::Budget;
 use super::keepalive::{Keepalive, Life};
 use super::log::Logs;
-use super::outbox::{Advanced, Outbox, QueuedPool};
-use super::reassembly::{Assembled, Budget, Piece, Reassembly, split_correlation};
+use super::outbox::{Outbox, QueuedPool};
+use super::reassembly::{Assembled, Piece, Reassembly, split_correlation};
 use super::requests::{Origin, Requests};
 use super::session::Session;
 use super::timers::{Timer, Timers};
+use crate::buffers::BufferPool;
 use crate::config::Config;
 use crate::error::Violation;
 use crate::id::Topic;
@@ -39,8 +41,8 @@ pub(crate) enum Received<'a> {
         correlation: u64,
         body: &'a [u8],
     },
-    /// A message that came in pieces.
-    Assembled(Assembled),
+    /// A message that came in pieces is whole: see [`Peer::take_whole`].
+    Assembled,
     /// A message begins that the core has no room for now: give the frame again later.
     NoRoom,
     /// The other side subscribes to a topic, or does so no more.
@@ -97,7 +99,7 @@ impl Peer {
         self.session
     }
 
-    /// Takes one frame. `budget` and `pool` are the core's.
+    /// Takes one frame. `budget`, `buffers` and `pool` are the core's.
     #[inline]
     pub(crate) fn handle_frame<'a>(
         &mut self,
@@ -105,6 +107,7 @@ impl Peer {
         frame: FrameRef<'a>,
         config: &Config,
         budget: &mut Budget,
+        buffers: &mut BufferPool,
         pool: &mut QueuedPool,
     ) -> Result<Received<'a>, Violation> {
         let header = frame.header;
@@ -112,7 +115,7 @@ impl Peer {
             return self.handle_control(now, header.kind, frame.payload, pool);
         }
         if header.more || header.kind == Kind::Fragment {
-            return self.handle_piece(now, frame, config, budget);
+            return self.handle_piece(now, frame, config, budget, buffers);
         }
         let lane = header.lane.unwrap_or_default();
         let (correlation, body) = split_correlation(header.kind, frame.payload);
@@ -135,7 +138,7 @@ impl Peer {
                 if self.outbox.has_pong() {
                     return Ok(Received::Handled);
                 }
-                Ok(Received::Queued(self.outbox.push_control(pool, &control_frame(Kind::Pong, *nonce))))
+                Ok(Received::Queued(self.queue_control(pool, &control_frame(Kind::Pong, *nonce))))
             }
             (Kind::Pong, Some(nonce)) => {
                 self.keepalive.handle_pong(now, u64::from_le_bytes(*nonce))?;
@@ -148,27 +151,49 @@ impl Peer {
         }
     }
 
+    /// Returns what this uses of the core's budget.
+    fn queue_control(&mut self, pool: &mut QueuedPool, frame: &[u8]) -> usize {
+        let before = self.outbox.used();
+        self.outbox.push_control(pool, frame);
+        self.outbox.used() - before
+    }
+
     fn handle_piece<'a>(
         &mut self,
         now: Timestamp,
         frame: FrameRef<'a>,
         config: &Config,
         budget: &mut Budget,
+        buffers: &mut BufferPool,
     ) -> Result<Received<'a>, Violation> {
         let reassembly = self.reassembly.get_or_insert_default();
+        let before = reassembly.taken();
         let piece = if frame.header.kind == Kind::Fragment {
-            reassembly.go_on(frame.header, frame.payload, budget)
+            reassembly.go_on(frame.header, frame.payload, buffers)
         } else {
-            reassembly.begin(frame.header, frame.payload, config.limits.max_message, budget, |missing| arrival(now, config, missing))
+            let fits = |more| budget.fits(before, before + more);
+            let deadline = |missing| arrival(now, config, missing);
+            reassembly.begin(frame.header, frame.payload, config.limits.max_message, buffers, fits, deadline)
         };
+        budget.settle(before, reassembly.taken());
         if reassembly.is_empty() {
             self.reassembly = None;
         }
         Ok(match piece? {
             Piece::Taken => Received::Handled,
-            Piece::Whole(message) => Received::Assembled(message),
+            Piece::Whole => Received::Assembled,
             Piece::NoRoom => Received::NoRoom,
         })
+    }
+
+    /// The message that the last frame made whole. Its memory is the core's pool's.
+    pub(crate) fn take_whole(&mut self) -> Option<Assembled> {
+        let reassembly = self.reassembly.as_mut()?;
+        let whole = reassembly.take_whole();
+        if reassembly.is_empty() {
+            self.reassembly = None;
+        }
+        whole
     }
 
     /// After a batch of bytes: sets or clears the deadlines for what is unfinished. `frame_ended`: one did in this batch, so the frame that
@@ -193,10 +218,16 @@ impl Peer {
         }
     }
 
-    /// Bytes taken from the core's budget.
+    /// Bytes taken from the core's budget for messages that have not arrived whole.
     #[cfg(test)]
     pub(crate) fn reassembling(&self) -> usize {
         self.reassembly.as_ref().map_or(0, |reassembly| reassembly.taken())
+    }
+
+    /// Bytes of buffers that the core's pool has lent this peer.
+    #[cfg(test)]
+    pub(crate) fn borrowed(&self) -> usize {
+        self.decoder.held() + self.reassembly.as_ref().map_or(0, |reassembly| reassembly.held())
     }
 
     pub(crate) fn pending_requests(&self) -> usize {
@@ -228,7 +259,7 @@ impl Peer {
                 }
                 Life::Probe { nonce, look_again } => {
                     self.timers.set(Timer::Keepalive, look_again);
-                    Due::Queued(self.outbox.push_control(pool, &control_frame(Kind::Ping, nonce.to_le_bytes())))
+                    Due::Queued(self.queue_control(pool, &control_frame(Kind::Ping, nonce.to_le_bytes())))
                 }
             },
             Timer::WriteStall => Due::WriteStall,
@@ -240,17 +271,12 @@ impl Peer {
     }
 
     /// The peer leaves: gives back what it had of the core, and says who still waits for a response.
-    pub(crate) fn release(&mut self, budget: &mut Budget) -> Vec<(Origin, TimerKey)> {
+    pub(crate) fn release(&mut self, budget: &mut Budget, buffers: &mut BufferPool) -> Vec<(Origin, TimerKey)> {
         if let Some(reassembly) = self.reassembly.take() {
-            reassembly.abandon(budget);
+            budget.settle(reassembly.taken(), 0);
+            reassembly.abandon(buffers);
         }
-        self.decoder = FrameDecoder::default();
+        self.decoder.release(buffers);
         self.requests.take().map(|requests| requests.abandon()).unwrap_or_default()
-    }
-
-    /// Drops what is queued. Returns what that was, and whether a goodbye can follow: not where a frame is half out.
-    pub(crate) fn cut_off(&mut self, logs: &Logs, pool: &mut QueuedPool) -> (Advanced, bool) {
-        let mid_frame = self.outbox.is_mid_frame();
-        (self.outbox.clear(logs, pool), !mid_frame)
     }
 }

@@ -14,6 +14,14 @@ pub(crate) enum Origin {
     Waiter(u64),
 }
 
+/// Room for requests that a peer keeps when none is left: a table of 64.
+const KEPT: usize = 56;
+/// Most memory of a peer's table beyond that of its requests.
+pub(crate) const REQUESTS_SPARE: usize = size_of::<Requests>() + 64 * (1 + ENTRY);
+/// Most memory of a table for each request in it: it is an eighth full, or has just grown and the old one is still there.
+pub(crate) const REQUEST_BYTES: usize = 16 * (1 + ENTRY);
+const ENTRY: usize = size_of::<(u64, (Origin, TimerKey))>();
+
 /// The requests to one peer that have no response yet.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
@@ -40,12 +48,24 @@ impl Requests {
         if correlation == 0 || correlation > self.last {
             return Err(Violation::UnsolicitedResponse);
         }
-        Ok(self.pending.remove(&correlation))
+        let answered = self.pending.remove(&correlation);
+        self.fit();
+        Ok(answered)
     }
 
     /// The deadline of `correlation` came: who asked, unless it was answered.
     pub(crate) fn expire(&mut self, correlation: u64) -> Option<Origin> {
-        self.pending.remove(&correlation).map(|(origin, _)| origin)
+        let expired = self.pending.remove(&correlation).map(|(origin, _)| origin);
+        self.fit();
+        expired
+    }
+
+    /// A peer of which much was asked once does not keep the room for it.
+    #[inline]
+    fn fit(&mut self) {
+        if self.pending.capacity() > KEPT && self.pending.capacity() > 8 * self.pending.len() {
+            self.pending.shrink_to((2 * self.pending.len()).max(KEPT));
+        }
     }
 
     /// The peer is gone: everyone who still waits, in the order in which they asked.

@@ -21,6 +21,7 @@
 mod accept;
 pub(crate) mod affinity;
 mod alarm;
+pub(crate) mod bound;
 mod connections;
 pub(crate) mod inbox;
 mod latch;
@@ -210,6 +211,7 @@ impl<H: Handler> Reactor<H> {
     /// Makes the counters visible to other threads.
     fn publish(&mut self, now: Timestamp) {
         self.published_at = now;
+        self.shard.trim_queues();
         if now - self.cpu_read_at >= CPU_INTERVAL {
             self.cpu_read_at = now;
             let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);

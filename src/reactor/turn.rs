@@ -126,7 +126,8 @@ impl<H: Handler> Reactor<H> {
 
     fn drain_inbox(&mut self) {
         let core = self.shard.core();
-        for _ in 0..INBOX_BUDGET {
+        // All that is there: it was not refused when it came, so it must not pile up. What comes meanwhile is for the next turn.
+        for _ in 0..self.inbox().control.len() {
             let Some(signal) = self.fabric.inboxes[core].control.pop() else { break };
             self.handle_signal(signal);
         }
@@ -149,9 +150,11 @@ impl<H: Handler> Reactor<H> {
                 return;
             }
             let Some(mail) = self.fabric.inboxes[core].cores.pop() else { return };
-            self.fabric.shared.credits[core].release(mail.cost());
+            let cost = mail.cost();
             self.taken.cores += 1;
             self.shard.handle_mail(mail);
+            // Only now: what is being looked at takes memory too.
+            self.fabric.shared.credits[core].release(cost);
             self.handle_endings();
         }
     }
@@ -162,9 +165,19 @@ impl<H: Handler> Reactor<H> {
                 return;
             }
             let Some(command) = self.inbox().handles.pop() else { return };
-            self.inbox().handle_credit.release(command.cost());
+            let cost = command.cost();
             self.taken.handles += 1;
-            self.handle_command(command);
+            match command {
+                Command::Mail(mail) => {
+                    self.shard.handle_mail(mail);
+                    self.inbox().handle_credit.release(cost);
+                }
+                // The handler may post to its own core, and block for a while: its command is out of the queue.
+                command => {
+                    self.inbox().handle_credit.release(cost);
+                    self.handle_command(command);
+                }
+            }
             self.handle_endings();
         }
     }
@@ -279,13 +292,14 @@ impl<H: Handler> Reactor<H> {
         let mut budget = self.fabric.shared.config.io.read_budget;
         while self.shard.wants_read(slot) {
             let Some(socket) = self.connections.get(conn) else { return };
-            let bytes = match socket.read(&mut self.buffer) {
+            let most = self.buffer.len().min(self.shard.read_limit());
+            let bytes = match socket.read(&mut self.buffer[..most]) {
                 ReadResult::Bytes(bytes) => bytes,
                 ReadResult::Eof => return self.shard.handle_eof(slot),
                 ReadResult::WouldBlock => return,
                 ReadResult::Failed(kind) => return self.shard.handle_error(slot, kind),
             };
-            let drained = bytes < self.buffer.len() && !socket.read_closed;
+            let drained = bytes < most && !socket.read_closed;
             let outcome = self.shard.handle_read(&mut self.handler, slot, &self.buffer[..bytes]);
             if drained || outcome == ReadOutcome::Stop {
                 return;

@@ -112,12 +112,16 @@ impl Shard {
             (Counter::HalfOpen, self.half_open.len()),
             (Counter::Subscriptions, self.topics.len()),
             (Counter::LogBytes, self.logs.held()),
-            (Counter::PrivateBytes, self.private),
+            (Counter::PrivateBytes, self.sends.used()),
             (Counter::ReassemblyBytes, self.budget.used()),
+            (Counter::BufferBytes, self.buffers.held()),
             (Counter::Timers, self.wheel.len()),
         ] {
             self.stats.set(counter, level as u64);
         }
+        let (hits, misses) = self.buffers.taken();
+        self.stats.set(Counter::BufferHits, hits);
+        self.stats.set(Counter::BufferMisses, misses);
         &self.stats
     }
 

@@ -1,7 +1,8 @@
 //! What the simulator asks of a shard after each turn, and at the end.
 
-use super::Shard;
-use super::slots::State;
+use super::slots::Entry;
+use super::{Shard, bound};
+use crate::buffers::MEDIUM;
 use crate::id::PeerId;
 
 impl Shard {
@@ -18,21 +19,27 @@ impl Shard {
     /// Panics where the shard's figures and its peers contradict each other. Between turns.
     pub(crate) fn assert_invariants(&self) {
         let (mut private, mut blocked, mut established, mut reassembling) = (0, 0, 0, 0);
+        let (mut borrowed, mut parked) = (0, 0);
+        let (mut shared, mut shared_reassembling, mut requests) = (0, 0, 0);
         let swept = self.sweep_is_over();
         for (slot, entry) in self.slots.iter() {
             let outbox = &entry.peer.outbox;
             outbox.assert_invariants(&self.logs);
             // A publish may take a peer past its bound for which the core has not written yet, but not past twice of it.
-            assert!(
-                !entry.is_established() || outbox.private() <= 2 * self.config().limits.outbox_hard,
-                "slot {slot}: {}",
-                outbox.private()
-            );
-            private += outbox.private();
+            let most = 2 * self.config().limits.outbox_hard;
+            assert!(!entry.is_established() || outbox.private() <= most, "slot {slot}: {}", outbox.private());
+            private += outbox.used();
+            shared += self.sends.beyond(outbox.used());
             blocked += usize::from(entry.blocked);
             established += usize::from(entry.is_established());
             reassembling += entry.peer.reassembling();
-            if entry.state == State::Ended {
+            shared_reassembling += self.budget.beyond(entry.peer.reassembling());
+            requests += entry.peer.pending_requests();
+            borrowed += entry.peer.borrowed();
+            parked += super::receive::parked(entry.peer.decoder.held());
+            let reads_on = entry.is_read() && !entry.resuming;
+            assert!(!reads_on || entry.peer.decoder.held() <= MEDIUM, "slot {slot} holds more than a frame between reads");
+            if entry.is_ended() {
                 // Letting go of a full log is the last thing in a turn: what that ends is freed with the next one.
                 assert!(self.ended.contains(&slot) && self.has_work(), "slot {slot} ended and was not freed");
                 continue;
@@ -53,10 +60,18 @@ impl Shard {
         let limits = &self.config().limits;
         let most = limits.log_bytes + super::flush::RECLAIM_STEP + limits.outbox_hard;
         assert!(self.logs.held() <= most, "the logs hold {} bytes, and may {}", self.logs.held(), limits.log_bytes);
-        assert_eq!(self.private, private, "private bytes");
+        assert_eq!((self.sends.used(), self.sends.shared_used()), (private, shared), "private bytes");
         assert_eq!(self.blocked, blocked, "blocked peers");
         assert_eq!(self.slots.established(), established, "established peers");
-        assert_eq!(self.budget.used(), reassembling, "bytes of unfinished messages");
+        let unfinished = (self.budget.used(), self.budget.shared_used());
+        assert_eq!(unfinished, (reassembling, shared_reassembling), "bytes of unfinished messages");
+        assert!(!self.budget.is_overdrawn(), "more is reserved for unfinished messages than may be");
+        assert_eq!(self.buffers.lent(), borrowed, "bytes of buffers");
+        assert_eq!(self.parked, parked, "bytes of whole reads that were put aside");
+        let most = super::receive::PARKED_READS * super::receive::parked_read(self.config().io.receive_buffer);
+        assert!(parked <= most, "{parked} bytes are put aside, and {most} may be");
+        assert_eq!(self.requests, requests, "requests that wait");
+        self.assert_bounded();
         assert!(self.user_timers <= self.wheel.len());
         for (half, open) in &self.half_open {
             assert!(!open.is_ended(), "half-open connection {half} ended and was not freed");
@@ -77,11 +92,28 @@ impl Shard {
         assert!(self.published.is_between());
     }
 
+    /// Panics where the core holds more than its part of `Config::memory_bound`.
+    fn assert_bounded(&self) {
+        let config = self.config();
+        let slots = self.slots.iter().count();
+        let within = |what: &str, held: usize, most: usize| assert!(held <= most, "{what}: {held} bytes are held, and {most} may be");
+        within("broadcasts", self.logs.held(), bound::broadcasts(config));
+        let memory = self.pool.kept() + self.slots.iter().map(|(_, entry)| entry.peer.outbox.memory()).sum::<usize>();
+        within("sends", memory, bound::sends(config, slots));
+        let input = |(_, entry): (u32, &Entry)| entry.peer.decoder.held();
+        within("input", self.slots.iter().map(input).sum(), bound::input(config, slots));
+        let unfinished = self.buffers.lent() - self.slots.iter().map(input).sum::<usize>();
+        within("unfinished messages", unfinished, bound::reassembly(config, slots));
+        within("kept buffers", self.buffers.held() - self.buffers.lent(), config.limits.buffer_pool);
+    }
+
     /// Panics where something is left of connections that are all gone.
     pub(crate) fn assert_released(&self) {
         assert_eq!(self.topics.len(), 0);
         assert!(self.slots.is_empty() && self.half_open.is_empty() && self.logs.is_empty());
-        assert_eq!((self.private, self.blocked, self.budget.used(), self.user_timers), (0, 0, 0, 0));
+        assert_eq!((self.sends.used(), self.blocked, self.budget.used(), self.user_timers), (0, 0, 0, 0));
+        assert_eq!(self.requests, 0);
+        assert_eq!((self.buffers.lent(), self.parked), (0, 0));
         assert!(self.starved.is_empty() && self.resuming.is_empty() && self.events.is_empty() && self.actions.is_empty());
         if let Some(directory) = &self.directory {
             assert_eq!(directory.len(), 0, "grants");

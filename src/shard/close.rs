@@ -33,8 +33,10 @@ impl Shard {
         self.slots.unestablish();
         self.stats.count_close(reason);
         let entry = self.slots.at_mut(slot);
-        for (origin, timer) in entry.peer.release(&mut self.budget) {
+        self.parked -= super::receive::parked(entry.peer.decoder.held());
+        for (origin, timer) in entry.peer.release(&mut self.budget, &mut self.buffers) {
             self.wheel.cancel(timer);
+            self.requests -= 1;
             self.fail_request(peer, origin, RequestError::PeerClosed);
         }
         self.end_subscriptions(slot);
@@ -59,9 +61,9 @@ impl Shard {
 
     fn drain(&mut self, slot: u32, reason: CloseReason) {
         let deadline = self.now + self.shared.config.timeouts.drain;
+        self.with_outbox(slot, |outbox, logs, pool| outbox.detach(logs, pool));
         let entry = self.slots.at_mut(slot);
         entry.state = State::Draining { tell: reason };
-        entry.peer.outbox.detach(&self.logs, &mut self.pool);
         entry.peer.timers.set(Timer::Linger, deadline);
         self.rearm(slot);
         if self.slots.at(slot).peer.outbox.is_empty(&self.logs) {
@@ -74,10 +76,9 @@ impl Shard {
     /// Drops what is queued, says why, and leaves.
     fn cut_off(&mut self, slot: u32, reason: CloseReason) {
         let deadline = self.now + self.shared.config.timeouts.linger;
+        let can_tell = !self.slots.at(slot).peer.outbox.is_mid_frame();
+        self.drop_queued(slot);
         let entry = self.slots.at_mut(slot);
-        let (dropped, can_tell) = entry.peer.cut_off(&self.logs, &mut self.pool);
-        self.private -= dropped.freed;
-        self.stats.add(Counter::MessagesDropped, dropped.messages);
         if can_tell {
             entry.state = State::Farewell;
             entry.peer.timers.set(Timer::Linger, deadline);
@@ -88,11 +89,16 @@ impl Shard {
         }
     }
 
+    fn drop_queued(&mut self, slot: u32) {
+        let dropped = self.with_outbox(slot, |outbox, logs, pool| outbox.clear(logs, pool));
+        self.stats.add(Counter::MessagesDropped, dropped.messages);
+    }
+
     pub(super) fn queue_goodbye(&mut self, slot: u32, reason: CloseReason) {
         match reason.goodbye() {
             Some((code, detail)) => {
                 let goodbye = Goodbye::new(code, detail).encode();
-                self.private += self.slots.at_mut(slot).peer.outbox.push_control(&mut self.pool, &goodbye);
+                self.with_outbox(slot, |outbox, _, pool| outbox.push_control(pool, &goodbye));
                 self.mark_dirty(slot);
             }
             None => self.end(slot),
@@ -102,17 +108,16 @@ impl Shard {
     /// The socket goes now. The slot goes with the turn.
     pub(super) fn end(&mut self, slot: u32) {
         let entry = self.slots.at_mut(slot);
-        if entry.state == State::Ended {
+        if entry.is_ended() {
             return;
         }
-        debug_assert!(entry.state != State::Established, "close() comes first");
+        debug_assert!(!entry.is_established(), "close() comes first");
         entry.state = State::Ended;
         if self.shutting_down {
             self.unsent_bytes += entry.peer.outbox.claimed(&self.logs) as u64;
         }
-        let dropped = entry.peer.outbox.clear(&self.logs, &mut self.pool);
-        self.private -= dropped.freed;
-        self.stats.add(Counter::MessagesDropped, dropped.messages);
+        self.drop_queued(slot);
+        let entry = self.slots.at_mut(slot);
         if entry.blocked {
             entry.blocked = false;
             self.blocked -= 1;

@@ -94,6 +94,11 @@ impl Means<'_> {
 }
 
 impl Directory {
+    /// Memory of one connection's entries in the tables.
+    pub(super) const GRANT: usize = size_of::<(Key, Grant)>() + size_of::<(u64, (Key, Option<DialId>, usize))>();
+    /// Memory of one dial's entries in the tables.
+    pub(super) const DIAL: usize = size_of::<(DialId, Dialling)>() + size_of::<((SocketAddr, u16), DialId)>();
+
     pub(crate) fn new(config: Arc<Config>, node: NodeId) -> Self {
         Self {
             config,
@@ -141,12 +146,12 @@ impl Directory {
         if ask.dial.is_some_and(|id| !self.dials.contains_key(&id)) {
             return Err(RefusalCode::Duplicate); // cancelled meanwhile
         }
-        let Some(old) = self.grants.get(key) else {
-            return if self.grants.len() < self.config.limits.max_peers { Ok(()) } else { Err(RefusalCode::Full) };
-        };
         if self.numbers.len() >= self.config.limits.max_peers + self.config.limits.max_half_open {
             return Err(RefusalCode::Full); // too many of those that were replaced are still on their way out
         }
+        let Some(old) = self.grants.get(key) else {
+            return if self.grants.len() < self.config.limits.max_peers { Ok(()) } else { Err(RefusalCode::Full) };
+        };
         let settled = now - old.granted_at >= REPLACE_INTERVAL;
         let new_wins = if old.instance != ask.instance {
             settled // the node has restarted: what it had before is gone

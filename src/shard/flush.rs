@@ -31,7 +31,15 @@ impl Shard {
         if !entry.dirty && !entry.blocked {
             entry.dirty = true;
             self.dirty.push_back(slot);
+        } else if entry.blocked {
+            self.fit_blocked(slot);
         }
+    }
+
+    /// Something was queued that may wait for long: no more memory than it needs.
+    #[cold]
+    fn fit_blocked(&mut self, slot: u32) {
+        self.slots.at_mut(slot).peer.outbox.fit(&mut self.pool);
     }
 
     /// Begins a flush. Broadcasts since the last sweep are for every peer, so a sweep over all of them begins, unless one is under way.
@@ -76,7 +84,7 @@ impl Shard {
         }
         self.expire(slot);
         let entry = self.slots.at(slot);
-        !entry.dirty && !entry.blocked && entry.state != State::Ended && !entry.peer.outbox.is_empty(&self.logs)
+        !entry.dirty && !entry.blocked && !entry.is_ended() && !entry.peer.outbox.is_empty(&self.logs)
     }
 
     /// Whether every peer was looked at since the last broadcast.
@@ -110,7 +118,7 @@ impl Shard {
             entry.dirty = false;
             self.expire(slot);
             let entry = self.slots.at(slot);
-            if entry.state != State::Ended && !entry.blocked && !entry.peer.outbox.is_empty(&self.logs) {
+            if !entry.is_ended() && !entry.blocked && !entry.peer.outbox.is_empty(&self.logs) {
                 return Some(slot);
             }
         }
@@ -132,8 +140,10 @@ impl Shard {
     #[inline]
     pub(crate) fn advance(&mut self, slot: u32, taken: usize, full: bool) {
         let entry = self.slots.at_mut(slot);
+        let before = entry.peer.outbox.used();
         let advanced = entry.peer.outbox.advance(&self.logs, &mut self.pool, &self.quanta, taken);
-        self.private -= advanced.freed;
+        let after = entry.peer.outbox.used();
+        self.sends.shrink(before - after, after);
         self.stats.add(Counter::BytesSent, taken as u64);
         self.stats.add(Counter::MessagesSent, advanced.messages);
         if entry.pressed {
@@ -146,7 +156,7 @@ impl Shard {
         let entry = self.slots.at_mut(slot);
         if !entry.peer.outbox.is_empty(&self.logs) {
             self.mark_dirty(slot);
-        } else if entry.behind || entry.state != State::Established {
+        } else if entry.behind || !entry.is_established() {
             self.emptied(slot);
         }
     }
@@ -220,9 +230,9 @@ impl Shard {
         let one =
             self.logs.held() + self.published.unwritten > most && self.waiting().any(|entry| entry.peer.outbox.claimed(&self.logs) > most);
         // Nor may they have so much of the core's memory that there is none left for what comes next.
-        let most = self.max_private / 2;
-        let many = self.published.unwritten > 0 && self.private > most;
-        self.behind = one || (many && self.waiting().map(|entry| entry.peer.outbox.private()).sum::<usize>() > most);
+        let most = self.sends.shared() / 2;
+        let many = self.published.unwritten > 0 && self.sends.used() > most;
+        self.behind = one || (many && self.waiting().map(|entry| entry.peer.outbox.used()).sum::<usize>() > most);
     }
 
     /// The peers that take what they are given.
@@ -281,10 +291,10 @@ impl Shard {
     }
 
     fn let_go(&mut self, slot: u32) {
-        let claimed = self.slots.at(slot).peer.outbox.claimed(&self.logs);
-        if claimed <= EVACUATED && self.private + claimed <= self.max_private {
-            let outbox = &mut self.slots.at_mut(slot).peer.outbox;
-            self.private += outbox.evacuate(&self.logs, &mut self.pool);
+        let outbox = &self.slots.at(slot).peer.outbox;
+        let (claimed, private) = (outbox.claimed(&self.logs), outbox.used());
+        if claimed <= EVACUATED && self.sends.fits(private, private + claimed) {
+            self.with_outbox(slot, |outbox, logs, pool| outbox.evacuate(logs, pool));
             self.stats.count(Counter::LogEvacuations);
         } else if self.slots.at(slot).is_established() {
             self.close(slot, CloseReason::SlowPeer(Slow::LogFull));

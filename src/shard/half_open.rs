@@ -302,7 +302,8 @@ impl Shard {
         // A dialler's Ready is a frame, and the first that leaves.
         let ready = open.handshake.output();
         if !ready.is_empty() {
-            self.private += peer.outbox.push_control(&mut self.pool, ready);
+            peer.outbox.push_control(&mut self.pool, ready);
+            self.sends.settle(0, peer.outbox.used());
         }
         let info = PeerInfo {
             node: theirs.node,

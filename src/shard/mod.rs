@@ -12,6 +12,7 @@
 mod account;
 mod admission;
 mod backoff;
+pub(crate) mod bound;
 #[cfg(test)]
 mod check;
 mod close;
@@ -41,6 +42,7 @@ pub(crate) use mail::{Control, Mail, Owned};
 pub(crate) use receive::ReadOutcome;
 pub(crate) use send::Payload;
 
+use crate::buffers::BufferPool;
 use crate::config::Config;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::Backlog;
@@ -173,10 +175,14 @@ pub(crate) struct Shard {
     /// Some lane drops what a slow peer does not take.
     drops: bool,
     pool: QueuedPool,
+    /// For what arrives, and how much of it may be memory.
+    buffers: BufferPool,
     budget: Budget,
-    /// Bytes that single peers keep in memory, and how many they may.
-    private: usize,
-    max_private: usize,
+    /// Bytes of whole reads that were put aside, and from where on reads are short.
+    parked: usize,
+    most_parked: usize,
+    /// Bytes that single peers keep in memory to be sent.
+    sends: Budget,
     /// Bytes that were appended to the logs in this turn, and of frames that were published in it.
     appended: usize,
     /// Some peer whose socket takes what it is given has half of its hard bound to be written, or all of these have half of the memory:
@@ -187,6 +193,8 @@ pub(crate) struct Shard {
 
     wheel: TimerWheel<Deadline>,
     user_timers: usize,
+    /// Requests that wait for a response.
+    requests: usize,
 
     /// Peers with something to write and a socket that may take it. Each is in it once (`Entry::dirty`).
     dirty: VecDeque<u32>,
@@ -242,15 +250,18 @@ impl Shard {
             logs: Logs::new(),
             drops: config.lanes.drops(),
             quanta: Quanta::new(config.lanes.quanta(config.limits.fragment)),
-            pool: QueuedPool::default(),
-            budget: Budget::new(config.limits.reassembly_bytes),
-            private: 0,
-            max_private: config.limits.send_bytes / config.cores.count(),
+            pool: QueuedPool::new(config.limits.buffer_pool),
+            buffers: BufferPool::new(config.limits.buffer_pool),
+            budget: Budget::new(config.limits.reassembly_bytes, config.limits.reassembly_reserve),
+            parked: 0,
+            most_parked: (receive::PARKED_READS - 1) * receive::parked_read(config.io.receive_buffer),
+            sends: Budget::new(config.limits.send_bytes / config.cores.count(), config.limits.send_reserve),
             appended: 0,
             behind: false,
             reclaim_at: flush::RECLAIM_STEP,
             wheel: TimerWheel::new(now),
             user_timers: 0,
+            requests: 0,
             dirty: VecDeque::new(),
             blocked: 0,
             flush_left: 0,

@@ -67,7 +67,7 @@ impl Shard {
 
     /// Whether this turn has room for more copies of published frames.
     pub(super) fn wants_publishes(&self) -> bool {
-        self.published.met < self.max_private / 4
+        self.published.met < self.sends.shared() / 4
     }
 
     /// To every subscriber of this core.
@@ -165,7 +165,8 @@ impl Shard {
             !blocked
         });
         for peer in peers.drain(..) {
-            if self.private + charge <= self.max_private {
+            let used = self.slots.at(peer.slot()).peer.outbox.used();
+            if self.sends.fits(used, used + charge) {
                 self.push(peer.slot(), Payload::Frame(frame));
                 self.after_push(peer.slot());
                 queued += 1;

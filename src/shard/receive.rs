@@ -3,12 +3,30 @@
 use super::mail::{Control, Owned};
 use super::slots::State;
 use super::{Action, Event, Shard};
-use crate::error::{CloseReason, RequestError, Violation};
+use crate::buffers::{MEDIUM, capacity_for};
+use crate::error::{CloseReason, RequestError, SendError, Violation};
 use crate::handler::{Context, Handler, Message, Responder};
 use crate::id::PeerId;
 use crate::metrics::Counter;
 use crate::proto::{Origin, Received, Timer};
-use crate::wire::{FrameDecoder, Kind, Meta};
+use crate::wire::{FrameDecoder, HEADER_LEN, Kind, MAX_FRAME_PAYLOAD, Meta};
+
+/// Whole reads that a core may have put aside for peers that are not read for now, in buffers made to measure. Beyond that, reads are
+/// short: what one leaves behind fits a buffer of the middle class.
+pub(crate) const PARKED_READS: usize = 16;
+/// A short read. With a frame that was unfinished before it, it fits a buffer of the middle class.
+const SHORT_READ: usize = MAX_FRAME_PAYLOAD;
+const _: () = assert!(HEADER_LEN + MAX_FRAME_PAYLOAD + SHORT_READ <= MEDIUM);
+
+/// The buffer that a whole read needs, with a frame that was unfinished before it, when it is put aside.
+pub(crate) const fn parked_read(receive_buffer: usize) -> usize {
+    capacity_for(receive_buffer + HEADER_LEN + MAX_FRAME_PAYLOAD)
+}
+
+/// What a parked buffer counts: nothing, where it is one that every peer may have.
+pub(super) fn parked(capacity: usize) -> usize {
+    if capacity > MEDIUM { capacity } else { 0 }
+}
 
 /// Whether the driver should go on reading this peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +60,12 @@ impl Shard {
         })
     }
 
+    /// How much is to be read at a time at most: less while much input is put aside.
+    #[inline]
+    pub(crate) fn read_limit(&self) -> usize {
+        if self.parked < self.most_parked { usize::MAX } else { SHORT_READ }
+    }
+
     fn read_batch<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
         // Taken out, so that a frame that was completed in it can be lent to the handler while the handler has the shard.
         let mut decoder = std::mem::take(&mut self.slots.at_mut(slot).peer.decoder);
@@ -52,13 +76,16 @@ impl Shard {
         }
         let entry = self.slots.at_mut(slot);
         if !entry.is_established() {
+            decoder.release(&mut self.buffers);
             // Closed by what came, or by the handler: read on for the other side's FIN, since no edge will tell of what is there already.
-            return if entry.state == State::Ended { ReadOutcome::Stop } else { ReadOutcome::Continue };
+            return if entry.is_ended() { ReadOutcome::Stop } else { ReadOutcome::Continue };
         }
-        entry.peer.decoder = decoder;
         if !entry.is_read() {
+            self.parked += parked(decoder.held());
+            entry.peer.decoder = decoder;
             return ReadOutcome::Stop;
         }
+        entry.peer.decoder = decoder;
         entry.peer.watch_partial(self.now, &self.shared.config, frame_ended);
         self.rearm(slot);
         ReadOutcome::Continue
@@ -76,19 +103,13 @@ impl Shard {
         let mut at = 0;
         loop {
             let begin = at;
-            let Some(frame) = decoder.next(input, &mut at)? else { return Ok(()) };
+            let Some(frame) = decoder.next(&mut self.buffers, input, &mut at)? else { return Ok(()) };
             let entry = self.slots.at_mut(slot);
-            match entry.peer.handle_frame(self.now, frame, &self.shared.config, &mut self.budget, &mut self.pool)? {
+            match entry.peer.handle_frame(self.now, frame, &self.shared.config, &mut self.budget, &mut self.buffers, &mut self.pool)? {
                 Received::Message { kind, meta, correlation, body } => self.deliver(handler, peer, kind, meta, correlation, body)?,
-                Received::Assembled(message) => {
-                    self.deliver(handler, peer, message.kind, message.meta, message.correlation, &message.body)?;
-                    self.feed_starved();
-                }
+                Received::Assembled => self.deliver_assembled(handler, peer)?,
                 Received::Handled => {}
-                Received::Queued(bytes) => {
-                    self.private += bytes;
-                    self.mark_dirty(slot);
-                }
+                Received::Queued(bytes) => self.control_queued(slot, bytes),
                 Received::Subscribe(topic) => self.handle_subscribe(handler, peer, topic)?,
                 Received::Unsubscribe(topic) => self.handle_unsubscribe(handler, peer, topic),
                 Received::Goodbye(code) => {
@@ -96,14 +117,14 @@ impl Shard {
                     return Ok(());
                 }
                 Received::NoRoom => {
-                    decoder.park_again(&input[begin..at], &input[at..]);
+                    decoder.park_again(&mut self.buffers, &input[begin..at], &input[at..]);
                     self.starve(slot);
                     return Ok(());
                 }
             }
             *frame_ended = true;
             if !self.slots.at(slot).is_read() {
-                decoder.park(&input[at..]);
+                decoder.park(&mut self.buffers, &input[at..]);
                 return Ok(());
             }
         }
@@ -131,6 +152,16 @@ impl Shard {
         Ok(())
     }
 
+    /// A message that came in pieces. Its memory goes back as soon as the handler has seen it.
+    #[cold]
+    fn deliver_assembled<H: Handler>(&mut self, handler: &mut H, peer: PeerId) -> Result<(), Violation> {
+        let Some(message) = self.slots.at_mut(peer.slot()).peer.take_whole() else { return Ok(()) };
+        let delivered = self.deliver(handler, peer, message.kind, message.meta, message.correlation, &message.body);
+        self.buffers.give_back(message.body);
+        self.feed_starved();
+        delivered
+    }
+
     fn deliver_response<H: Handler>(
         &mut self,
         handler: &mut H,
@@ -142,15 +173,28 @@ impl Shard {
         let answered = self.slots.at_mut(peer.slot()).peer.answer(correlation)?;
         let origin = answered.map(|(origin, timer)| {
             self.wheel.cancel(timer);
+            self.requests -= 1;
             origin
         });
         match origin {
             None => self.stats.count(Counter::LateResponses),
             Some(Origin::Handler { core, tag }) if core == self.core => self.respond_to_handler(handler, peer, tag, Ok(message)),
-            Some(Origin::Handler { core, tag }) => self.out.control(core, Control::Answer { peer, tag, result: Ok(owned()) }),
+            Some(Origin::Handler { core, tag }) => self.answer_core(core, peer, tag, message),
             Some(Origin::Waiter(waiter)) => self.actions.push_back(Action::Answer { waiter, result: Ok(owned()) }),
         }
         Ok(())
+    }
+
+    /// A response for the handler of another core. Its body waits there as mail does, under the same credit.
+    fn answer_core(&mut self, core: usize, peer: PeerId, tag: u64, message: Message<'_>) {
+        let charge = message.body.len();
+        let result = if self.shared.credits[core].reserve(charge) {
+            Ok(Owned { meta: message.meta, body: message.body.to_vec() })
+        } else {
+            self.stats.count(Counter::InboxRefused);
+            Err(RequestError::Send(SendError::InboxFull { core }))
+        };
+        self.out.control(core, Control::Answer { peer, tag, result });
     }
 
     pub(super) fn respond_to_handler<H: Handler>(
@@ -263,10 +307,12 @@ impl Shard {
             if !entry.is_read() {
                 continue;
             }
-            let parked = entry.peer.decoder.unpark();
-            if self.read_batch(handler, slot, &parked) == ReadOutcome::Continue {
+            let input = entry.peer.decoder.unpark();
+            if self.read_batch(handler, slot, &input) == ReadOutcome::Continue {
                 self.actions.push_back(Action::Read { slot });
             }
+            self.parked -= parked(input.capacity());
+            self.buffers.give_back(input);
             // Only now: one that starves again at once has been waiting all along.
             let entry = self.slots.at_mut(slot);
             if entry.is_read() {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mail::{Control, Mail};
-use super::slots::State;
 use super::{Deadline, Event, Shard, reserve_all};
-use crate::error::{RequestError, SendError};
+use crate::error::{CloseReason, RequestError, SendError, Slow};
 use crate::handler::{Dial, PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
@@ -65,7 +64,7 @@ impl Shard {
             return self.forward(peer, payload);
         }
         let (body, charge) = (payload.body_len(), payload.charge(self.shared.config.limits.fragment));
-        if let Err(error) = self.room(peer, payload.lane(), body, charge) {
+        if let Err(error) = self.room(peer, || payload.lane(), body, charge) {
             self.stats.count(Counter::SendsRefused);
             return Err(error);
         }
@@ -81,8 +80,8 @@ impl Shard {
         }
         let longest = frames.iter().map(Frame::body_len).max().unwrap_or(0);
         let charge = frames.iter().map(|frame| Payload::Frame(frame).charge(0)).sum();
-        // What makes room is the policy of the first one's lane: batches of several lanes are rare, and the marks are for all lanes together.
-        let lane = frames.first().map_or(Lane::Normal, Frame::lane);
+        // The policy of the first one's lane makes room: batches of several lanes are rare, and the marks are for all lanes together.
+        let lane = || frames.first().map_or(Lane::Normal, Frame::lane);
         if let Err(error) = self.room(peer, lane, longest, charge) {
             self.stats.add(Counter::SendsRefused, frames.len() as u64);
             return Err(error);
@@ -95,12 +94,12 @@ impl Shard {
 
     /// The same as [`Shard::check_room`], after making room where there is none and what waits may go.
     #[inline]
-    pub(super) fn room(&mut self, peer: PeerId, lane: Lane, body: usize, charge: usize) -> Result<(), SendError> {
+    pub(super) fn room(&mut self, peer: PeerId, lane: impl Fn() -> Lane, body: usize, charge: usize) -> Result<(), SendError> {
         let result = self.check_room(peer, body, charge);
         if !self.drops && result != Err(SendError::OutboxFull) {
             return result;
         }
-        if self.find_room(peer, lane, charge) { self.check_room(peer, body, charge) } else { Err(SendError::OutboxFull) }
+        if self.find_room(peer, lane(), charge) { self.check_room(peer, body, charge) } else { Err(SendError::OutboxFull) }
     }
 
     /// Whether a message may be queued for a peer of this core.
@@ -115,20 +114,39 @@ impl Shard {
         if body > max {
             return Err(SendError::TooLong { len: body, max });
         }
-        if entry.peer.outbox.claimed(&self.logs) + charge > limits.outbox_hard || self.private + charge > self.max_private {
+        let private = entry.peer.outbox.used();
+        if entry.peer.outbox.claimed(&self.logs) + charge > limits.outbox_hard || !self.sends.fits(private, private + charge) {
             return Err(SendError::OutboxFull);
         }
         Ok(())
     }
 
+    /// Changes what a peer has to receive, and what the core's budget knows of it.
+    pub(super) fn with_outbox<R>(&mut self, slot: u32, act: impl FnOnce(&mut Outbox, &Logs, &mut QueuedPool) -> R) -> R {
+        let outbox = &mut self.slots.at_mut(slot).peer.outbox;
+        let before = outbox.used();
+        let result = act(outbox, &self.logs, &mut self.pool);
+        self.sends.settle(before, outbox.used());
+        result
+    }
+
+    /// A peer has queued a control frame for itself, for which its outbox took so many bytes.
+    pub(super) fn control_queued(&mut self, slot: u32, bytes: usize) {
+        self.sends.grow(bytes, self.slots.at(slot).peer.outbox.used());
+        self.mark_dirty(slot);
+    }
+
     #[inline]
     pub(super) fn push(&mut self, slot: u32, payload: Payload<'_>) {
         let outbox = &mut self.slots.at_mut(slot).peer.outbox;
-        self.private += match payload {
+        let before = outbox.used();
+        match payload {
             Payload::Draft(draft) => outbox.push_message(&self.logs, &mut self.pool, draft, self.shared.config.limits.fragment),
             Payload::Frame(frame) if frame.key().is_some() => return self.push_keyed(slot, frame),
             Payload::Frame(frame) => outbox.push_frame(&self.logs, &mut self.pool, frame, self.now),
         };
+        let after = outbox.used();
+        self.sends.grow(after - before, after);
     }
 
     #[inline]
@@ -258,7 +276,7 @@ impl Shard {
         let lane = frame.lane();
         let excluded = except.filter(|peer| self.slots.find(*peer).is_some_and(|entry| entry.is_established()));
         if let Some(peer) = excluded {
-            self.slots.at_mut(peer.slot()).peer.outbox.settle_lane(&self.logs, &mut self.pool, lane);
+            self.with_outbox(peer.slot(), |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
         }
         let len = frame.body_len();
         self.each_narrow(len, |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
@@ -268,6 +286,21 @@ impl Shard {
         }
         let refused = self.each_narrow(len, |outbox, logs, _| outbox.skip_to_end(logs, lane));
         self.stats.add(Counter::SendsRefused, refused);
+        if self.sends.is_overdrawn() {
+            self.cut_overdrawn(excluded);
+        }
+    }
+
+    /// What peers are left out of is noted in their outboxes, and cannot be refused: with the budget used up, whoever is beyond its reserve
+    /// is cut off.
+    #[cold]
+    fn cut_overdrawn(&mut self, excluded: Option<PeerId>) {
+        for peer in excluded.into_iter().chain(self.narrow.clone()) {
+            let private = self.slots.find(peer).map_or(0, |entry| entry.peer.outbox.used());
+            if self.sends.is_overdrawn() && self.sends.beyond(private) > 0 {
+                self.close(peer.slot(), CloseReason::SlowPeer(Slow::HardBound));
+            }
+        }
     }
 
     /// The outboxes of the peers that have said that they take only messages shorter than this: to them it would be a violation. Returns
@@ -277,7 +310,9 @@ impl Shard {
         self.narrow.retain(|&peer| {
             let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.is_established()) else { return false };
             if entry.cold.info.max_message < len {
+                let before = entry.peer.outbox.used();
                 act(&mut entry.peer.outbox, &self.logs, &mut self.pool);
+                self.sends.settle(before, entry.peer.outbox.used());
                 found += 1;
             }
             true
@@ -293,15 +328,17 @@ impl Shard {
         }
         let cut = self.shared.config.limits.fragment;
         let charge = SPANS_CHARGE + message_wire_len(true, body.len(), cut);
-        self.room(peer, meta.lane, body.len(), charge).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
+        self.room(peer, || meta.lane, body.len(), charge).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
         let entry = self.slots.at_mut(peer.slot());
-        if entry.peer.pending_requests() >= self.shared.config.limits.pending_requests {
+        let limits = &self.shared.config.limits;
+        if entry.peer.pending_requests() >= limits.pending_requests || self.requests >= limits.max_requests {
             self.stats.count(Counter::SendsRefused);
             return Err(SendError::TooManyRequests);
         }
         let deadline = self.now + timeout;
         let wheel = &mut self.wheel;
         let correlation = entry.peer.begin_request(origin, |correlation| wheel.insert(deadline, Deadline::Request { peer, correlation }));
+        self.requests += 1;
         self.stats.count(Counter::RequestsSent);
         self.push(peer.slot(), Payload::Draft(Draft::request(meta, correlation, body)));
         Ok(self.after_push(peer.slot()))
@@ -354,7 +391,7 @@ impl Shard {
     }
 
     pub(crate) fn set_user(&mut self, peer: PeerId, value: Box<dyn Any>) -> bool {
-        match self.slots.find_mut(peer).filter(|entry| entry.state != State::Ended) {
+        match self.slots.find_mut(peer).filter(|entry| !entry.is_ended()) {
             Some(entry) => {
                 entry.cold.user = Some(value);
                 true

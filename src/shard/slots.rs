@@ -104,8 +104,15 @@ impl Entry {
         }
     }
 
+    // By pattern: the derived comparison looks at the reasons too, and is a call.
+    #[inline]
     pub(crate) fn is_established(&self) -> bool {
-        self.state == State::Established
+        matches!(self.state, State::Established)
+    }
+
+    #[inline]
+    pub(crate) fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
     }
 
     /// Whether received bytes are given to the application.

@@ -11,7 +11,7 @@ use crate::error::{CloseReason, Slow};
 use crate::handler::Backlog;
 use crate::id::PeerId;
 use crate::metrics::Counter;
-use crate::proto::{Dropped, Timer};
+use crate::proto::Timer;
 use crate::wire::{Frame, Lane};
 
 impl Shard {
@@ -44,14 +44,14 @@ impl Shard {
         let full = self.queued_bytes(peer) + charge > self.shared.config.limits.outbox_soft;
         let refuses = self.shared.config.lanes.get(lane).when_slow == WhenSlow::DropNewest;
         if full && refuses && self.slots.at(slot).blocked {
-            self.count_shed(slot, Counter::DroppedNewest, Dropped { messages: 1, freed: 0 });
+            self.count_shed(slot, Counter::DroppedNewest, 1);
             return false;
         }
         true
     }
 
-    /// Drops what has expired, and then, if the peer's socket takes nothing, what the lanes are to drop, until `more` bytes fit under the soft
-    /// mark: of `only` this lane, or of all, the least urgent first.
+    /// Drops what has expired, and then, if the peer's socket takes nothing, what the lanes are to drop, until `more` bytes fit under the
+    /// soft mark: of `only` this lane, or of all, the least urgent first.
     ///
     /// A peer whose socket takes what it is given waits for this core, and loses nothing by that.
     fn shed(&mut self, slot: u32, more: usize, only: Option<Lane>) {
@@ -61,9 +61,7 @@ impl Shard {
         }
         let target = self.shared.config.limits.outbox_soft.saturating_sub(more + 1);
         for lane in Lane::ALL.into_iter().rev().filter(|&lane| only.is_none_or(|only| only == lane)) {
-            let (logs, pool) = (&self.logs, &mut self.pool);
-            let outbox = &mut self.slots.at_mut(slot).peer.outbox;
-            if outbox.claimed(logs) <= target {
+            if self.slots.at(slot).peer.outbox.claimed(&self.logs) <= target {
                 return;
             }
             // A good part at once: finding out what may go costs more than dropping it.
@@ -72,32 +70,33 @@ impl Shard {
                 WhenSlow::Disconnect => continue,
                 // What is only now to be queued is the newest: the caller leaves it out.
                 WhenSlow::DropNewest if more > 0 => continue,
-                WhenSlow::DropNewest => (Counter::DroppedNewest, outbox.drop_newest(lane, target, logs, pool)),
-                WhenSlow::DropOldest | WhenSlow::Conflate => (Counter::DroppedOldest, outbox.drop_oldest(lane, some, logs, pool)),
+                WhenSlow::DropNewest => {
+                    (Counter::DroppedNewest, self.with_outbox(slot, |outbox, logs, pool| outbox.drop_newest(lane, target, logs, pool)))
+                }
+                WhenSlow::DropOldest | WhenSlow::Conflate => {
+                    (Counter::DroppedOldest, self.with_outbox(slot, |outbox, logs, pool| outbox.drop_oldest(lane, some, logs, pool)))
+                }
             };
-            self.count_shed(slot, counter, dropped);
+            self.count_shed(slot, counter, dropped.messages);
         }
     }
 
     /// Queues a frame with a key: in the place of an older one of the same key, where the lane conflates.
     #[cold]
     pub(super) fn push_keyed(&mut self, slot: u32, frame: &Frame) {
-        let outbox = &mut self.slots.at_mut(slot).peer.outbox;
-        let (logs, pool, now) = (&self.logs, &mut self.pool, self.now);
+        let now = self.now;
         if self.shared.config.lanes.get(frame.lane()).when_slow == WhenSlow::Conflate {
-            let (bytes, dropped) = outbox.push_conflated(logs, pool, frame, now);
-            self.private += bytes;
-            self.count_shed(slot, Counter::Conflated, dropped);
+            let (_, dropped) = self.with_outbox(slot, |outbox, logs, pool| outbox.push_conflated(logs, pool, frame, now));
+            self.count_shed(slot, Counter::Conflated, dropped.messages);
         } else {
-            self.private += outbox.push_frame(logs, pool, frame, now);
+            self.with_outbox(slot, |outbox, logs, pool| outbox.push_frame(logs, pool, frame, now));
         }
     }
 
     /// Messages were dropped because the peer is slow.
-    pub(super) fn count_shed(&mut self, slot: u32, counter: Counter, dropped: Dropped) {
-        self.private -= dropped.freed;
-        self.stats.add(counter, dropped.messages);
-        self.slots.at_mut(slot).cold.shed += dropped.messages;
+    fn count_shed(&mut self, slot: u32, counter: Counter, messages: u64) {
+        self.stats.add(counter, messages);
+        self.slots.at_mut(slot).cold.shed += messages;
     }
 
     /// Drops what has waited for longer than it is of use.
@@ -110,9 +109,8 @@ impl Shard {
 
     #[cold]
     fn expire_some(&mut self, slot: u32) {
-        let outbox = &mut self.slots.at_mut(slot).peer.outbox;
-        let expired = outbox.expire(self.now, &self.logs, &mut self.pool);
-        self.private -= expired.freed;
+        let now = self.now;
+        let expired = self.with_outbox(slot, |outbox, logs, pool| outbox.expire(now, logs, pool));
         self.stats.add(Counter::MessagesExpired, expired.messages);
         let entry = self.slots.at(slot);
         if expired.messages > 0 && entry.peer.outbox.is_empty(&self.logs) {

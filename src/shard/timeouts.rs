@@ -63,8 +63,7 @@ impl Shard {
                 Due::Handled => {}
                 Due::Queued(bytes) => {
                     self.stats.count(Counter::PingsSent);
-                    self.private += bytes;
-                    self.mark_dirty(slot);
+                    self.control_queued(slot, bytes);
                 }
                 Due::SoftGrace => self.judge_soft(slot),
                 Due::Linger => self.end(slot),
@@ -80,6 +79,7 @@ impl Shard {
     fn request_timeout(&mut self, peer: PeerId, correlation: u64) {
         let Some(entry) = self.slots.find_mut(peer) else { return };
         if let Some(origin) = entry.peer.expire_request(correlation) {
+            self.requests -= 1;
             self.stats.count(Counter::RequestsTimedOut);
             self.fail_request(peer, origin, RequestError::TimedOut);
         }

@@ -115,9 +115,9 @@ impl Shard {
         // These frames are bounded like everything that the application has a peer receive: it may change its mind without end.
         self.check_room(peer, 0, CHARGE)?;
         let kind = if wanted { Kind::Subscribe } else { Kind::Unsubscribe };
-        let entry = self.slots.at_mut(peer.slot());
-        self.private += entry.peer.outbox.push_control(&mut self.pool, &control_frame(kind, topic.0.to_le_bytes()));
-        let all = entry.cold.subscriptions.get_or_insert_default();
+        let frame = control_frame(kind, topic.0.to_le_bytes());
+        self.with_outbox(peer.slot(), |outbox, _, pool| outbox.push_control(pool, &frame));
+        let all = self.slots.at_mut(peer.slot()).cold.subscriptions.get_or_insert_default();
         if wanted {
             all.ours.insert(topic);
         } else {

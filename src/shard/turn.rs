@@ -1,11 +1,16 @@
 //! The order of a turn, as far as it is the shard's.
 
+use std::collections::VecDeque;
+
 use super::directory::{Directory, Means};
 use super::mail::Control;
 use super::{Action, Event, Shard};
 use crate::handler::{Context, Handler, Message};
 use crate::metrics::Counter;
 use crate::time::Timestamp;
+
+/// Entries for which a queue keeps its room.
+pub(super) const KEPT_QUEUE: usize = 256;
 
 impl Shard {
     /// The application's first word.
@@ -80,8 +85,13 @@ impl Shard {
                 }
             }
             Event::Response { peer, tag, result } => {
+                // Only what came from another core has a body of its own, and has taken room for it.
+                let charge = result.as_ref().ok().map(|owned| owned.body.len());
                 let result = result.as_ref().map(|owned| Message::new(owned.meta, &owned.body)).map_err(|error| *error);
                 self.respond_to_handler(handler, peer, tag, result);
+                if let Some(charge) = charge {
+                    self.shared.credits[self.core].release(charge);
+                }
             }
             Event::Drained(peer) => {
                 if self.slots.find(peer).is_some_and(|entry| entry.is_established()) {
@@ -99,6 +109,20 @@ impl Shard {
     /// What the driver is to do next.
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// Gives back the room of queues that a burst has filled: what they hold at rest is next to nothing.
+    pub(crate) fn trim_queues(&mut self) {
+        fn trim<T>(queue: &mut VecDeque<T>) {
+            if queue.capacity() > KEPT_QUEUE {
+                queue.shrink_to(KEPT_QUEUE);
+            }
+        }
+        trim(&mut self.out.mail);
+        trim(&mut self.out.control);
+        trim(&mut self.out.local);
+        trim(&mut self.events);
+        trim(&mut self.actions);
     }
 
     /// Whether there is work left that needs no event from outside.

@@ -111,10 +111,14 @@ impl Plan {
         limits.soft_grace = millis(rng, 200, 5000);
         limits.min_drain_rate = one_of(rng, &[0, 1000, 64 << 10]);
         limits.log_bytes = 2 * limits.outbox_hard + one_of(rng, &[0, 600 << 10, 64 << 20]);
-        limits.reassembly_bytes = limits.max_message * one_of(rng, &[1, 2, 3, 100]);
+        limits.reassembly_bytes = crate::proto::reassembly_charge(limits.max_message) * one_of(rng, &[1, 2, 3, 100]);
+        limits.reassembly_reserve = one_of(rng, &[0, 1 << 12, 68 << 10]).min(limits.reassembly_bytes);
+        limits.buffer_pool = one_of(rng, &[0, 100_000, 8 << 20]);
         limits.send_bytes = one_of(rng, &[4 * most, 20 * most, 256 << 20]) * 4;
         limits.subscriptions = one_of(&mut rng.clone(), &[1, 3, 1024]);
+        limits.send_reserve = one_of(rng, &[0, 2000, 64 << 10]).min(limits.outbox_hard);
         limits.pending_requests = one_of(rng, &[1, 8, 1024]);
+        limits.max_requests = one_of(rng, &[3, 1 << 16]);
         limits.inbox_messages = one_of(rng, &[16, 64, 4096]);
         limits.inbox_bytes = most * one_of(rng, &[1, 4, 1000]);
         limits.max_peers = one_of(rng, &[1, 3, 1024, 1024]);
@@ -127,6 +131,7 @@ impl Plan {
         }
         // Not so short that honest pings are a flood.
         config.keepalive.interval = millis(rng, 300, 3000);
+        config.io.receive_buffer = sim::RECEIVE_BUFFER;
         config.keepalive.timeout = config.keepalive.interval * one_of(rng, &[2, 3, 5]);
         let timeouts = &mut config.timeouts;
         timeouts.handshake = millis(rng, 500, 5000);

@@ -544,6 +544,7 @@ fn sim_without_memory_for_a_message_its_peer_waits_and_then_goes_on() {
     let mut small = config();
     small.limits.max_message = 100_000;
     small.limits.reassembly_bytes = 100_000;
+    small.limits.reassembly_reserve = 0;
     let mut world = world([small]);
     let (first, _) = world.raw_peer(0);
     let (second, _) = world.raw_peer(0);
@@ -558,6 +559,53 @@ fn sim_without_memory_for_a_message_its_peer_waits_and_then_goes_on() {
     world.raw_write(first, &message[20_000..]);
     world.run(SECOND);
     assert_eq!((world.messages(0), world.count(0, Counter::ReassemblyBytes)), (4, 0));
+}
+
+#[test]
+fn sim_hoarders_of_unfinished_messages_do_not_make_a_modest_peer_wait() {
+    let mut small = config();
+    small.limits.max_message = 100_000;
+    small.limits.reassembly_bytes = 200_000;
+    small.limits.reassembly_reserve = 68 << 10;
+    let mut world = world([small]);
+    let mut long = Vec::new();
+    append_message(&mut long, Draft::data(META, &[1; 100_000]), 16 << 10);
+    // Each is charged 100,000 bytes, of which 30,368 are shared: six have room.
+    for _ in 0..7 {
+        let (hoarder, _) = world.raw_peer(0);
+        world.raw_write(hoarder, &long[..20_000]);
+        world.run(10 * MILLI);
+    }
+    assert_eq!(world.count(0, Counter::ReassemblyWaits), 1);
+    let (modest, _) = world.raw_peer(0);
+    let mut medium = Vec::new();
+    append_message(&mut medium, Draft::data(META, &[2; 60_000]), 16 << 10);
+    world.raw_write(modest, &medium);
+    world.run(SECOND);
+    // Its reserve was there. The one that waits has tried once more, since a message was finished.
+    assert_eq!((world.messages(0), world.count(0, Counter::ReassemblyWaits)), (1, 2));
+    assert!(world.count(0, Counter::BufferHits) > 0, "the modest peer's message grew in buffers that were used before");
+}
+
+#[test]
+fn sim_hoarders_of_the_send_budget_do_not_keep_a_modest_peer_from_being_sent_to() {
+    let mut small = config();
+    small.limits.send_bytes = 2 << 20;
+    small.limits.send_reserve = 10_000;
+    let mut world = world([small]);
+    world.net.faults.capacity = (1000, 1000);
+    let (_, hoarder) = world.raw_peer(0);
+    let (_, modest) = world.raw_peer(0);
+    world.on(0, move |actor, cx| {
+        while actor.send(cx, hoarder, META, 100_000).is_ok() {}
+        while actor.send(cx, hoarder, META, 100).is_ok() {}
+        assert_eq!(actor.send(cx, hoarder, META, 1000), Err(SendError::OutboxFull));
+        assert_eq!(actor.send(cx, modest, META, 20_000), Err(SendError::OutboxFull), "beyond its reserve there is nothing");
+        let sent = (0..20).take_while(|_| actor.send(cx, modest, META, 1000).is_ok()).count();
+        assert!((8..10).contains(&sent), "{sent} messages of 1,000 bytes fit 10,000");
+    });
+    let private = world.count(0, Counter::PrivateBytes) as usize;
+    assert!(private > 2 << 20 && private <= (2 << 20) + 20_000, "{private}");
 }
 
 /// A peer that reads nothing gets `first` bytes by broadcast and is left out of what follows, which fills the log. How it ends.

@@ -176,6 +176,7 @@ fn sim_publishes_wait_for_memory_that_the_core_itself_has_not_written() {
 fn without_memory(stuck_subscribes: bool) -> (World, PeerId) {
     let mut small = config();
     small.limits.send_bytes = 2 << 20;
+    small.limits.send_reserve = 0;
     let mut world = pair(small, config());
     subscribe(&mut world);
     world.net.faults.capacity = (10_000, 10_000);

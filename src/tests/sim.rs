@@ -26,6 +26,8 @@ use crate::wire::{Kind, Lane};
 
 pub(super) const MILLI: u64 = 1_000_000;
 pub(super) const SECOND: u64 = 1_000 * MILLI;
+/// Most that one read gives.
+pub(super) const RECEIVE_BUFFER: usize = 64 << 10;
 
 /// A socket, as a core knows it.
 #[derive(Debug)]
@@ -147,7 +149,7 @@ impl World {
             engines: 0,
             taps: BTreeMap::new(),
             owners: BTreeMap::new(),
-            buffer: 64 << 10,
+            buffer: RECEIVE_BUFFER,
         }
     }
 
@@ -502,7 +504,7 @@ impl World {
         let Some(end) = this.peers.get(&slot).map(|socket| socket.end) else { return };
         let mut budget = self.pace.read_budget;
         while this.shard.wants_read(slot) {
-            match self.net.read(self.now, end, self.buffer) {
+            match self.net.read(self.now, end, self.buffer.min(this.shard.read_limit())) {
                 Read::Bytes(bytes) => {
                     if this.shard.handle_read(&mut this.actor, slot, &bytes) == ReadOutcome::Stop {
                         return;

@@ -1,6 +1,7 @@
 //! Received bytes to frames, in place.
 
 use super::{HEADER_LEN, Header};
+use crate::buffers::BufferPool;
 use crate::error::DecodeError;
 
 /// A frame whose payload is still where it was received.
@@ -14,7 +15,8 @@ pub(crate) struct FrameRef<'a> {
 /// Cuts a byte stream into frames.
 ///
 /// Whole frames are handed out as slices of the caller's receive buffer. Only a frame that the buffer ends in the middle of is
-/// copied, into `tail`, and completed from the next read. An idle decoder holds no memory.
+/// copied, into `tail`, and completed from the next read. The tail is the core's pool's, and grows with what arrives. A decoder between
+/// frames holds no memory.
 ///
 /// `tail` is in one of three states: empty; an unfinished frame (`served` is 0); or a frame that was handed out by the last `next` and
 /// is dropped by the following one (`served` is its length).
@@ -27,55 +29,73 @@ pub(crate) struct FrameDecoder {
 impl FrameDecoder {
     /// The next whole frame of `input`, from position `at`, which moves on by what was used. `None` when all of it is used up.
     #[inline]
-    pub(crate) fn next<'a>(&'a mut self, input: &'a [u8], at: &mut usize) -> Result<Option<FrameRef<'a>>, DecodeError> {
-        if !self.tail.is_empty() {
-            if self.served == 0 {
-                return self.complete_tail(input, at);
-            }
-            self.release();
-        }
+    pub(crate) fn next<'a>(
+        &'a mut self,
+        pool: &mut BufferPool,
+        input: &'a [u8],
+        at: &mut usize,
+    ) -> Result<Option<FrameRef<'a>>, DecodeError> {
+        if self.tail.is_empty() { self.next_in_place(pool, input, at) } else { self.next_held(pool, input, at) }
+    }
+
+    // Always: `next` is a test and this.
+    #[inline(always)]
+    fn next_in_place<'a>(&mut self, pool: &mut BufferPool, input: &'a [u8], at: &mut usize) -> Result<Option<FrameRef<'a>>, DecodeError> {
         let bytes = &input[*at..];
-        let Some(head) = bytes.first_chunk::<HEADER_LEN>() else {
-            self.keep(bytes);
-            *at = input.len();
-            return Ok(None);
-        };
-        let header = Header::decode(*head)?;
-        let end = HEADER_LEN + header.len as usize;
-        if bytes.len() < end {
-            self.keep(bytes);
-            *at = input.len();
-            return Ok(None);
+        if let Some(head) = bytes.first_chunk::<HEADER_LEN>() {
+            let header = Header::decode(*head)?;
+            let end = HEADER_LEN + header.len as usize;
+            if let Some(frame) = bytes.get(..end) {
+                *at += end;
+                return Ok(Some(FrameRef { header, payload: &frame[HEADER_LEN..] }));
+            }
         }
-        *at += end;
-        Ok(Some(FrameRef { header, payload: &bytes[HEADER_LEN..end] }))
+        self.keep(pool, bytes);
+        *at = input.len();
+        Ok(None)
+    }
+
+    /// With something in the tail: what was handed out is dropped, what is unfinished is completed.
+    #[cold]
+    fn next_held<'a>(&'a mut self, pool: &mut BufferPool, input: &'a [u8], at: &mut usize) -> Result<Option<FrameRef<'a>>, DecodeError> {
+        if self.served == 0 {
+            return self.complete_tail(pool, input, at);
+        }
+        self.release(pool);
+        self.next_in_place(pool, input, at)
     }
 
     /// Puts what was not looked at aside, because the peer is not to be read for now.
-    pub(crate) fn park(&mut self, rest: &[u8]) {
+    pub(crate) fn park(&mut self, pool: &mut BufferPool, rest: &[u8]) {
         if self.served != 0 {
-            self.release();
+            self.release(pool);
         }
-        self.tail.extend_from_slice(rest);
+        self.keep(pool, rest);
     }
 
     /// The same, with the frame that was handed out last: `frame` where it stood in the input, `rest` after it.
-    pub(crate) fn park_again(&mut self, frame: &[u8], rest: &[u8]) {
-        if self.served == 0 {
-            self.tail.extend_from_slice(frame);
-        }
+    pub(crate) fn park_again(&mut self, pool: &mut BufferPool, frame: &[u8], rest: &[u8]) {
+        let frame = if self.served == 0 { frame } else { &[] };
         self.served = 0;
+        let held = self.tail.len() + frame.len() + rest.len();
+        pool.grow(&mut self.tail, held);
+        self.tail.extend_from_slice(frame);
         self.tail.extend_from_slice(rest);
     }
 
-    /// What was put aside, to be given to `next` as input before anything that is read later.
+    /// What was put aside, to be given to `next` as input before anything that is read later. The buffer is the pool's.
     pub(crate) fn unpark(&mut self) -> Vec<u8> {
         debug_assert_eq!(self.served, 0, "reading goes on until nothing is handed out");
         std::mem::take(&mut self.tail)
     }
 
-    /// Bytes that are held between reads.
-    #[cfg(test)]
+    /// Gives the tail's memory back.
+    pub(crate) fn release(&mut self, pool: &mut BufferPool) {
+        pool.give_back(std::mem::take(&mut self.tail));
+        self.served = 0;
+    }
+
+    /// Bytes of memory that are held between reads.
     pub(crate) fn held(&self) -> usize {
         self.tail.capacity()
     }
@@ -90,14 +110,18 @@ impl FrameDecoder {
         if self.tail.len() < HEADER_LEN { HEADER_LEN } else { Header::frame_len(&self.tail) }
     }
 
-    #[cold]
-    fn complete_tail<'a>(&'a mut self, input: &'a [u8], at: &mut usize) -> Result<Option<FrameRef<'a>>, DecodeError> {
-        if !self.fill_tail(HEADER_LEN, input, at) {
+    fn complete_tail<'a>(
+        &'a mut self,
+        pool: &mut BufferPool,
+        input: &'a [u8],
+        at: &mut usize,
+    ) -> Result<Option<FrameRef<'a>>, DecodeError> {
+        if !self.fill_tail(pool, HEADER_LEN, input, at) {
             return Ok(None);
         }
         let header = Header::decode(*self.tail.first_chunk().expect("filled above"))?;
         let end = HEADER_LEN + header.len as usize;
-        if !self.fill_tail(end, input, at) {
+        if !self.fill_tail(pool, end, input, at) {
             return Ok(None);
         }
         self.served = end;
@@ -105,28 +129,19 @@ impl FrameDecoder {
     }
 
     /// Moves bytes into the tail until it has `want`; says whether it has.
-    fn fill_tail(&mut self, want: usize, input: &[u8], at: &mut usize) -> bool {
+    fn fill_tail(&mut self, pool: &mut BufferPool, want: usize, input: &[u8], at: &mut usize) -> bool {
         let missing = want.saturating_sub(self.tail.len());
         let end = input.len().min(*at + missing);
-        self.tail.extend_from_slice(&input[*at..end]);
+        pool.extend(&mut self.tail, &input[*at..end]);
         *at = end;
         self.tail.len() >= want
     }
 
-    fn keep(&mut self, rest: &[u8]) {
-        if rest.is_empty() {
-            return;
+    #[inline]
+    fn keep(&mut self, pool: &mut BufferPool, rest: &[u8]) {
+        if !rest.is_empty() {
+            pool.extend(&mut self.tail, rest);
         }
-        // The header, where it is there, was checked by the caller, so what is reserved is at most one frame.
-        let whole = if rest.len() < HEADER_LEN { HEADER_LEN } else { Header::frame_len(rest) };
-        self.tail.reserve_exact(whole);
-        self.tail.extend_from_slice(rest);
-    }
-
-    /// Gives the tail's memory back: most peers are never cut in the middle of a frame again.
-    fn release(&mut self) {
-        self.tail = Vec::new();
-        self.served = 0;
     }
 }
 
@@ -134,6 +149,7 @@ impl FrameDecoder {
 mod tests {
     use super::super::{Draft, Kind, Meta, append_message};
     use super::*;
+    use crate::buffers::{MEDIUM, SMALL};
 
     fn stream() -> (Vec<u8>, usize) {
         let mut bytes = Vec::new();
@@ -147,11 +163,11 @@ mod tests {
     }
 
     fn decode(chunks: &[&[u8]]) -> Vec<(Header, Vec<u8>)> {
-        let mut decoder = FrameDecoder::default();
+        let (mut decoder, mut pool) = (FrameDecoder::default(), BufferPool::new(0));
         let mut frames = Vec::new();
         for chunk in chunks {
             let mut at = 0;
-            while let Some(frame) = decoder.next(chunk, &mut at).unwrap() {
+            while let Some(frame) = decoder.next(&mut pool, chunk, &mut at).unwrap() {
                 frames.push((frame.header, frame.payload.to_vec()));
             }
             assert_eq!(at, chunk.len());
@@ -175,30 +191,34 @@ mod tests {
     #[test]
     fn a_decoder_between_frames_holds_nothing() {
         let (bytes, _) = stream();
-        let mut decoder = FrameDecoder::default();
+        let (mut decoder, mut pool) = (FrameDecoder::default(), BufferPool::new(0));
         for chunk in bytes.chunks(100) {
             let mut at = 0;
-            while decoder.next(chunk, &mut at).unwrap().is_some() {}
+            while decoder.next(&mut pool, chunk, &mut at).unwrap().is_some() {}
         }
-        assert_eq!(decoder.held(), 0);
+        assert_eq!((decoder.held(), pool.lent()), (0, 0));
     }
 
     #[test]
-    fn an_unfinished_frame_reserves_no_more_than_its_own_length() {
+    fn the_memory_of_an_unfinished_frame_grows_with_what_arrives() {
         let mut bytes = Vec::new();
-        append_message(&mut bytes, Draft::data(Meta::new(1), &[0; 1000]), 1024);
-        let mut decoder = FrameDecoder::default();
-        assert!(decoder.next(&bytes[..20], &mut 0).unwrap().is_none());
+        append_message(&mut bytes, Draft::data(Meta::new(1), &[0; 30_000]), 32 << 10);
+        let (mut decoder, mut pool) = (FrameDecoder::default(), BufferPool::new(0));
+        assert!(decoder.next(&mut pool, &bytes[..20], &mut 0).unwrap().is_none());
         assert!(decoder.is_partial());
-        assert_eq!(decoder.partial_len(), 1008);
-        assert!(decoder.held() <= 1008 + 8);
+        assert_eq!((decoder.partial_len(), decoder.held()), (30_008, SMALL), "not what is announced");
+        assert!(decoder.next(&mut pool, &bytes[20..20_000], &mut 0).unwrap().is_none());
+        assert_eq!((decoder.held(), pool.lent()), (MEDIUM, MEDIUM));
+        assert!(decoder.next(&mut pool, &bytes[20_000..], &mut 0).unwrap().is_some());
+        assert!(decoder.next(&mut pool, &[], &mut 0).unwrap().is_none());
+        assert_eq!((decoder.held(), pool.lent()), (0, 0));
     }
 
     #[test]
     fn a_length_over_the_limit_is_refused_from_the_header_alone() {
-        let mut decoder = FrameDecoder::default();
+        let (mut decoder, mut pool) = (FrameDecoder::default(), BufferPool::new(0));
         let input = [0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 0, 0];
-        assert_eq!(decoder.next(&input, &mut 0).unwrap_err(), DecodeError::FrameTooLong { len: u32::MAX });
+        assert_eq!(decoder.next(&mut pool, &input, &mut 0).unwrap_err(), DecodeError::FrameTooLong { len: u32::MAX });
         assert_eq!(decoder.held(), 0);
     }
 }

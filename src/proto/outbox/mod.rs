@@ -27,7 +27,6 @@ pub(crate) use pool::QueuedPool;
 use queue::Queued;
 pub(crate) use schedule::Quanta;
 use schedule::{Plan, Rounds};
-pub(crate) use shedding::Dropped;
 pub(crate) use slices::Slices;
 use span::{SPAN_CHARGE, Shared, Span};
 
@@ -43,6 +42,8 @@ const CONTROL: usize = 0;
 const BY_REFERENCE: usize = 4 * 1024;
 /// Most that one push is charged for spans: its own, and the part of the log before it.
 pub(crate) const SPANS_CHARGE: usize = 2 * SPAN_CHARGE;
+/// Most memory that an outbox may have beyond twice what it uses and what the pool keeps.
+pub(crate) const OUTBOX_SPARE: usize = size_of::<Queued>() + LANES * (queue::SPARE_TAIL + queue::SPARE_SPANS * SPAN_CHARGE);
 
 /// What one peer has still to receive.
 #[derive(Debug)]
@@ -103,6 +104,18 @@ impl Outbox {
     /// Bytes that only this peer keeps in memory.
     pub(crate) fn private(&self) -> usize {
         self.queued.as_ref().map_or(0, |queued| queued.private)
+    }
+
+    /// What the outbox uses of the core's budget: the private bytes, and the charges for all spans, which are memory of its own too.
+    #[inline]
+    pub(crate) fn used(&self) -> usize {
+        self.queued.as_ref().map_or(0, |queued| queued.used())
+    }
+
+    /// Bytes of memory, without what it had when the pool lent it.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        self.queued.as_ref().map_or(0, |queued| queued.memory().saturating_sub(queued.lent))
     }
 
     /// Whether a pong is waiting, whole. Looks at each control frame that waits: few, and rarely asked.
@@ -292,7 +305,7 @@ impl Outbox {
     /// Takes off `taken` bytes, in the order of [`Outbox::gather`]: nothing may have been pushed or dropped in between.
     pub(crate) fn advance(&mut self, logs: &Logs, pool: &mut QueuedPool, quanta: &Quanta, taken: usize) -> Advanced {
         let waiting = self.waiting(logs);
-        if taken == waiting.iter().sum() { self.take_all(logs, pool) } else { self.take_some(logs, pool, quanta, waiting, taken) }
+        if taken == waiting.iter().sum::<usize>() { self.take_all(logs, pool) } else { self.take_some(logs, pool, quanta, waiting, taken) }
     }
 
     /// The common case: nothing stays.
@@ -367,10 +380,18 @@ impl Outbox {
     }
 
     fn release_queued(&mut self, pool: &mut QueuedPool) {
-        if self.queued.as_ref().is_some_and(|queued| queued.is_empty())
-            && let Some(queued) = self.queued.take()
-        {
+        if self.queued.as_ref().is_some_and(|queued| !queued.is_empty()) {
+            self.fit(pool);
+        } else if let Some(queued) = self.queued.take() {
             pool.give_back(queued);
+        }
+    }
+
+    /// Fits the memory to what is in it: the peer takes nothing for now, and what a box had room for may have been much more.
+    pub(crate) fn fit(&mut self, pool: &mut QueuedPool) {
+        if let Some(queued) = &mut self.queued {
+            queued.fit();
+            pool.forget(&mut queued.lent);
         }
     }
 

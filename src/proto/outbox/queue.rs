@@ -17,6 +17,9 @@ pub(super) const KEPT_TAIL: usize = 256 * 1024;
 pub(super) const TRIMMED: usize = 64 * 1024;
 /// A queue of spans with more room than this is not kept for the next peer.
 const KEPT_SPANS: usize = 1024;
+/// Room that a peer's tail and queue of spans may have beyond twice what is in them, for each lane.
+pub(super) const SPARE_TAIL: usize = 4 * 1024;
+pub(super) const SPARE_SPANS: usize = 16;
 
 /// The spans of one peer, and their memory.
 #[derive(Debug, Default)]
@@ -26,6 +29,10 @@ pub(crate) struct Queued {
     pub(super) claimed: usize,
     /// Of these, the bytes that only this peer keeps in memory.
     pub(super) private: usize,
+    /// Of the claimed bytes, those that stand in logs: what is claimed beyond them is memory of this peer's own.
+    pub(super) logged: usize,
+    /// Memory that it had when the pool lent it, until that is fitted to what is in it.
+    pub(super) lent: usize,
     /// No message expires before then; without one, none does. That one may have left since.
     pub(super) expiry: Option<Timestamp>,
 }
@@ -71,6 +78,8 @@ impl Queued {
         self.claimed += len + SPAN_CHARGE;
         if matches!(self.lanes[lane].spans.back(), Some(Span::Shared(_))) {
             self.private += len;
+        } else {
+            self.logged += len;
         }
     }
 
@@ -84,10 +93,20 @@ impl Queued {
         self.expiry = self.expiry.into_iter().chain(expiry).min();
     }
 
+    /// See [`super::Outbox::used`].
+    #[inline]
+    pub(super) fn used(&self) -> usize {
+        self.claimed - self.logged
+    }
+
     /// Accounts for `len` bytes that were just appended to the tail of a lane.
     #[inline]
     pub(super) fn extend_tail(&mut self, lane: usize, len: usize, messages: u32) {
         let queue = &mut self.lanes[lane];
+        if queue.head > 0 {
+            // It grows by doubling, and what was sent must not be doubled too.
+            queue.fit();
+        }
         queue.bytes += len;
         self.private += len;
         self.claimed += len;
@@ -113,6 +132,8 @@ impl Queued {
             if front.is_private() {
                 self.private -= part;
                 advanced.freed += part;
+            } else {
+                self.logged -= part;
             }
             let of_tail = if front.is_tail() { part } else { 0 };
             if part == len {
@@ -152,7 +173,9 @@ impl Queued {
         let old = std::mem::take(&mut queue.tail);
         let mut head = std::mem::take(&mut queue.head);
         self.claimed -= queue.bytes + spans.len() * SPAN_CHARGE;
-        self.private -= spans.iter().filter(|span| span.is_private()).map(Span::len).sum::<usize>();
+        let private = spans.iter().filter(|span| span.is_private()).map(Span::len).sum::<usize>();
+        self.private -= private;
+        self.logged -= queue.bytes - private;
         queue.bytes = 0;
         for span in spans {
             match span {
@@ -186,7 +209,21 @@ impl Queued {
         }
         self.claimed = 0;
         self.private = 0;
+        self.logged = 0;
         self.expiry = None;
+    }
+
+    #[cold]
+    pub(super) fn fit(&mut self) {
+        self.lanes.iter_mut().for_each(Queue::fit);
+    }
+
+    /// Bytes of memory.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        let spans = self.lanes.iter().flat_map(|queue| &queue.spans);
+        let shared = spans.map(|span| if span.is_private() && !span.is_tail() { span.len() } else { 0 });
+        self.footprint() + shared.sum::<usize>()
     }
 
     /// Bytes of memory, of a box without spans.
@@ -212,6 +249,9 @@ impl Queued {
         assert!(!self.is_empty(), "an empty box belongs in the pool");
         assert_eq!(self.claimed, spans().map(|span| span.len() + SPAN_CHARGE).sum::<usize>());
         assert_eq!(self.private, spans().filter(|span| span.is_private()).map(Span::len).sum::<usize>());
+        assert_eq!(self.logged, spans().filter(|span| !span.is_private()).map(Span::len).sum::<usize>());
+        let most = 2 * self.used() + super::OUTBOX_SPARE + self.lent;
+        assert!(self.memory() <= most, "{} bytes of memory where {} are used, and {most} may be", self.memory(), self.used());
         for queue in &self.lanes {
             assert_eq!(queue.bytes, queue.spans.iter().map(Span::len).sum::<usize>());
             let tails = queue.spans.iter().filter(|span| span.is_tail()).map(Span::len).sum::<usize>();
@@ -250,6 +290,19 @@ impl Queue {
         } else if self.head > TRIMMED && self.head > self.tail.len() / 2 {
             self.tail.drain(..self.head);
             self.head = 0;
+        }
+    }
+
+    #[cold]
+    fn fit(&mut self) {
+        let waiting = self.tail.len() - self.head;
+        if self.tail.capacity() > 2 * waiting + SPARE_TAIL {
+            self.tail.drain(..self.head);
+            self.head = 0;
+            self.tail.shrink_to(waiting + waiting / 4);
+        }
+        if self.spans.capacity() > 2 * self.spans.len() + SPARE_SPANS {
+            self.spans.shrink_to(self.spans.len() + self.spans.len() / 2);
         }
     }
 

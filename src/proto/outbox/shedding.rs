@@ -264,6 +264,7 @@ impl Queued {
         let freed = if queue.spans[at].is_private() { bytes } else { 0 };
         queue.bytes -= bytes;
         self.private -= freed;
+        self.logged -= bytes - freed;
         let mut less = bytes;
         if whole {
             // Taken out at the front, or behind a message that has begun, whose number nobody asks for: those behind keep theirs.

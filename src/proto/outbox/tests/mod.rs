@@ -23,7 +23,7 @@ fn pong() -> [u8; 16] {
 fn fresh() -> (Logs, QueuedPool, Outbox) {
     let logs = Logs::new();
     let outbox = Outbox::new(&logs);
-    (logs, QueuedPool::default(), outbox)
+    (logs, QueuedPool::new(8 << 20), outbox)
 }
 
 /// Everything that is waiting, in the order in which it leaves.

@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::queue::{KEPT_TAIL, TRIMMED};
+use super::super::shedding::Dropped;
 use super::super::slices::MAX_SLICES;
 use super::super::*;
+use crate::buffers::BufferPool;
 use crate::rng::Rng;
 use crate::wire::{FrameDecoder, Meta, control_frame, message_wire_len};
 
@@ -85,6 +87,7 @@ fn bank() -> Vec<Banked> {
 #[derive(Default)]
 struct Receiver {
     decoder: FrameDecoder,
+    buffers: BufferPool,
     /// What should come, lane by lane.
     due: [VecDeque<Rc<Sent>>; LANES],
     /// A message of which pieces came.
@@ -95,7 +98,7 @@ struct Receiver {
 impl Receiver {
     fn receive(&mut self, bytes: &[u8]) {
         let mut at = 0;
-        while let Some(frame) = self.decoder.next(bytes, &mut at).unwrap() {
+        while let Some(frame) = self.decoder.next(&mut self.buffers, bytes, &mut at).unwrap() {
             let (header, mut payload) = (frame.header, frame.payload);
             let lane = header.lane.map_or(CONTROL, |lane| lane.index() + 1);
             let due = self.due[lane].front().expect("nothing more was sent in this lane");
@@ -322,7 +325,7 @@ impl<'a> Core<'a> {
             largest,
             quanta: Quanta::new(quanta),
             logs,
-            pool: QueuedPool::default(),
+            pool: QueuedPool::new(8 << 20),
             peers,
             serial: 0,
             now: Timestamp::from_nanos(1),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::shedding::Dropped;
 use super::super::*;
 use super::{NOW, QUANTA, fresh, waiting};
 use crate::wire::Meta;
@@ -143,7 +144,7 @@ fn the_newest_value_of_a_key_stands_in_the_oldest_place() {
         for key in 0..keys {
             assert_eq!(push(&mut outbox, &value(key, 10)), Dropped::default());
         }
-        outbox.advance(&logs, &mut QueuedPool::default(), &QUANTA, 5);
+        outbox.advance(&logs, &mut QueuedPool::new(8 << 20), &QUANTA, 5);
         for key in 1..keys {
             assert_eq!(push(&mut outbox, &value(key, 20 + usize::from(key))), Dropped { messages: 1, freed: 18 });
         }
@@ -157,7 +158,7 @@ fn the_newest_value_of_a_key_stands_in_the_oldest_place() {
         let mut left = Vec::new();
         while !outbox.is_empty(&logs) {
             let all = waiting(&outbox, &logs);
-            outbox.advance(&logs, &mut QueuedPool::default(), &QUANTA, all.len());
+            outbox.advance(&logs, &mut QueuedPool::new(8 << 20), &QUANTA, all.len());
             left.extend(all);
         }
         assert_eq!(left, wire(&due)[5..]);

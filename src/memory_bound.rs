@@ -1,0 +1,92 @@
+//! How much memory an engine takes at most.
+
+use crate::config::Config;
+use crate::reactor::bound as reactor;
+use crate::shard::bound as shard;
+use crate::wire::message_wire_len;
+
+/// What a core has whatever happens: its thread's structures, counters, wheel and queues while they are empty.
+const CORE: usize = 256 << 10;
+
+impl Config {
+    /// Most memory, in bytes, that an engine of this configuration has on the heap at any time, whatever its peers and the application do.
+    ///
+    /// It is a sum with one line for each holder, and each line is what the limits allow at once, so a working engine takes a fraction:
+    /// most of it is `log_bytes`, `send_bytes` (twice, since memory that grows doubles), `reassembly_bytes` and `inbox_bytes`; and for each
+    /// of `max_peers` 68 KiB, the largest unfinished frame, and the two reserves. To make it smaller, lower those.
+    ///
+    /// Not in it: the kernel's socket buffers, the threads' stacks and what the allocator itself needs; the handlers and what they keep,
+    /// values kept with peers, and commands (`Handler::Command`) as far as they are larger than a message's entry in a queue or point to
+    /// memory of their own; frames that the application holds on to, and what its own calls return ([`crate::Handle::peers`], responses to
+    /// [`crate::Handle::request_blocking`]).
+    #[must_use]
+    pub fn memory_bound(&self) -> usize {
+        let (limits, io, cores) = (&self.limits, &self.io, self.cores.count());
+        // Peers that were replaced or closed are on their way out for a while; the directory lets no more of them be than this.
+        let slots = limits.max_peers + limits.max_half_open;
+        let longest = message_wire_len(true, limits.max_message, limits.fragment);
+        let per_core = [
+            CORE,
+            // What is read goes through here, and what the kernel announces.
+            io.receive_buffer,
+            io.events * reactor::EVENT,
+            shard::broadcasts(self),
+            // Mail of other cores and commands of handles: the queues, what is in them, and a message that is on its way into one. Frames
+            // of a batch are charged with all but their reference counts, which at worst are two parts in three.
+            limits.inbox_messages * (shard::MAIL + reactor::COMMAND),
+            2 * limits.inbox_bytes + limits.inbox_bytes / 3 * 4 + 2 * longest,
+            shard::requests(self) + limits.max_requests * reactor::WAITER,
+            limits.max_timers * shard::USER_TIMER,
+            // Closing and dialling from outside, connections that were handed over: see `Inbox::outside_credit`.
+            (slots + limits.max_dials) * reactor::SIGNAL,
+        ];
+        let whole_engine = [
+            shard::sends(self, slots),
+            shard::reassembly(self, slots),
+            shard::input(self, slots),
+            slots * (shard::PEER + shard::GRANT + reactor::SOCKET),
+            limits.max_half_open * (shard::HALF_OPEN + reactor::SOCKET),
+            limits.max_dials * (shard::DIAL + reactor::SOCKET),
+        ];
+        cores * per_core.iter().sum::<usize>() + whole_engine.iter().sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Cores;
+
+    #[test]
+    fn the_default_configuration_has_a_bound_that_can_be_said() {
+        let bound = Config::plaintext().memory_bound();
+        assert!((1 << 30..2 << 30).contains(&bound), "{bound} bytes: the README says how much");
+    }
+
+    #[test]
+    fn the_bound_grows_with_each_limit_that_it_is_made_of() {
+        let small = Config::plaintext();
+        let grows = |change: &dyn Fn(&mut Config), least: usize| {
+            let mut larger = Config::plaintext();
+            change(&mut larger);
+            let more = larger.memory_bound() - small.memory_bound();
+            assert!(more >= least, "{more} bytes more, not {least}");
+        };
+        grows(&|c| c.limits.log_bytes += 1 << 20, 1 << 20);
+        grows(&|c| c.limits.outbox_hard += 1 << 20, 1 << 20);
+        grows(&|c| c.limits.send_bytes += 1 << 20, 2 << 20);
+        grows(&|c| c.limits.send_reserve += 1 << 10, 2048 * 1024);
+        grows(&|c| c.limits.reassembly_bytes += 1 << 20, 1 << 20);
+        grows(&|c| c.limits.reassembly_reserve += 1 << 10, 1024 * 1024);
+        grows(&|c| c.limits.buffer_pool += 1 << 20, 1 << 20);
+        grows(&|c| c.limits.inbox_bytes += 1 << 20, 2 << 20);
+        grows(&|c| c.limits.inbox_messages += 1000, 100_000);
+        grows(&|c| c.limits.max_requests += 1000, 100_000);
+        grows(&|c| c.limits.max_timers += 1000, 40_000);
+        grows(&|c| c.limits.max_peers += 1, 68 << 10);
+        grows(&|c| c.limits.max_half_open += 1, 68 << 10);
+        grows(&|c| c.limits.max_dials += 1000, 200_000);
+        grows(&|c| c.io.receive_buffer += 1 << 20, 1 << 20);
+        grows(&|c| c.cores = Cores::Unpinned(2), 256 << 20);
+    }
+}

@@ -1,0 +1,90 @@
+//! How much memory a core's own state may take, part by part. [`crate::Config::memory_bound`] adds the parts up.
+//!
+//! Vectors and slabs grow by doubling, so each entry is counted twice; a hash table that has just grown is half full, and the old one is
+//! still there, so its entries are counted four times.
+
+use std::net::SocketAddr;
+
+use super::directory::Directory;
+use super::flush::RECLAIM_STEP;
+use super::half_open::HalfOpen;
+use super::mail::{Control, Mail};
+use super::receive::{PARKED_READS, parked_read};
+use super::slots::{Cold, Entry};
+use super::{Action, Deadline, Event};
+use crate::buffers::{MEDIUM, SMALL};
+use crate::config::Config;
+use crate::proto::{LOG_SPARE, OUTBOX_SPARE, REQUEST_BYTES, REQUESTS_SPARE, log_segments, reassembly_charge};
+use crate::wheel::TimerWheel;
+
+const TIMER: usize = 2 * TimerWheel::<Deadline>::BYTES;
+const EVENT: usize = 2 * size_of::<Event>();
+const ACTION: usize = 2 * size_of::<Action>();
+/// What is queued for another core, and there.
+const CONTROL: usize = 4 * size_of::<(usize, Control)>();
+/// Ready, a ping, a pong and a goodbye: queued whatever the budget says.
+const CONTROL_FRAMES: usize = 256;
+
+/// Broadcasts that some peer has still to receive, of one core.
+pub(crate) fn broadcasts(config: &Config) -> usize {
+    let limits = &config.limits;
+    // What a turn appends beyond the cap before it is looked at: half of the hard bound, or one batch more; where messages end is noted
+    // too, which is as much again for the smallest.
+    let held = limits.log_bytes + RECLAIM_STEP + 2 * limits.outbox_hard;
+    held + log_segments(held) + LOG_SPARE
+}
+
+/// Direct sends that are not written yet, whole engine: twice what is budgeted, since tails grow by doubling; and what each core keeps for
+/// the next.
+pub(crate) fn sends(config: &Config, slots: usize) -> usize {
+    let limits = &config.limits;
+    let per_peer = 2 * (limits.send_reserve + CONTROL_FRAMES) + OUTBOX_SPARE;
+    2 * limits.send_bytes + slots * per_peer + config.cores.count() * (limits.buffer_pool + limits.buffer_pool / 16)
+}
+
+/// Messages that have not arrived whole, whole engine; and for each core the one that its handler sees, and one that is moved to a larger
+/// buffer.
+pub(crate) fn reassembly(config: &Config, slots: usize) -> usize {
+    let limits = &config.limits;
+    let in_hand = 2 * reassembly_charge(limits.max_message);
+    config.cores.count() * (limits.reassembly_bytes + in_hand) + slots * limits.reassembly_reserve
+}
+
+/// Unfinished frames and input that was put aside, whole engine; and what each core keeps for the next.
+pub(crate) fn input(config: &Config, slots: usize) -> usize {
+    // The last one is what a peer whose reading is resumed has still to go through.
+    let parked = (PARKED_READS + 1) * parked_read(config.io.receive_buffer);
+    let kept = config.limits.buffer_pool + config.limits.buffer_pool / SMALL * 2 * size_of::<Vec<u8>>();
+    slots * MEDIUM + config.cores.count() * (parked + kept)
+}
+
+/// Requests that wait for a response, of one core: in the peer's table, with a timer, and their end on its way to whoever asked.
+pub(crate) fn requests(config: &Config) -> usize {
+    config.limits.max_requests * (REQUEST_BYTES + TIMER + CONTROL + EVENT + ACTION)
+}
+
+/// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists.
+pub(crate) const PEER: usize = 2 * size_of::<Entry>()
+    + size_of::<Cold>()
+    + REQUESTS_SPARE
+    + crate::proto::REASSEMBLY
+    + TIMER
+    + CONTROL
+    + 4 * EVENT
+    + 4 * ACTION
+    + 2 * 8 * size_of::<u64>();
+
+/// A connection in its handshake.
+pub(crate) const HALF_OPEN: usize = 2 * size_of::<HalfOpen>() + TIMER + CONTROL + 4 * ACTION;
+
+/// A connection, as the directory knows it.
+pub(crate) const GRANT: usize = 4 * Directory::GRANT + 2 * CONTROL;
+
+/// A dial: as the directory knows it, its timer, and the attempt that is under way.
+pub(crate) const DIAL: usize = 4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<SocketAddr>();
+
+/// A timer of the handler's.
+pub(crate) const USER_TIMER: usize = TIMER + EVENT;
+
+/// A message on its way to another core: queued here, and there.
+pub(crate) const MAIL: usize = 2 * size_of::<(usize, Mail)>() + size_of::<Mail>() + size_of::<usize>();

@@ -1,0 +1,298 @@
+//! Whatever its peers and the application do, an engine has no more on the heap than `Config::memory_bound` says.
+//!
+//! Set-up: an engine on two cores with small limits, an allocator that knows how much is live and how much was at most, and 1,000 peers
+//! written by hand that never read. Each leaves a frame half sent; among them are peers half-way through a message of 1 MiB in either
+//! direction, peers that are paused with input put aside, and peers that take only short messages. Meanwhile the application broadcasts,
+//! sends and asks, from its cores and from a thread, until it is refused. Claim: at no time is more live than the bound allows; the load
+//! presses, so that the test could fail; and when the peers have gone, and the engine, everything is given back.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use common::raw::{self, Hello, MORE, NORMAL, Raw};
+use common::{LIVENESS, NEVER, eventually, eventually_idle, eventually_stats, loopback};
+use corecast::{Config, Context, Cores, Counter, Engine, Handler, Lane, Message, Meta, PeerId};
+
+const PEERS: usize = 1_000;
+const CORES: usize = 2;
+const LONG: usize = 1 << 20;
+/// What the process keeps when the engine has gone: names of threads, tables of the standard library.
+const SLACK: usize = 64 << 10;
+
+/// A peer that sends this is not read until it has gone.
+const PAUSE: u16 = 2;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// The system's allocator, counting the bytes that are live.
+struct Counting;
+
+fn more(bytes: usize) {
+    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(live, Ordering::Relaxed);
+}
+
+fn less(bytes: usize) {
+    LIVE.fetch_sub(bytes, Ordering::Relaxed);
+}
+
+// SAFETY: every call goes to `System` with the arguments that it came with, and its answer is returned; counting touches only atomics,
+// which neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        more(layout.size());
+        // SAFETY: the caller keeps the promises of `GlobalAlloc::alloc`, which are those of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        more(layout.size());
+        // SAFETY: as in `alloc`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if size >= layout.size() {
+            more(size - layout.size());
+        } else {
+            less(layout.size() - size);
+        }
+        // SAFETY: as in `alloc`; `block` came from `System`, since every block does.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        less(layout.size());
+        // SAFETY: as in `realloc`.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What was live at most since the last look, beyond `baseline`.
+fn peak_beyond(baseline: usize) -> usize {
+    PEAK.swap(LIVE.load(Ordering::Relaxed), Ordering::Relaxed) - baseline
+}
+
+fn config() -> Config {
+    let mut config = loopback().cores(Cores::Unpinned(CORES));
+    let limits = &mut config.limits;
+    limits.max_peers = PEERS;
+    limits.max_half_open = 16;
+    limits.max_dials = 16;
+    limits.max_timers = 16;
+    limits.max_message = LONG;
+    limits.outbox_hard = 9 << 18;
+    limits.outbox_soft = limits.outbox_hard;
+    limits.soft_grace = NEVER;
+    limits.log_bytes = 2 * limits.outbox_hard;
+    limits.send_bytes = 8 << 20;
+    limits.send_reserve = 8 << 10;
+    limits.reassembly_bytes = 4 << 20;
+    limits.reassembly_reserve = 8 << 10;
+    limits.buffer_pool = 1 << 20;
+    limits.inbox_messages = 256;
+    limits.inbox_bytes = 5 << 18;
+    limits.max_requests = 2_000;
+    config.io.receive_buffer = 128 << 10;
+    config.io.send_buffer = Some(4 << 10);
+    config.keepalive.interval = NEVER;
+    config.keepalive.timeout = 2 * NEVER;
+    config.timeouts.write_stall = NEVER;
+    config.timeouts.partial = NEVER;
+    config.timeouts.pause = NEVER;
+    config
+}
+
+/// What a core's handler is to do until it is refused, and how often it was not.
+enum Order {
+    SendLong(SyncSender<usize>),
+    SendShort(SyncSender<usize>),
+    Ask(SyncSender<usize>),
+    Broadcast { bytes: usize, done: SyncSender<usize> },
+}
+
+struct Press {
+    body: Arc<[u8]>,
+}
+
+impl Press {
+    /// One after the other to each peer of this core, until none takes more.
+    fn each_peer(cx: &mut Context<'_>, most: usize, mut act: impl FnMut(&mut Context<'_>, PeerId) -> bool) -> usize {
+        let mut peers: Vec<PeerId> = cx.peers().collect();
+        let mut taken = 0;
+        for _ in 0..most {
+            peers.retain(|&peer| act(cx, peer));
+            taken += peers.len();
+        }
+        taken
+    }
+}
+
+impl Handler for Press {
+    type Command = Order;
+
+    fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        if message.message_type() == PAUSE {
+            cx.pause_read(peer);
+        }
+    }
+
+    fn on_command(&mut self, cx: &mut Context<'_>, order: Order) {
+        let body = Arc::clone(&self.body);
+        let (taken, done) = match order {
+            Order::SendLong(done) => (Self::each_peer(cx, 1, |cx, peer| cx.send(peer, 1, &body).is_ok()), done),
+            // In lanes by turns, so that each peer has several tails.
+            Order::SendShort(done) => {
+                let lanes = |turn: &mut usize| Lane::ALL[(*turn, *turn += 1).0 % 3];
+                let mut turn = 0;
+                let send = |cx: &mut Context<'_>, peer| cx.send(peer, Meta::new(1).lane(lanes(&mut turn)), &body[..700]).is_ok();
+                (Self::each_peer(cx, 1_000, send), done)
+            }
+            Order::Ask(done) => (Self::each_peer(cx, 10, |cx, peer| cx.request(peer, 1, &body[..10], NEVER, 7).is_ok()), done),
+            Order::Broadcast { bytes, done } => {
+                let mut taken = 0;
+                while taken < bytes {
+                    // Too long for some peers and not for others, by turns: for those that are left out it is noted.
+                    let frame = cx.frame(1, &body[..if taken % 2 == 0 { 101 } else { 3 }]).unwrap();
+                    if cx.broadcast(&frame).is_err() {
+                        break;
+                    }
+                    taken += frame.as_bytes().len();
+                }
+                (taken, done)
+            }
+        };
+        let _ = done.send(taken);
+    }
+}
+
+fn ask(engine: &Engine<Order>, order: impl Fn(SyncSender<usize>) -> Order) -> usize {
+    let (done, taken) = sync_channel(CORES);
+    for core in 0..CORES {
+        let mut command = order(done.clone());
+        eventually("a core takes a command", || match engine.handle().post(core, std::mem::replace(&mut command, order(done.clone()))) {
+            Ok(()) => true,
+            Err(rejected) => {
+                command = rejected.value;
+                false
+            }
+        });
+    }
+    (0..CORES).map(|_| taken.recv_timeout(LIVENESS).unwrap()).sum()
+}
+
+/// A peer that has said what it leaves the engine with. By its number: half-way through a message of 1 MiB, paused, or with half a frame.
+fn stuck_peer(engine: &Engine<Order>, number: usize, body: &[u8]) -> Raw {
+    // A third takes only short messages, and is left out of the others.
+    let max_message = if number % 3 == 0 { 50 } else { LONG as u32 };
+    let hello = Hello { max_message, ..Hello::node(number as u32) };
+    let mut raw = Raw::connect_narrow(engine.local_addrs()[0]).shake(hello);
+    raw.stream.set_nonblocking(true).unwrap();
+    match number % 11 {
+        0 => {
+            write(&mut raw, &raw::first(NORMAL, 1, LONG as u32, &body[..16_000]));
+            (0..5).for_each(|_| write(&mut raw, &raw::frame(raw::FRAGMENT, NORMAL | MORE, 1, &body[..16_000])));
+        }
+        1 => {
+            write(&mut raw, &raw::data(PAUSE, &[]));
+            (0..20).for_each(|_| write(&mut raw, &raw::data(1, &body[..10_000])));
+        }
+        _ => {}
+    }
+    write(&mut raw, &raw::header(32_000, raw::DATA, NORMAL, 1));
+    write(&mut raw, &body[..20_000]);
+    raw
+}
+
+/// As much as the kernel takes.
+fn write(raw: &mut Raw, bytes: &[u8]) {
+    let _ = raw.stream.write(bytes);
+}
+
+/// From a thread: to all, and to single peers, until it is refused.
+fn press_from_outside(engine: &Engine<Order>, peers: &[PeerId], body: &[u8]) -> usize {
+    let handle = engine.handle();
+    let mut refused = 0;
+    for round in 0..2_000 {
+        let frame = handle.frame(1, &body[..if round % 100 == 0 { LONG } else { 600 }]).unwrap();
+        refused += usize::from(handle.send(peers[round % peers.len()], frame).is_err());
+    }
+    refused
+}
+
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = (2 * PEERS + 200) as u64;
+    let current = limit.current.map_or(wanted, |current| current.max(wanted));
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(limit.maximum.map_or(current, |most| current.min(most))), ..limit });
+}
+
+#[test]
+fn a_thousand_stuck_peers_and_a_pushing_application_stay_within_the_bound() {
+    raise_file_limit();
+    let body: Arc<[u8]> = vec![7; LONG].into();
+    let mut raws = Vec::with_capacity(PEERS);
+    let bound = config().memory_bound();
+    let baseline = LIVE.load(Ordering::Relaxed);
+    peak_beyond(baseline);
+
+    let engine = Engine::start(config(), {
+        let body = Arc::clone(&body);
+        move |_| Press { body: Arc::clone(&body) }
+    })
+    .unwrap();
+    let handle = engine.handle();
+    raws.extend((0..PEERS).map(|number| stuck_peer(&engine, number, &body)));
+    eventually_stats(&handle, "every peer has left something unfinished", |stats| {
+        stats.get(Counter::Peers) == PEERS as u64 && stats.get(Counter::BufferBytes) >= (PEERS * 60) as u64 * 1024
+    });
+    let arrived = peak_beyond(baseline);
+    assert!(handle.stats().get(Counter::ReassemblyWaits) > 0, "nobody had to wait for memory");
+
+    // Peers that subscribe to different numbered topics belong here, with something published to each.
+    let long = ask(&engine, Order::SendLong);
+    let short = ask(&engine, Order::SendShort);
+    let asked = ask(&engine, Order::Ask);
+    assert!(long > 2 && short > 3 * PEERS && asked > 0, "{long} long, {short} short ones sent, {asked} requests");
+    let peers: Vec<PeerId> = handle.peers(LIVENESS).unwrap().iter().map(|peer| peer.id).collect();
+    assert_eq!(peers.len(), PEERS, "nobody is cut off for what others have");
+    let refused = press_from_outside(&engine, &peers, &body);
+    assert!(refused > 0 || handle.stats().get(Counter::SendsRefused) > 0, "the application was never refused");
+    let sent = peak_beyond(baseline);
+
+    // Up to the hard bound of each peer and beyond: all are cut off.
+    let broadcast = ask(&engine, |done| Order::Broadcast { bytes: 1 << 20, done });
+    assert!(broadcast > 0);
+    let noted = peak_beyond(baseline);
+    eventually("all peers are cut off", || {
+        // For those that take long ones, and for those that do not.
+        let _ = handle.broadcast(handle.frame(1, &body[..100_000]).unwrap());
+        let _ = handle.broadcast_batch(vec![handle.frame(1, &body[..40]).unwrap(); 5_000]);
+        handle.stats().get(Counter::Peers) == 0
+    });
+    let cut_off = peak_beyond(baseline);
+    eprintln!("bound {bound}: arrived {arrived}, sent {sent}, noted {noted}, cut off {cut_off}");
+    for (what, peak) in [("arrived", arrived), ("sent", sent), ("noted", noted), ("cut off", cut_off)] {
+        assert!(peak <= bound, "{what}: {peak} bytes were live, and {bound} may be");
+    }
+    assert!(sent.max(noted).max(cut_off) > bound / 5 * 2, "the load does not press: {sent} of {bound} bytes");
+
+    drop(raws);
+    eventually_idle(&handle);
+    let kept = handle.stats().get(Counter::BufferBytes) as usize;
+    assert!(kept <= CORES * config().limits.buffer_pool, "{kept} bytes of buffers are kept");
+    drop(handle);
+    engine.shutdown();
+    let left = LIVE.load(Ordering::Relaxed).saturating_sub(baseline);
+    assert!(left <= SLACK + PEERS * size_of::<PeerId>(), "{left} bytes were not given back");
+}
