@@ -4,6 +4,7 @@
 //! what is to be sent. It is given bytes and the time, and gives bytes back. It does not know which core it is on, who the application
 //! is, or how many other peers there are.
 
+mod acks;
 mod handshake;
 mod keepalive;
 mod log;
@@ -15,6 +16,7 @@ mod rtt;
 mod session;
 mod timers;
 
+pub(crate) use acks::{Arrival, Delivery, Exchange, Ledger};
 pub(crate) use handshake::{Handshake, Progress};
 pub(crate) use log::Logs;
 pub(crate) use outbox::{Dropped, Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices};

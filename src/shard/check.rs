@@ -3,6 +3,7 @@
 use super::Shard;
 use super::slots::State;
 use crate::id::PeerId;
+use crate::wire::Frame;
 
 impl Shard {
     /// The id of the peer in a slot that is in use.
@@ -15,9 +16,14 @@ impl Shard {
         self.slots.find(peer).is_some_and(|entry| entry.blocked)
     }
 
+    /// What was queued to be acknowledged since the last call, and for whom.
+    pub(crate) fn take_queued_acked(&mut self) -> Vec<(PeerId, Frame)> {
+        std::mem::take(&mut self.queued_acked)
+    }
+
     /// Panics where the shard's figures and its peers contradict each other. Between turns.
     pub(crate) fn assert_invariants(&self) {
-        let (mut private, mut blocked, mut established, mut reassembling) = (0, 0, 0, 0);
+        let (mut private, mut blocked, mut established, mut reassembling, mut awaited) = (0, 0, 0, 0, 0);
         let swept = self.sweep_is_over();
         for (slot, entry) in self.slots.iter() {
             let outbox = &entry.peer.outbox;
@@ -32,6 +38,8 @@ impl Shard {
             blocked += usize::from(entry.blocked);
             established += usize::from(entry.is_established());
             reassembling += entry.peer.reassembling();
+            awaited += entry.cold.exchange.as_ref().map_or(0, |exchange| exchange.awaited());
+            assert!(entry.is_established() || entry.cold.exchange.is_none(), "slot {slot} has closed and kept its ledger");
             if entry.state == State::Ended {
                 // Letting go of a full log is the last thing in a turn: what that ends is freed with the next one.
                 assert!(self.ended.contains(&slot) && self.has_work(), "slot {slot} ended and was not freed");
@@ -58,6 +66,8 @@ impl Shard {
         assert_eq!(self.slots.established(), established, "established peers");
         assert_eq!(self.budget.used(), reassembling, "bytes of unfinished messages");
         assert!(self.user_timers <= self.wheel.len());
+        assert_eq!(self.unacked.awaited(), awaited, "acknowledgements that are awaited");
+        assert!(self.receipts.len() <= self.config().acks.pending && self.receipts.bytes() <= self.config().acks.bytes);
         for (half, open) in &self.half_open {
             assert!(!open.is_ended(), "half-open connection {half} ended and was not freed");
         }
@@ -83,7 +93,9 @@ impl Shard {
         assert!(self.slots.is_empty() && self.half_open.is_empty() && self.logs.is_empty());
         assert_eq!((self.private, self.blocked, self.budget.used(), self.user_timers), (0, 0, 0, 0));
         assert!(self.starved.is_empty() && self.resuming.is_empty() && self.events.is_empty() && self.actions.is_empty());
+        assert_eq!((self.receipts.len(), self.receipts.bytes(), self.unacked.awaited()), (0, 0, 0), "acknowledged sends");
         if let Some(directory) = &self.directory {
+            assert_eq!(directory.kept(), (0, 0), "ledgers, connections that wait for another to yield");
             assert_eq!(directory.len(), 0, "grants");
             assert_eq!(directory.remembered(), (0, 0, 0), "grant numbers, dials, targets");
         }
