@@ -237,8 +237,9 @@ impl Context<'_> {
     /// outcome: at the latest when `deadline` is over.
     ///
     /// The frame is made here and kept until the outcome. `TooManyUnacked`: `Acks::pending` of them, or `Acks::bytes` in frames, have no
-    /// outcome yet on this core. With any error nothing is sent, and no receipt follows. In a lane whose [`crate::WhenSlow`] drops what a slow
-    /// peer does not take, it may be dropped like any other message: choose a lane that does not.
+    /// outcome yet on this core. With any error nothing is sent, and no receipt follows. In a lane whose [`crate::WhenSlow`] drops what a
+    /// slow peer does not take, it may be dropped like any other message, and expires unless a new connection comes first: choose a lane
+    /// that does not drop.
     pub fn send_acked(
         &mut self,
         target: impl Into<Target>,
