@@ -40,6 +40,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How dialling is retried.
     pub backoff: BackoffConfig,
+    /// Acknowledged sends.
+    pub acks: Acks,
     /// Sockets, buffers and waiting.
     pub io: Io,
     /// Where the engine's randomness begins (jitter, instance number, node id). Default: drawn from the system. Set it to replay a run.
@@ -191,6 +193,30 @@ pub struct BackoffConfig {
     pub max: Duration,
 }
 
+/// Acknowledged sends, from both sides: what this engine sends, and what it takes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Acks {
+    /// Acknowledged sends of each core that have no outcome yet. Default 1,024. One more is refused (`TooManyUnacked`). Also how many
+    /// acknowledgements the application may owe one peer (see `by_handler`): what comes beyond that is neither handed over nor
+    /// acknowledged (`acked_dropped`), so that it expires at the sender instead of waiting here without a bound. Reading goes on.
+    pub pending: usize,
+    /// Frames of those sends, each core, bytes. Default 16 MiB, at least one longest message. One more is refused (`TooManyUnacked`). They
+    /// are kept, wherever they are, until the outcome is known.
+    pub bytes: usize,
+    /// Ids of messages that are remembered for each connection, so that one that comes again is not handed over again. Default 4,096;
+    /// about 26 bytes each while the connection lives, 8 while it is gone. It suppresses every repetition as long as the *other* side has
+    /// no more than this outstanding towards this node: its `pending`, times its cores if all of them send here. Not less than this
+    /// side's `pending`. A peer that leaves so many acknowledgements unread is cut off (`SlowPeer(HardBound)`).
+    pub window: usize,
+    /// How long that is remembered after the connection has ended. Default 60 s. Messages that are not acknowledged are kept until their
+    /// own deadline. Of at most `Limits::max_peers` ended connections; one more puts out the oldest, those first that keep no message.
+    pub retain: Duration,
+    /// Message types that the application acknowledges itself, with `Context::ack`: at once, later, or never. All others are acknowledged
+    /// when `on_message` has returned. Default: none.
+    pub by_handler: Vec<u16>,
+}
+
 /// How long a core looks for work before it goes to sleep.
 ///
 /// A core that sleeps is woken by the kernel, which takes 10 to 20 us; one that still looks is there at once. Looking costs the processor.
@@ -247,6 +273,7 @@ impl Config {
             keepalive: Keepalive::default(),
             timeouts: Timeouts::default(),
             backoff: BackoffConfig::default(),
+            acks: Acks::default(),
             io: Io::default(),
             seed: None,
         }
@@ -279,6 +306,7 @@ impl Config {
         self.check_messages()?;
         self.check_memory()?;
         self.lanes.validate()?;
+        self.check_acks()?;
         self.check_times()?;
         self.check_io()
     }
@@ -332,6 +360,15 @@ impl Config {
             "at least one max_message with its headers, under 4 GiB",
         )?;
         at_least("limits.max_dials", limits.max_dials, 1, "at least 1")
+    }
+
+    fn check_acks(&self) -> Result<(), ConfigError> {
+        let (acks, limits) = (&self.acks, &self.limits);
+        within("acks.pending", acks.pending, 1, 1 << 20, "1 to 1048576 sends")?;
+        let message = message_wire_len(true, limits.max_message, limits.fragment.max(HEADER_LEN));
+        at_least("acks.bytes", acks.bytes, message, "at least one max_message with its headers")?;
+        within("acks.window", acks.window, acks.pending, 1 << 24, "acks.pending to 16777216 ids")?;
+        at_least_time("acks.retain", acks.retain, Duration::ZERO)
     }
 
     fn check_times(&self) -> Result<(), ConfigError> {
@@ -424,6 +461,12 @@ impl Default for BackoffConfig {
     }
 }
 
+impl Default for Acks {
+    fn default() -> Self {
+        Self { pending: 1024, bytes: 16 << 20, window: 4096, retain: Duration::from_secs(60), by_handler: Vec::new() }
+    }
+}
+
 impl Default for Spin {
     fn default() -> Self {
         Self { window: Duration::from_micros(100), forced: false }
@@ -499,6 +542,8 @@ mod tests {
         assert_eq!(field(&|c| c.keepalive.timeout = Duration::from_secs(9)), "keepalive.timeout");
         assert_eq!(field(&|c| c.listen.push("10.0.0.1:1".parse().unwrap())), "listen");
         assert_eq!(field(&|c| c.io.write_budget = 1000), "io.write_budget");
+        assert_eq!(field(&|c| c.acks.bytes = 1 << 20), "acks.bytes");
+        assert_eq!(field(&|c| c.acks.window = 1023), "acks.window");
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub enum Violation {
     UnexpectedReady,
     /// Another frame where the handshake needs `Ready`.
     ExpectedReady,
+    /// More acknowledgements than messages that asked for one.
+    UnsolicitedAck,
     /// A subscription to one more topic than `Limits::subscriptions`.
     TooManySubscriptions,
 }
@@ -102,6 +104,7 @@ impl Violation {
             Self::PingFlood => 13,
             Self::UnexpectedReady => 14,
             Self::ExpectedReady => 15,
+            Self::UnsolicitedAck => 16,
             Self::TooManySubscriptions => 17,
         }
     }
@@ -259,6 +262,8 @@ pub enum SendError {
     TooManyRequests,
     /// As many topics are subscribed to at this peer as `Limits::subscriptions` allows.
     TooManySubscriptions,
+    /// As many acknowledged sends of this core wait for their outcome as `Acks::pending` allows, or their frames take `Acks::bytes`.
+    TooManyUnacked,
     /// The inbox of a core has no room, in messages or in bytes.
     InboxFull {
         /// The core.
@@ -368,6 +373,7 @@ impl fmt::Display for Violation {
             Self::PingFlood => f.write_str("too many pings"),
             Self::UnexpectedReady => f.write_str("a Ready frame came after the handshake"),
             Self::ExpectedReady => f.write_str("another frame came where Ready was expected"),
+            Self::UnsolicitedAck => f.write_str("an acknowledgement came for nothing that was sent"),
             Self::TooManySubscriptions => f.write_str("more topics than limits.subscriptions"),
         }
     }
@@ -435,6 +441,7 @@ impl fmt::Display for SendError {
             }
             Self::TooManyRequests => f.write_str("limits.pending_requests requests to this peer are pending"),
             Self::TooManySubscriptions => f.write_str("limits.subscriptions topics are subscribed to at this peer"),
+            Self::TooManyUnacked => f.write_str("acks.pending sends, or acks.bytes of them, are not acknowledged yet"),
             Self::InboxFull { core } => {
                 write!(f, "the inbox of core {core} is full; slow down, or raise limits.inbox_messages or limits.inbox_bytes")
             }

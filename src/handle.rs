@@ -17,10 +17,15 @@ use crate::shard::{Control, Mail, PeerSnapshot};
 use crate::wire::{Draft, Frame, FrameError, Meta};
 
 /// Longer waits count as this.
-const LONGEST_WAIT: Duration = Duration::from_secs(366 * 24 * 3600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(366 * 24 * 3600);
 
 thread_local! {
     static ON_CORE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is a core.
+pub(crate) fn is_core_thread() -> bool {
+    ON_CORE.get()
 }
 
 /// Marks the calling thread as a core: blocking calls on it would wait for themselves.
@@ -61,7 +66,7 @@ pub struct Response {
 /// takes it. What is refused later is counted (`sends_refused`), and reported to the core's handler where that was asked for
 /// ([`Handle::send_notify`]). No call blocks unless its name or its documentation says so.
 pub struct Handle<C: Send + 'static = ()> {
-    fabric: Arc<Fabric<C>>,
+    pub(crate) fabric: Arc<Fabric<C>>,
     next_dial: Arc<AtomicU64>,
 }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::codec::{CodecError, Typed, encode_with};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
+use crate::receipt::{AckId, Receipt};
 use crate::shard::{Payload, Shard};
 use crate::time::Timestamp;
-use crate::wire::{Frame, FrameError, Meta};
+use crate::wire::{Frame, FrameError, Kind, Lane, Meta};
 
 /// A received message. The body is still in the core's receive buffer: copy what has to outlive the call.
 #[derive(Clone, Copy, Debug)]
@@ -20,11 +21,43 @@ pub struct Message<'a> {
     pub meta: Meta,
     /// The bytes between the headers: what the sender handed over.
     pub body: &'a [u8],
+    kind: Kind,
+    /// Who is to be sent which acknowledgement, where the application says when.
+    ack: Option<(PeerId, u64)>,
 }
 
 impl<'a> Message<'a> {
-    pub(crate) fn new(meta: Meta, body: &'a [u8]) -> Self {
-        Self { meta, body }
+    #[inline]
+    pub(crate) fn new(kind: Kind, meta: Meta, body: &'a [u8]) -> Self {
+        Self { meta, body, kind, ack: None }
+    }
+
+    pub(crate) fn with_ack(self, peer: PeerId, id: Option<u64>) -> Self {
+        Self { ack: id.map(|id| (peer, id)), ..self }
+    }
+
+    /// Whether the sender is told that this message was taken: by itself when `on_message` has returned, unless there is an `ack_id`.
+    #[must_use]
+    pub fn requires_ack(&self) -> bool {
+        self.kind == Kind::Acked
+    }
+
+    /// What to acknowledge it with, for the types in [`crate::Acks::by_handler`]; `None` for all others.
+    #[must_use]
+    pub fn ack_id(&self) -> Option<AckId> {
+        self.ack.map(|(peer, id)| AckId { peer, id })
+    }
+
+    /// Whether it answers a request.
+    #[must_use]
+    pub fn is_response(&self) -> bool {
+        self.kind == Kind::Response
+    }
+
+    /// Whether it came in the high lane.
+    #[must_use]
+    pub fn is_high_priority(&self) -> bool {
+        self.meta.lane == Lane::High
     }
 
     /// The application's message type.
@@ -229,6 +262,18 @@ pub trait Handler: Sized + 'static {
         let _ = (cx, command);
     }
 
+    /// Somebody has acknowledged what this core's handler sent with [`Context::send_acked`] or [`Context::broadcast_acked`]: a quorum can
+    /// be seen here as soon as it is there. Those that came in one turn are told together.
+    fn on_acked(&mut self, cx: &mut Context<'_>, receipt: &Receipt) {
+        let _ = (cx, receipt);
+    }
+
+    /// An acknowledged send of this core's handler has ended: everybody has answered, its deadline came, or the engine stops. Once for
+    /// each, and the last word on it.
+    fn on_receipt(&mut self, cx: &mut Context<'_>, receipt: Receipt) {
+        let _ = (cx, receipt);
+    }
+
     /// A timer that was set with this tag has come.
     fn on_timer(&mut self, cx: &mut Context<'_>, tag: u64) {
         let _ = (cx, tag);
@@ -237,7 +282,7 @@ pub trait Handler: Sized + 'static {
 
 /// What a handler can do, on its core, during a call.
 pub struct Context<'a> {
-    shard: &'a mut Shard,
+    pub(crate) shard: &'a mut Shard,
 }
 
 impl<'a> Context<'a> {

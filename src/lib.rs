@@ -92,6 +92,8 @@
 //! # Promises
 //!
 //! * At most once per connection, never duplicated, never reordered within a lane of one sender to one peer.
+//! * An acknowledged send ([`Context::send_acked`]): at least once across reconnects to the same node and channel, while this engine lives
+//!   and until its deadline; one outcome, whatever happens. The receiver is handed it once, within the bounds of [`Acks`].
 //! * Every message that did not leave has a typed error or a counted reason.
 //! * No input from a peer panics, blocks, or makes memory pass its bound ([`Config::memory_bound`]). Every length is checked before
 //!   anything is allocated, and memory grows with what arrives, not with what is announced.
@@ -132,9 +134,11 @@ mod handler;
 mod id;
 mod memory_bound;
 mod metrics;
+mod pending;
 mod proto;
 mod rate;
 mod reactor;
+mod receipt;
 mod rng;
 mod shard;
 #[cfg(test)]
@@ -145,7 +149,7 @@ mod wheel;
 mod wire;
 
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
-pub use config::{BackoffConfig, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Security, Spin, Timeouts, WhenSlow};
+pub use config::{Acks, BackoffConfig, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Security, Spin, Timeouts, WhenSlow};
 pub use engine::{Engine, ShutdownReport, Warning};
 pub use error::{
     CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow, StartError,
@@ -155,6 +159,8 @@ pub use handle::{Handle, Rejected, Response};
 pub use handler::{Backlog, Context, Dial, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
 pub use metrics::{Counter, Stats};
+pub use pending::{PendingReceipt, ReceiptError};
+pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
 pub use shard::PeerSnapshot;
 pub use time::Timestamp;
 pub use wire::{Frame, FrameError, GoodbyeCode, Lane, Meta, RefusalCode};

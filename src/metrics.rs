@@ -74,6 +74,26 @@ counters! {
     RequestsTimedOut = "requests_timed_out",
     /// Responses to requests that nobody waits for any more.
     LateResponses = "late_responses",
+    /// Messages to be acknowledged that were queued for peers of this core, each once per peer. Repetitions are not among them.
+    AckedSent = "acked_sent",
+    /// Messages that were sent again on a new connection, because the old one ended before they were acknowledged.
+    AckedResent = "acked_resent",
+    /// Acknowledged sends and broadcasts from this core that were refused.
+    AckedRefused = "acked_refused",
+    /// Acknowledgements that came from peers of this core.
+    AcksReceived = "acks_received",
+    /// Acknowledgements of what is not awaited any more.
+    LateAcks = "late_acks",
+    /// Acknowledgements that were queued for peers of this core.
+    AcksSent = "acks_sent",
+    /// Messages that came again and were not handed to the application again.
+    DuplicatesSuppressed = "duplicates_suppressed",
+    /// Messages that were neither handed over nor acknowledged, because the application owes that peer `acks.pending` acknowledgements.
+    AckedDropped = "acked_dropped",
+    /// Acknowledged sends of this core whose deadline came before every answer.
+    ReceiptsExpired = "receipts_expired",
+    /// Ledgers of ended connections that were given up because more had ended than are kept.
+    LedgersEvicted = "ledgers_evicted",
     /// Pings that were sent.
     PingsSent = "pings_sent",
     /// Reads that were put off because the memory for unfinished messages was used up.
@@ -188,6 +208,8 @@ counters! {
     ViolationUnexpectedReady = "violation_unexpected_ready",
     /// Rule 15 broken.
     ViolationExpectedReady = "violation_expected_ready",
+    /// Rule 16 broken.
+    ViolationUnsolicitedAck = "violation_unsolicited_ack",
     /// Rule 17 broken.
     ViolationTooManySubscriptions = "violation_too_many_subscriptions",
     /// Turns of the loop.
@@ -212,6 +234,10 @@ counters! {
     BufferBytes = "buffer_bytes",
     /// Timers set now.
     Timers = "timers",
+    /// Acknowledged sends of this core that have no outcome yet, now.
+    Receipts = "receipts",
+    /// Bytes of their frames now.
+    ReceiptBytes = "receipt_bytes",
 }
 
 /// A reading of the counters of one core, or of all of them together.

@@ -193,7 +193,7 @@ fn ask(engine: &Engine<Order>, order: impl Fn(SyncSender<usize>) -> Order) -> us
 /// A peer that has said what it leaves the engine with. By its number: half-way through a message of 1 MiB, paused, or with half a frame.
 fn stuck_peer(engine: &Engine<Order>, number: usize, body: &[u8]) -> Raw {
     // A third takes only short messages, and is left out of the others.
-    let max_message = if number % 3 == 0 { 50 } else { LONG as u32 };
+    let max_message = if number.is_multiple_of(3) { 50 } else { LONG as u32 };
     let hello = Hello { max_message, ..Hello::node(number as u32) };
     let mut raw = Raw::connect_narrow(engine.local_addrs()[0]).shake(hello);
     raw.stream.set_nonblocking(true).unwrap();

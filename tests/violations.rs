@@ -9,8 +9,8 @@ mod common;
 
 use common::node::Node;
 use common::raw::{
-    BULK, DATA, FRAGMENT, GOODBYE, HIGH, Hello, MORE, NORMAL, PING, PONG, READY, REQUEST, RESPONSE, Raw, SUBSCRIBE, UNSUBSCRIBE, control,
-    data, first, frame, header,
+    ACK, ACKED, BULK, DATA, FRAGMENT, GOODBYE, HIGH, Hello, MORE, NORMAL, PING, PONG, READY, REQUEST, RESPONSE, Raw, SUBSCRIBE,
+    UNSUBSCRIBE, control, data, first, frame, header,
 };
 use common::{NEVER, eventually_idle, eventually_stats, loopback};
 use corecast::{CloseReason, Config, Counter, PeerId};
@@ -45,6 +45,7 @@ const RULES: &[(u16, Counter)] = &[
     (13, Counter::ViolationPingFlood),
     (14, Counter::ViolationUnexpectedReady),
     (15, Counter::ViolationExpectedReady),
+    (16, Counter::ViolationUnsolicitedAck),
     (17, Counter::ViolationTooManySubscriptions),
 ];
 
@@ -138,7 +139,7 @@ fn rule_1_a_frame_too_long_is_refused_from_its_header_alone() {
 #[test]
 fn rule_2_unknown_kinds() {
     let mut court = Court::open();
-    for kind in [0, 5, 15, 20, 128, 255] {
+    for kind in [0, 6, 15, 23, 128, 255] {
         court.try_case(2, &frame(kind, NORMAL, 1, b"what"));
     }
     court.close();
@@ -313,6 +314,20 @@ fn rule_14_ready_twice() {
     let mut court = Court::open();
     court.try_case(14, &header(0, READY, 0, 0));
     court.try_case(14, &[data(1, b"message"), header(0, READY, 0, 0)].concat());
+    court.close();
+}
+
+#[test]
+fn rule_16_more_acknowledgements_than_messages() {
+    let mut court = Court::open();
+    for id in [0, 1, u64::MAX] {
+        court.try_case(16, &control(ACK, id));
+    }
+    // What is no acknowledgement at all, and what asks for one in the wrong way.
+    court.try_case(5, &frame(ACK, 0, 0, &[0; 7]));
+    court.try_case(4, &frame(ACK, HIGH, 0, &[0; 8]));
+    court.try_case(4, &frame(ACKED, 0, 1, &[0; 8]));
+    court.try_case(5, &frame(ACKED, NORMAL, 1, &[0; 7]));
     court.close();
 }
 

@@ -16,7 +16,7 @@ use corecast::{CloseReason, Config, Dial, Frame, Lane, Meta, NetworkId, NodeId, 
 
 const WIRE: &str = include_str!("../src/wire/WIRE.md");
 /// Every vector that is checked here; a vector that nothing checks is an error too.
-const CHECKED: [&str; 17] = [
+const CHECKED: [&str; 20] = [
     "preamble",
     "hello",
     "refusal",
@@ -24,6 +24,7 @@ const CHECKED: [&str; 17] = [
     "ping",
     "pong",
     "goodbye",
+    "ack",
     "subscribe",
     "unsubscribe",
     "frame-too-long",
@@ -34,6 +35,8 @@ const CHECKED: [&str; 17] = [
     "response",
     "fragments",
     "request-fragments",
+    "acked",
+    "acked-fragments",
 ];
 
 const TYPE: u16 = 0x0102;
@@ -326,4 +329,27 @@ fn requests_are_made_as_these_bytes() {
         let (_, meta, received, _) = node.request();
         assert_eq!((meta, received), (Meta::new(TYPE), body));
     }
+}
+
+#[test]
+fn acknowledged_messages_are_sent_and_taken_as_these_bytes() {
+    let mut node = Node::report(config(Side::B));
+    let (mut raw, peer) = node.raw_peer(hello_of_a());
+    node.run(0, move |cx| cx.send_acked(peer, TYPE, b"hello", NEVER, 5).unwrap());
+    expect(&mut raw, "acked");
+    raw.send(&golden("ack"));
+    let receipt = node.receipt(5);
+    assert_eq!((receipt.acked()[0].0, receipt.is_acked()), (NodeId(id(0x40)), true));
+    node.run(0, move |cx| cx.send_acked(peer, TYPE, &long_body(), NEVER, 6).unwrap());
+    expect(&mut raw, "acked-fragments");
+
+    // And understood: the same two, from the other side.
+    raw.send(&golden("acked"));
+    assert_eq!(node.message(peer), (Meta::new(TYPE), b"hello".to_vec()));
+    expect(&mut raw, "ack");
+    raw.send(&golden("acked-fragments"));
+    assert_eq!(node.message(peer), (Meta::new(TYPE), long_body()));
+    let mut second = golden("ack");
+    second[8] = 2;
+    assert_bytes(&raw.read(16), &second, "the second acknowledgement");
 }

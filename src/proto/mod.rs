@@ -4,6 +4,7 @@
 //! what is to be sent. It is given bytes and the time, and gives bytes back. It does not know which core it is on, who the application
 //! is, or how many other peers there are.
 
+mod acks;
 mod budget;
 mod handshake;
 mod keepalive;
@@ -16,6 +17,7 @@ mod rtt;
 mod session;
 mod timers;
 
+pub(crate) use acks::{Arrival, Delivery, Exchange, Ledger};
 pub(crate) use budget::Budget;
 pub(crate) use handshake::{Handshake, Progress};
 pub(crate) use log::{LOG_SPARE, Logs, log_segments};

@@ -48,6 +48,8 @@ pub(crate) enum Received<'a> {
     /// The other side subscribes to a topic, or does so no more.
     Subscribe(Topic),
     Unsubscribe(Topic),
+    /// The other side has taken the message with this id.
+    Ack(u64),
     /// The other side leaves.
     Goodbye(GoodbyeCode),
 }
@@ -146,6 +148,7 @@ impl Peer {
             }
             (Kind::Subscribe, Some(topic)) => Ok(Received::Subscribe(Topic(u64::from_le_bytes(*topic)))),
             (Kind::Unsubscribe, Some(topic)) => Ok(Received::Unsubscribe(Topic(u64::from_le_bytes(*topic)))),
+            (Kind::Ack, Some(id)) => Ok(Received::Ack(u64::from_le_bytes(*id))),
             (Kind::Goodbye, Some(goodbye)) => Ok(Received::Goodbye(Goodbye::decode(*goodbye).code)),
             _ => Err(Violation::UnexpectedReady),
         }

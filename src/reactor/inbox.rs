@@ -16,19 +16,44 @@ use std::time::Duration;
 
 use super::latch::Latch;
 use crate::error::{RequestError, SendError};
-use crate::id::PeerId;
+use crate::id::{NodeId, PeerId};
 use crate::metrics::{Counter, Published, Stats};
+use crate::receipt::{Receipt, Target};
 use crate::shard::{Control, Credit, Mail, Owned, PeerSnapshot, Shared, Ticket, reserve_all};
 use crate::wire::Meta;
 
 /// A thread that waits for a response gets it here.
 pub(crate) type ReplyTo = Sender<Result<Owned, RequestError>>;
+/// A thread that waits for acknowledgements hears of them here. As many as there are peers, and an end.
+pub(crate) type ReportTo = Sender<Report>;
+
+/// What becomes of an acknowledged send.
+#[derive(Debug)]
+pub(crate) enum Report {
+    Acked { node: NodeId, after: Duration },
+    Ended(Receipt),
+    Refused(SendError),
+}
 
 /// What handles ask of a core, under credit.
 #[derive(Debug)]
 pub(crate) enum Command<C> {
     Mail(Mail),
-    Request { peer: PeerId, meta: Meta, body: Box<[u8]>, timeout: Duration, reply: ReplyTo },
+    Request {
+        peer: PeerId,
+        meta: Meta,
+        body: Box<[u8]>,
+        timeout: Duration,
+        reply: ReplyTo,
+    },
+    /// To be acknowledged: to one target, or to everybody.
+    Acked {
+        target: Option<Target>,
+        meta: Meta,
+        body: Box<[u8]>,
+        deadline: Duration,
+        reply: ReportTo,
+    },
     User(C),
 }
 
@@ -37,7 +62,7 @@ impl<C> Command<C> {
     pub(crate) fn cost(&self) -> usize {
         match self {
             Self::Mail(mail) => mail.cost(),
-            Self::Request { body, .. } => body.len(),
+            Self::Request { body, .. } | Self::Acked { body, .. } => body.len(),
             Self::User(_) => size_of::<C>(),
         }
     }

@@ -45,7 +45,7 @@ use crate::shard::{Control, Shard};
 use crate::time::Timestamp;
 use alarm::Alarm;
 use connections::Connections;
-use inbox::{Fabric, Inbox, ReplyTo};
+use inbox::{Fabric, Inbox, ReplyTo, ReportTo};
 use listener::Listener;
 use spin::Spinner;
 
@@ -116,6 +116,8 @@ pub(crate) struct Reactor<H: Handler> {
     spinner: Spinner,
     /// Threads that wait for a response, by the number that the shard knows them by.
     waiters: HashMap<u64, ReplyTo>,
+    /// Threads that wait for acknowledgements, likewise.
+    receipts: HashMap<u64, ReportTo>,
     next_waiter: u64,
     /// When the next turn was to begin at the latest.
     meant: Timestamp,
@@ -155,6 +157,7 @@ impl<H: Handler> Reactor<H> {
             buffer,
             spinner,
             waiters: HashMap::new(),
+            receipts: HashMap::new(),
             next_waiter: 0,
             meant: now,
             stirred: 0,

@@ -6,15 +6,17 @@ use mio::event::Event;
 use mio::{Events, Interest};
 
 use super::connections::{Source, source, token};
-use super::inbox::{Command, Signal};
+use super::inbox::{Command, Report, ReportTo, Signal};
 use super::socket::{ReadResult, Socket, WriteResult};
 use super::{ALARM, Ending, PUBLISH_INTERVAL, Reactor, Taken, WAKER};
 use crate::error::RequestError;
 use crate::handler::Handler;
 use crate::metrics::Counter;
 use crate::proto::{Origin, Slices};
-use crate::shard::{Action, Conn, Control, Mail, ReadOutcome};
+use crate::receipt::Target;
+use crate::shard::{Action, Asker, Conn, Control, Mail, ReadOutcome};
 use crate::time::Timestamp;
+use crate::wire::Meta;
 
 /// Most that a turn takes from each queue of the inbox before it looks at its sockets again.
 const INBOX_BUDGET: usize = 1024;
@@ -117,7 +119,8 @@ impl<H: Handler> Reactor<H> {
     fn watch_messages(&mut self, now: Timestamp) {
         let stats = self.shard.stats_mut();
         let cast = stats.get(Counter::Broadcasts) + stats.get(Counter::Publishes);
-        let stirred = self.taken.handles + stats.get(Counter::MessagesReceived) + cast;
+        let came = stats.get(Counter::MessagesReceived) + stats.get(Counter::AcksReceived);
+        let stirred = self.taken.handles + came + cast;
         if stirred != self.stirred {
             self.stirred = stirred;
             self.spinner.handle_messages(now);
@@ -233,6 +236,7 @@ impl<H: Handler> Reactor<H> {
                 self.waiters.insert(waiter, reply);
                 self.shard.handle_mail(Mail::Request { peer, meta, body, timeout, origin: Origin::Waiter(waiter) });
             }
+            Command::Acked { target, meta, body, deadline, reply } => self.send_acked(target, meta, &body, deadline, reply),
         }
     }
 
@@ -411,6 +415,8 @@ impl<H: Handler> Reactor<H> {
                 }
                 Action::Close { conn } => drop(self.connections.remove(conn)),
                 Action::Answer { waiter, result } => self.answer(waiter, result),
+                Action::Acked { waiter, node, after } => self.report(waiter, Report::Acked { node, after }),
+                Action::Receipt { waiter, receipt } => self.report(waiter, Report::Ended(receipt)),
             }
         }
     }
@@ -425,6 +431,30 @@ impl<H: Handler> Reactor<H> {
             // What came after the handshake may have come with its last bytes, and its edge is gone.
             Ok(()) => self.connections.make_ready(to),
             Err(error) => self.shard.handle_error(slot, error.kind()),
+        }
+    }
+
+    fn send_acked(&mut self, target: Option<Target>, meta: Meta, body: &[u8], deadline: Duration, reply: ReportTo) {
+        self.next_waiter += 1;
+        let asker = Asker::Waiter(self.next_waiter);
+        self.receipts.insert(self.next_waiter, reply);
+        let sent = match target {
+            Some(target) => self.shard.send_acked(target, meta, body, deadline, asker),
+            None => self.shard.broadcast_acked(meta, body, deadline, asker),
+        };
+        if let Err(reason) = sent {
+            self.report(self.next_waiter, Report::Refused(reason));
+        }
+    }
+
+    fn report(&mut self, waiter: u64, report: Report) {
+        let is_last = !matches!(report, Report::Acked { .. });
+        if let Some(reply) = self.receipts.get(&waiter) {
+            // Whoever asked may have given up.
+            let _ = reply.try_send(report);
+        }
+        if is_last {
+            self.receipts.remove(&waiter);
         }
     }
 

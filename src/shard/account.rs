@@ -73,6 +73,7 @@ impl Stats {
             Violation::PingFlood => Counter::ViolationPingFlood,
             Violation::UnexpectedReady => Counter::ViolationUnexpectedReady,
             Violation::ExpectedReady => Counter::ViolationExpectedReady,
+            Violation::UnsolicitedAck => Counter::ViolationUnsolicitedAck,
             Violation::TooManySubscriptions => Counter::ViolationTooManySubscriptions,
         });
     }
@@ -116,6 +117,8 @@ impl Shard {
             (Counter::ReassemblyBytes, self.budget.used()),
             (Counter::BufferBytes, self.buffers.held()),
             (Counter::Timers, self.wheel.len()),
+            (Counter::Receipts, self.receipts.len()),
+            (Counter::ReceiptBytes, self.receipts.bytes()),
         ] {
             self.stats.set(counter, level as u64);
         }

@@ -4,6 +4,7 @@ use super::slots::Entry;
 use super::{Shard, bound};
 use crate::buffers::MEDIUM;
 use crate::id::PeerId;
+use crate::wire::Frame;
 
 impl Shard {
     /// The id of the peer in a slot that is in use.
@@ -16,9 +17,14 @@ impl Shard {
         self.slots.find(peer).is_some_and(|entry| entry.blocked)
     }
 
+    /// What was queued to be acknowledged since the last call, and for whom.
+    pub(crate) fn take_queued_acked(&mut self) -> Vec<(PeerId, Frame)> {
+        std::mem::take(&mut self.queued_acked)
+    }
+
     /// Panics where the shard's figures and its peers contradict each other. Between turns.
     pub(crate) fn assert_invariants(&self) {
-        let (mut private, mut blocked, mut established, mut reassembling) = (0, 0, 0, 0);
+        let (mut private, mut blocked, mut established, mut reassembling, mut awaited) = (0, 0, 0, 0, 0);
         let (mut borrowed, mut parked) = (0, 0);
         let (mut shared, mut shared_reassembling, mut requests) = (0, 0, 0);
         let swept = self.sweep_is_over();
@@ -33,6 +39,8 @@ impl Shard {
             blocked += usize::from(entry.blocked);
             established += usize::from(entry.is_established());
             reassembling += entry.peer.reassembling();
+            awaited += entry.cold.exchange.as_ref().map_or(0, |exchange| exchange.awaited());
+            assert!(entry.is_established() || entry.cold.exchange.is_none(), "slot {slot} has closed and kept its ledger");
             shared_reassembling += self.budget.beyond(entry.peer.reassembling());
             requests += entry.peer.pending_requests();
             borrowed += entry.peer.borrowed();
@@ -73,6 +81,8 @@ impl Shard {
         assert_eq!(self.requests, requests, "requests that wait");
         self.assert_bounded();
         assert!(self.user_timers <= self.wheel.len());
+        assert_eq!(self.unacked.awaited(), awaited, "acknowledgements that are awaited");
+        assert!(self.receipts.len() <= self.config().acks.pending && self.receipts.bytes() <= self.config().acks.bytes);
         for (half, open) in &self.half_open {
             assert!(!open.is_ended(), "half-open connection {half} ended and was not freed");
         }
@@ -115,7 +125,9 @@ impl Shard {
         assert_eq!(self.requests, 0);
         assert_eq!((self.buffers.lent(), self.parked), (0, 0));
         assert!(self.starved.is_empty() && self.resuming.is_empty() && self.events.is_empty() && self.actions.is_empty());
+        assert_eq!((self.receipts.len(), self.receipts.bytes(), self.unacked.awaited()), (0, 0, 0), "acknowledged sends");
         if let Some(directory) = &self.directory {
+            assert_eq!(directory.kept(), (0, 0), "ledgers, connections that wait for another to yield");
             assert_eq!(directory.len(), 0, "grants");
             assert_eq!(directory.remembered(), (0, 0, 0), "grant numbers, dials, targets");
         }

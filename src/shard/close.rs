@@ -32,6 +32,7 @@ impl Shard {
         let was_read = self.slots.at(slot).is_read() && !self.slots.at(slot).resuming;
         self.slots.unestablish();
         self.stats.count_close(reason);
+        self.give_ledger(slot);
         let entry = self.slots.at_mut(slot);
         self.parked -= super::receive::parked(entry.peer.decoder.held());
         for (origin, timer) in entry.peer.release(&mut self.budget, &mut self.buffers) {
@@ -138,6 +139,8 @@ impl Shard {
         } else if let Some(half) = half {
             self.withdraw_half(half, GoodbyeCode::Duplicate);
         }
+        // After what it has left, and although there may be nothing to close any more: the successor waits.
+        self.out.control(0, Control::Yielded { grant });
     }
 
     /// Ends everything: no new peers, and the old ones get what they are owed until the drain deadline.
@@ -145,6 +148,7 @@ impl Shard {
         if std::mem::replace(&mut self.shutting_down, true) {
             return;
         }
+        self.stop_receipts();
         self.with_directory(|directory, means| directory.shut_down(means));
         let halves: Vec<u32> = self.half_open.iter().map(|(index, _)| index as u32).collect();
         for half in halves {

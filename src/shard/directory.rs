@@ -1,8 +1,9 @@
 //! What spans cores: who is connected, and who is to be dialled.
 //!
 //! The directory lives on core 0. Cores ask it, by message, before a connection becomes a peer, and tell it when one is over. It is on no
-//! message path. It owns the rule that there is one connection per node and channel, the cap on peers, and the dials with their backoff; it
-//! knows no sockets and no peers' state.
+//! message path, but for acknowledged messages to a node instead of a peer. It owns the rule that there is one connection per node and
+//! channel, the cap on peers, the dials with their backoff, and what connections leave to those that follow them; it knows no sockets
+//! and no peers' state.
 
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -13,12 +14,16 @@ use std::time::Duration;
 
 use super::admission::Admission;
 use super::backoff::Backoff;
-use super::mail::{Ask, Control};
+use super::ledgers::Ledgers;
+use super::mail::{Ask, Control, HalfRef};
 use super::{Deadline, Outgoing};
 use crate::config::Config;
 use crate::error::DialError;
 use crate::handler::Dial;
 use crate::id::{DialId, NodeId};
+use crate::metrics::{Counter, Stats};
+use crate::proto::{Delivery, Ledger};
+use crate::receipt::{AckFailure, ReceiptId};
 use crate::rng::Rng;
 use crate::time::Timestamp;
 use crate::wheel::{TimerKey, TimerWheel};
@@ -27,7 +32,7 @@ use crate::wire::RefusalCode;
 /// A node that connects anew replaces its own connection, but not more often than this.
 const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
 
-type Key = (NodeId, u16);
+pub(super) type Key = (NodeId, u16);
 
 /// A connection that may be, or is.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ struct Grant {
     instance: u64,
     dialled: bool,
     granted_at: Timestamp,
+    /// The grant whose connection it replaces and that has not yielded yet, and who is told then.
+    waiting: Option<(u64, HalfRef)>,
 }
 
 /// A wish to be connected.
@@ -68,6 +75,11 @@ pub(crate) struct Directory {
     /// What each grant is for, and its core, until that says that the connection is over: a replaced one outlives its place in `grants`.
     numbers: HashMap<u64, (Key, Option<DialId>, usize)>,
     next_grant: u64,
+    /// Which key's new connection waits for the end of the one that has this grant.
+    waiting: HashMap<u64, Key>,
+    ledgers: Ledgers,
+    /// When the ledgers are looked through.
+    sweep: Option<(Timestamp, TimerKey)>,
     dials: HashMap<DialId, Dialling>,
     /// Targets of the dials: none is dialled twice.
     targets: HashMap<(SocketAddr, u16), DialId>,
@@ -81,6 +93,7 @@ pub(super) struct Means<'a> {
     pub(super) wheel: &'a mut TimerWheel<Deadline>,
     pub(super) rng: &'a mut Rng,
     pub(super) admission: &'a Arc<Admission>,
+    pub(super) stats: &'a mut Stats,
 }
 
 impl Means<'_> {
@@ -101,6 +114,9 @@ impl Directory {
 
     pub(crate) fn new(config: Arc<Config>, node: NodeId) -> Self {
         Self {
+            ledgers: Ledgers::new(config.limits.max_peers, config.acks.retain),
+            waiting: HashMap::new(),
+            sweep: None,
             config,
             node,
             grants: HashMap::new(),
@@ -120,20 +136,111 @@ impl Directory {
         match verdict {
             Err(code) => means.out.control(half.core, Control::Denied { half, code }),
             Ok(()) => {
-                if let Some(old) = self.grants.get(&key) {
-                    means.out.control(old.core, Control::Replace { grant: old.number });
-                }
+                let predecessor = self.replace(&key, means);
                 let number = self.next_grant;
                 self.next_grant += 1;
-                let grant = Grant { number, core: half.core, instance: ask.instance, dialled: ask.dial.is_some(), granted_at: means.now };
+                let grant = Grant {
+                    number,
+                    core: half.core,
+                    instance: ask.instance,
+                    dialled: ask.dial.is_some(),
+                    granted_at: means.now,
+                    waiting: predecessor.map(|old| (old, half)),
+                };
                 self.grants.insert(key, grant);
                 self.numbers.insert(number, (key, ask.dial, half.core));
                 if let Some(dialling) = ask.dial.and_then(|id| self.dials.get_mut(&id)) {
                     dialling.state = DialState::Connected(number);
                 }
-                means.out.control(half.core, Control::Granted { half, grant: number });
+                match predecessor {
+                    Some(old) => drop(self.waiting.insert(old, key)),
+                    None => self.tell_granted(half, number, &key, means),
+                }
             }
         }
+    }
+
+    /// Ends the connection that there is, if there is one. Returns the grant that has to yield before the new one may begin.
+    fn replace(&mut self, key: &Key, means: &mut Means<'_>) -> Option<u64> {
+        let old = self.grants.get(key)?;
+        match old.waiting {
+            None => {
+                means.out.control(old.core, Control::Replace { grant: old.number });
+                Some(old.number)
+            }
+            // It has not begun, and will not: whom it waits for, the new one waits for.
+            Some((before, half)) => {
+                means.out.control(half.core, Control::Denied { half, code: RefusalCode::Duplicate });
+                self.numbers.remove(&old.number);
+                Some(before)
+            }
+        }
+    }
+
+    /// The connection may begin, with what those before it have left.
+    fn tell_granted(&mut self, half: HalfRef, grant: u64, key: &Key, means: &mut Means<'_>) {
+        let ledger = self.ledgers.take(key);
+        means.out.control(half.core, Control::Granted { half, grant, ledger });
+    }
+
+    /// The connection of a grant takes nothing any more: what it left has come before this.
+    pub(super) fn yielded(&mut self, number: u64, means: &mut Means<'_>) {
+        let Some(key) = self.waiting.remove(&number) else { return };
+        let Some(grant) = self.grants.get_mut(&key) else { return };
+        if let Some((_, half)) = grant.waiting.take_if(|(before, _)| *before == number) {
+            let number = grant.number;
+            self.tell_granted(half, number, &key, means);
+        }
+    }
+
+    /// A connection has left something to its successor.
+    pub(super) fn keep(&mut self, number: u64, ledger: Box<Ledger>, means: &mut Means<'_>) {
+        if let Some(&(key, ..)) = self.numbers.get(&number).filter(|_| !self.shutting_down) {
+            let evicted = self.ledgers.stow(key, ledger, means.now);
+            self.report_evicted(evicted, means);
+            self.watch_ledgers(means);
+        }
+    }
+
+    /// A message for a node: to its connection, or kept until it has one. `not_by`: the connection that could not take it.
+    pub(super) fn route(&mut self, key: Key, delivery: Delivery, not_by: Option<u64>, means: &mut Means<'_>) {
+        if self.shutting_down {
+            return fail(delivery.id, key.0, AckFailure::Stopped, means);
+        }
+        if let Some(grant) = self.grants.get(&key).filter(|grant| grant.waiting.is_none() && Some(grant.number) != not_by) {
+            let (node, channel) = key;
+            return means.out.control(grant.core, Control::Deliver { grant: grant.number, node, channel, delivery });
+        }
+        let evicted = self.ledgers.add(key, delivery, means.now);
+        self.report_evicted(evicted, means);
+        self.watch_ledgers(means);
+    }
+
+    fn report_evicted(&self, evicted: Option<(Key, Box<Ledger>)>, means: &mut Means<'_>) {
+        let Some((key, ledger)) = evicted else { return };
+        means.stats.count(Counter::LedgersEvicted);
+        ledger.deliveries.iter().for_each(|delivery| fail(delivery.id, key.0, AckFailure::Evicted, means));
+    }
+
+    /// Sets the timer for the next look through the ledgers, if it has to be earlier than it is.
+    fn watch_ledgers(&mut self, means: &mut Means<'_>) {
+        let Some(next) = self.ledgers.next_sweep(means.now) else { return };
+        match self.sweep {
+            Some((at, _)) if at <= next => {}
+            other => {
+                if let Some((_, timer)) = other {
+                    means.wheel.cancel(timer);
+                }
+                self.sweep = Some((next, means.wheel.insert(next, Deadline::Ledgers)));
+            }
+        }
+    }
+
+    /// That timer has come.
+    pub(super) fn sweep_ledgers(&mut self, means: &mut Means<'_>) {
+        self.sweep = None;
+        self.ledgers.sweep(means.now);
+        self.watch_ledgers(means);
     }
 
     fn judge(&self, ask: &Ask, key: &Key, now: Timestamp) -> Result<(), RefusalCode> {
@@ -177,6 +284,7 @@ impl Directory {
         if let Some(id) = dial {
             self.dial_ended(id, number, received, means);
         }
+        self.yielded(number, means);
     }
 
     fn dial_ended(&mut self, id: DialId, number: u64, received: bool, means: &mut Means<'_>) {
@@ -295,6 +403,11 @@ impl Directory {
             }
         }
         self.targets.clear();
+        // Their messages end with the receipts.
+        self.ledgers.clear();
+        if let Some((_, timer)) = self.sweep.take() {
+            means.wheel.cancel(timer);
+        }
     }
 
     /// Grants whose end was not reported, dials, and their targets.
@@ -303,9 +416,21 @@ impl Directory {
         (self.numbers.len(), self.dials.len(), self.targets.len())
     }
 
+    /// Ledgers that are kept, and connections that wait for another to yield.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        (self.ledgers.len(), self.waiting.len())
+    }
+
     /// Connections that may be, or are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.grants.len()
     }
+}
+
+/// A message will not be acknowledged.
+fn fail(id: u64, node: NodeId, failure: AckFailure, means: &mut Means<'_>) {
+    let answer = Control::Answered { id, node: Some(node), at: means.now, result: Err(failure) };
+    means.out.control(ReceiptId(id).core(), answer);
 }

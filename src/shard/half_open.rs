@@ -14,7 +14,7 @@ use crate::error::{DialError, HandshakeError};
 use crate::handler::{Dial, Direction, PeerInfo};
 use crate::id::DialId;
 use crate::metrics::Counter;
-use crate::proto::{Handshake, Peer, Progress};
+use crate::proto::{Delivery, Handshake, Ledger, Peer, Progress};
 use crate::wheel::TimerKey;
 use crate::wire::{GoodbyeCode, Hello, RefusalCode};
 
@@ -52,6 +52,8 @@ pub(super) struct HalfOpen {
     ticket: Option<Ticket>,
     theirs: Option<Hello>,
     grant: Option<u64>,
+    /// What the connections before this one have left.
+    ledger: Option<Box<Ledger>>,
 }
 
 impl HalfOpen {
@@ -97,7 +99,18 @@ impl Shard {
         let timer = self.wheel.insert(self.now + limit, Deadline::Half(index));
         self.next_serial = self.next_serial.wrapping_add(1);
         let serial = self.next_serial;
-        vacant.insert(HalfOpen { state, handshake, serial, address, dial, timer, ticket: Some(ticket), theirs: None, grant: None });
+        vacant.insert(HalfOpen {
+            state,
+            handshake,
+            serial,
+            address,
+            dial,
+            timer,
+            ticket: Some(ticket),
+            theirs: None,
+            grant: None,
+            ledger: None,
+        });
         index
     }
 
@@ -218,12 +231,17 @@ impl Shard {
     /// Tells the directory how an attempt or a grant ended.
     fn report_half(&mut self, half: u32, error: DialError) {
         let open = &mut self.half_open[half as usize];
-        let (dial, grant) = (open.dial.take(), open.grant.take());
+        let (dial, grant, ledger) = (open.dial.take(), open.grant.take(), open.ledger.take());
         if dial.is_some() {
             self.stats.count(Counter::DialFailures);
         }
         match (grant, dial) {
-            (Some(grant), _) => self.out.control(0, Control::Ended { grant, received: false }),
+            (Some(grant), _) => {
+                if let Some(ledger) = ledger {
+                    self.return_ledger(grant, ledger);
+                }
+                self.out.control(0, Control::Ended { grant, received: false });
+            }
             (None, Some(dial)) => self.out.control(0, Control::AttemptFailed { dial, error }),
             (None, None) => {}
         }
@@ -264,13 +282,17 @@ impl Shard {
     }
 
     /// The directory's word: this connection may be.
-    pub(super) fn granted(&mut self, half: HalfRef, grant: u64) {
+    pub(super) fn granted(&mut self, half: HalfRef, grant: u64, ledger: Option<Box<Ledger>>) {
         let Some(open) = self.find_half(half) else {
             // It ended while the directory was asked.
+            if let Some(ledger) = ledger {
+                self.return_ledger(grant, ledger);
+            }
             self.out.control(0, Control::Ended { grant, received: false });
             return;
         };
         open.grant = Some(grant);
+        open.ledger = ledger;
         let channel = open.theirs.map_or(0, |theirs| theirs.channel);
         match open.handshake.grant(channel) {
             Progress::Established => self.promote(half.index),
@@ -278,6 +300,17 @@ impl Shard {
                 self.actions.push_back(Action::WriteHalf { half: half.index });
                 self.actions.push_back(Action::ReadHalf { half: half.index });
             }
+        }
+    }
+
+    /// A message for the peer that the connection with this grant will become. Given back where there is none.
+    pub(super) fn keep_for_half(&mut self, grant: u64, delivery: Delivery) -> Option<Delivery> {
+        match self.half_open.iter_mut().find(|(_, open)| open.grant == Some(grant)) {
+            Some((_, open)) => {
+                open.ledger.get_or_insert_default().deliveries.push(delivery);
+                None
+            }
+            None => Some(delivery),
         }
     }
 
@@ -315,6 +348,8 @@ impl Shard {
             dial: open.dial,
             max_message: theirs.max_message as usize,
         };
+        let ledger = open.ledger.take();
+        open.grant = None;
         let cold = Cold {
             info,
             grant,
@@ -325,6 +360,7 @@ impl Shard {
             drained: 0,
             behind_since: self.now,
             shed: 0,
+            exchange: None,
         };
         let id = self.slots.insert(Entry::new(peer, cold));
         if (theirs.max_message as usize) < self.shared.config.limits.max_message {
@@ -338,6 +374,9 @@ impl Shard {
         self.stats.count(Counter::Established);
         self.rearm(id.slot());
         self.mark_dirty(id.slot());
+        if let Some(ledger) = ledger {
+            self.take_ledger(id, *ledger);
+        }
         self.actions.push_back(Action::Promote { half, slot: id.slot() });
         self.events.push_back(Event::Connected(id));
     }

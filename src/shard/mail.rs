@@ -7,7 +7,9 @@ use super::admission::Ticket;
 use crate::error::{DialError, RequestError};
 use crate::handler::Dial;
 use crate::id::{DialId, NodeId, PeerId, Topic};
-use crate::proto::Origin;
+use crate::proto::{Delivery, Ledger, Origin};
+use crate::receipt::{AckFailure, AckId};
+use crate::time::Timestamp;
 use crate::wire::{Frame, Meta, RefusalCode};
 
 /// Messages on their way: bounded by credit, refused at the source.
@@ -52,6 +54,14 @@ pub(crate) enum Mail {
         meta: Meta,
         body: Box<[u8]>,
     },
+    SendAcked {
+        peer: PeerId,
+        delivery: Delivery,
+    },
+    BroadcastAcked {
+        delivery: Delivery,
+    },
+    Ack(AckId),
 }
 
 impl Mail {
@@ -63,6 +73,8 @@ impl Mail {
             Self::SendBatch { frames: batch, .. } => frames(batch),
             Self::BroadcastBatch { frames: batch } => frames(batch),
             Self::Subscribe { .. } => size_of::<Topic>(),
+            Self::SendAcked { delivery, .. } | Self::BroadcastAcked { delivery } => delivery.frame.as_bytes().len(),
+            Self::Ack(_) => 0,
             Self::Request { body, .. } | Self::Respond { body, .. } => body.len(),
         }
     }
@@ -101,7 +113,8 @@ impl Control {
     }
 }
 
-/// What keeps connections in order. Never refused: each is bounded by connections, dials or pending requests.
+/// What keeps connections in order. Never refused: each is bounded by connections, dials, pending requests, or acknowledged sends
+/// times the peers that they went to.
 #[derive(Debug)]
 pub(crate) enum Control {
     // To the directory.
@@ -112,6 +125,28 @@ pub(crate) enum Control {
         received: bool,
     },
     /// An attempt failed before it had a grant.
+    /// What is open of the connection that has this grant and is over, or could not begin: it is for the next one.
+    Ledger {
+        grant: u64,
+        ledger: Box<Ledger>,
+    },
+    /// The connection that had this grant takes nothing any more: its successor may begin.
+    Yielded {
+        grant: u64,
+    },
+    /// A message for a node, connected or not.
+    Route {
+        node: NodeId,
+        channel: u16,
+        delivery: Delivery,
+    },
+    /// The connection that has this grant took nothing any more when `Deliver` came.
+    Undelivered {
+        grant: u64,
+        node: NodeId,
+        channel: u16,
+        delivery: Delivery,
+    },
     AttemptFailed {
         dial: DialId,
         error: DialError,
@@ -133,14 +168,23 @@ pub(crate) enum Control {
     Granted {
         half: HalfRef,
         grant: u64,
+        /// What the connections before it have left.
+        ledger: Option<Box<Ledger>>,
     },
     Denied {
         half: HalfRef,
         code: RefusalCode,
     },
-    /// Close the connection that has this grant: another one takes its place.
+    /// Close the connection that has this grant: another one takes its place, as soon as this is answered with `Yielded`.
     Replace {
         grant: u64,
+    },
+    /// Send this to the peer that has this grant.
+    Deliver {
+        grant: u64,
+        node: NodeId,
+        channel: u16,
+        delivery: Delivery,
     },
     Connect {
         id: DialId,
@@ -162,6 +206,18 @@ pub(crate) enum Control {
         peer: PeerId,
         tag: u64,
         result: Result<Owned, RequestError>,
+    },
+    /// An answer to an acknowledged send of that core. `at`: when it came.
+    Answered {
+        id: u64,
+        node: Option<NodeId>,
+        at: Timestamp,
+        result: Result<(), AckFailure>,
+    },
+    /// A core has sent a broadcast that is to be acknowledged to so many of its peers.
+    Reached {
+        id: u64,
+        peers: usize,
     },
     Shutdown,
 }

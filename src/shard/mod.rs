@@ -10,6 +10,7 @@
 //! turn.
 
 mod account;
+mod acks;
 mod admission;
 mod backoff;
 pub(crate) mod bound;
@@ -20,8 +21,10 @@ mod credit;
 mod directory;
 mod flush;
 mod half_open;
+mod ledgers;
 mod mail;
 mod publish;
+mod receipts;
 mod receive;
 mod send;
 mod slots;
@@ -39,6 +42,7 @@ pub use account::PeerSnapshot;
 pub(crate) use admission::{Admission, Ticket};
 pub(crate) use credit::{Credit, reserve_all};
 pub(crate) use mail::{Control, Mail, Owned};
+pub(crate) use receipts::Asker;
 pub(crate) use receive::ReadOutcome;
 pub(crate) use send::Payload;
 
@@ -49,6 +53,7 @@ use crate::handler::Backlog;
 use crate::id::{DialId, NodeId, PeerId};
 use crate::metrics::Stats;
 use crate::proto::{Budget, Logs, Quanta, QueuedPool};
+use crate::receipt::Receipt;
 use crate::rng::Rng;
 use crate::time::Timestamp;
 use crate::wheel::TimerWheel;
@@ -84,19 +89,47 @@ pub(crate) enum Action {
     Close { conn: Conn },
     /// A waiting thread's request has ended.
     Answer { waiter: u64, result: Result<Owned, RequestError> },
+    /// One more node has acknowledged a waiting thread's send.
+    Acked { waiter: u64, node: NodeId, after: Duration },
+    /// A waiting thread's acknowledged send has ended.
+    Receipt { waiter: u64, receipt: Receipt },
 }
 
 /// What the application is still to be told: everything but messages and commands, which it gets at once.
 #[derive(Debug)]
 enum Event {
     Connected(PeerId),
-    Response { peer: PeerId, tag: u64, result: Result<Owned, RequestError> },
+    Response {
+        peer: PeerId,
+        tag: u64,
+        result: Result<Owned, RequestError>,
+    },
     Drained(PeerId),
-    Slow { peer: PeerId, backlog: Backlog },
-    SendFailed { peer: PeerId, tag: u64, reason: SendError },
-    DialFailed { dial: DialId, error: DialError, retry_in: Option<Duration> },
-    Closed { peer: PeerId, reason: CloseReason },
-    Timer { tag: u64 },
+    Slow {
+        peer: PeerId,
+        backlog: Backlog,
+    },
+    SendFailed {
+        peer: PeerId,
+        tag: u64,
+        reason: SendError,
+    },
+    DialFailed {
+        dial: DialId,
+        error: DialError,
+        retry_in: Option<Duration>,
+    },
+    Closed {
+        peer: PeerId,
+        reason: CloseReason,
+    },
+    Timer {
+        tag: u64,
+    },
+    /// There are new acknowledgements of this send.
+    Acked(u64),
+    /// This send has its outcome.
+    Receipt(u64),
 }
 
 /// What a deadline in the wheel is for.
@@ -104,9 +137,19 @@ enum Event {
 enum Deadline {
     Peer(u32),
     Half(u32),
-    Request { peer: PeerId, correlation: u64 },
-    User { tag: u64 },
+    Request {
+        peer: PeerId,
+        correlation: u64,
+    },
+    User {
+        tag: u64,
+    },
     Redial(DialId),
+    /// The end of an acknowledged send, where it was asked for, and where its peers are.
+    Receipt(u64),
+    Acked(u64),
+    /// The directory looks through what it keeps of connections that are over.
+    Ledgers,
 }
 
 /// What is on its way to other cores, and to this core itself.
@@ -219,6 +262,13 @@ pub(crate) struct Shard {
     /// On core 0 only.
     directory: Option<Directory>,
     next_dial: u64,
+    receipts: receipts::Receipts,
+    unacked: acks::Unacked,
+    /// Message types that the application acknowledges, in order.
+    by_handler: Box<[u16]>,
+    /// What was queued to be acknowledged, and for whom: the simulator's oracle wants to know.
+    #[cfg(test)]
+    queued_acked: Vec<(PeerId, Frame)>,
     shutting_down: bool,
     /// Bytes that were still queued for peers that ended during the shutdown.
     unsent_bytes: u64,
@@ -228,6 +278,9 @@ pub(crate) struct Shard {
 impl Shard {
     pub(crate) fn new(core: usize, shared: Shared, seed: u64, now: Timestamp) -> Self {
         let config = &shared.config;
+        let mut by_handler = config.acks.by_handler.clone();
+        by_handler.sort_unstable();
+        let by_handler = by_handler.into_boxed_slice();
         let hello = Hello {
             network: config.network,
             node: shared.node,
@@ -276,6 +329,11 @@ impl Shard {
             out: Outgoing { core, ..Outgoing::default() },
             directory: (core == 0).then(|| Directory::new(Arc::clone(config), shared.node)),
             next_dial: 0,
+            receipts: receipts::Receipts::default(),
+            unacked: acks::Unacked::default(),
+            by_handler,
+            #[cfg(test)]
+            queued_acked: Vec::new(),
             shutting_down: false,
             unsent_bytes: 0,
             stats: Stats::default(),

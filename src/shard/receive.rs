@@ -110,6 +110,7 @@ impl Shard {
                 Received::Assembled => self.deliver_assembled(handler, peer)?,
                 Received::Handled => {}
                 Received::Queued(bytes) => self.control_queued(slot, bytes),
+                Received::Ack(id) => self.handle_ack(slot, id)?,
                 Received::Subscribe(topic) => self.handle_subscribe(handler, peer, topic)?,
                 Received::Unsubscribe(topic) => self.handle_unsubscribe(handler, peer, topic),
                 Received::Goodbye(code) => {
@@ -141,13 +142,22 @@ impl Shard {
         correlation: u64,
         body: &[u8],
     ) -> Result<(), Violation> {
-        self.stats.count(Counter::MessagesReceived);
         self.slots.at_mut(peer.slot()).received = true;
-        let message = Message::new(meta, body);
+        let message = Message::new(kind, meta, body);
         match kind {
-            Kind::Data => handler.on_message(&mut Context::new(self), peer, message),
-            Kind::Request => handler.on_request(&mut Context::new(self), peer, message, Responder { peer, correlation }),
-            _ => self.deliver_response(handler, peer, correlation, message)?,
+            Kind::Data => {
+                self.stats.count(Counter::MessagesReceived);
+                handler.on_message(&mut Context::new(self), peer, message);
+            }
+            Kind::Acked => self.deliver_acked(handler, peer, meta, correlation, body),
+            Kind::Request => {
+                self.stats.count(Counter::MessagesReceived);
+                handler.on_request(&mut Context::new(self), peer, message, Responder { peer, correlation });
+            }
+            _ => {
+                self.stats.count(Counter::MessagesReceived);
+                self.deliver_response(handler, peer, correlation, message)?;
+            }
         }
         Ok(())
     }

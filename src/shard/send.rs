@@ -224,7 +224,7 @@ impl Shard {
     }
 
     /// Makes sure that the frames fit the log of this core and the inboxes of the others.
-    fn reserve_broadcast(&mut self, frames: &[Frame]) -> Result<(), SendError> {
+    pub(super) fn reserve_broadcast(&mut self, frames: &[Frame]) -> Result<(), SendError> {
         let result = self.try_reserve_broadcast(frames);
         if result.is_err() {
             self.stats.add(Counter::BroadcastsRefused, frames.len() as u64);
@@ -262,7 +262,7 @@ impl Shard {
         !self.behind && self.appended < self.append_budget() && self.wants_publishes()
     }
 
-    fn append(&mut self, frame: &Frame, except: Option<PeerId>) {
+    pub(super) fn append(&mut self, frame: &Frame, except: Option<PeerId>) {
         if self.shutting_down {
             // There is nobody left for it.
             self.stats.count(Counter::BroadcastsRefused);
@@ -365,6 +365,9 @@ impl Shard {
                 }
             }
             Mail::Respond { peer, correlation, meta, body } => drop(self.send(peer, Payload::response(meta, correlation, &body))),
+            Mail::SendAcked { peer, delivery } => self.deliver_mail(peer, &delivery),
+            Mail::BroadcastAcked { delivery } => self.append_mail(&delivery),
+            Mail::Ack(ack) => drop(self.ack(ack)),
         }
     }
 

@@ -9,7 +9,7 @@ use super::topics::Subscriptions;
 use crate::error::CloseReason;
 use crate::handler::PeerInfo;
 use crate::id::PeerId;
-use crate::proto::Peer;
+use crate::proto::{Exchange, Peer};
 use crate::time::Timestamp;
 use crate::wheel::TimerKey;
 
@@ -82,6 +82,8 @@ pub(crate) struct Cold {
     pub(crate) behind_since: Timestamp,
     /// Messages that were dropped because the peer is slow, and not reported yet.
     pub(crate) shed: u64,
+    /// Acknowledged messages of both directions; most peers have none.
+    pub(crate) exchange: Option<Box<Exchange>>,
 }
 
 impl Entry {

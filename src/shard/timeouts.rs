@@ -51,6 +51,9 @@ impl Shard {
                     self.user_timers -= 1;
                     self.events.push_back(Event::Timer { tag });
                 }
+                Deadline::Receipt(id) => self.expire_receipt(id),
+                Deadline::Acked(id) => self.expire_acked(id),
+                Deadline::Ledgers => self.with_directory(|directory, means| directory.sweep_ledgers(means)),
                 Deadline::Redial(id) => self.with_directory(|directory, means| directory.redial(id, means)),
             }
         }

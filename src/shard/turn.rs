@@ -8,6 +8,7 @@ use super::{Action, Event, Shard};
 use crate::handler::{Context, Handler, Message};
 use crate::metrics::Counter;
 use crate::time::Timestamp;
+use crate::wire::Kind;
 
 /// Entries for which a queue keeps its room.
 pub(super) const KEPT_QUEUE: usize = 256;
@@ -42,9 +43,20 @@ impl Shard {
             Control::Dial { id, dial, home } => self.with_directory(|directory, means| directory.dial(id, dial, home, means)),
             Control::CancelDial { id } => self.with_directory(|directory, means| directory.cancel(id, means)),
             Control::CoreLost { core } => self.with_directory(|directory, means| directory.core_lost(core, means)),
-            Control::Granted { half, grant } => self.granted(half, grant),
+            Control::Ledger { grant, ledger } => self.with_directory(|directory, means| directory.keep(grant, ledger, means)),
+            Control::Yielded { grant } => self.with_directory(|directory, means| directory.yielded(grant, means)),
+            Control::Route { node, channel, delivery } => {
+                self.with_directory(|directory, means| directory.route((node, channel), delivery, None, means))
+            }
+            Control::Undelivered { grant, node, channel, delivery } => {
+                self.with_directory(|directory, means| directory.route((node, channel), delivery, Some(grant), means))
+            }
+            Control::Granted { half, grant, ledger } => self.granted(half, grant, ledger),
             Control::Denied { half, code } => self.denied(half, code),
             Control::Replace { grant } => self.replace(grant),
+            Control::Deliver { grant, node, channel, delivery } => self.deliver_by_grant(grant, node, channel, delivery),
+            Control::Answered { id, node, at, result } => self.answered(id, node, at, result),
+            Control::Reached { id, peers } => self.reached(id, peers),
             Control::Connect { id, dial, ticket } => self.connect(id, dial, ticket),
             Control::DialFailed { id, error, retry_in } => self.events.push_back(Event::DialFailed { dial: id, error, retry_in }),
             Control::Close { peer } => self.close_peer(peer),
@@ -56,7 +68,8 @@ impl Shard {
     pub(super) fn with_directory(&mut self, act: impl FnOnce(&mut Directory, &mut Means<'_>)) {
         if let Some(directory) = &mut self.directory {
             let admission = &self.shared.admission;
-            let mut means = Means { now: self.now, out: &mut self.out, wheel: &mut self.wheel, rng: &mut self.rng, admission };
+            let (out, wheel) = (&mut self.out, &mut self.wheel);
+            let mut means = Means { now: self.now, out, wheel, rng: &mut self.rng, admission, stats: &mut self.stats };
             act(directory, &mut means);
         }
     }
@@ -87,7 +100,7 @@ impl Shard {
             Event::Response { peer, tag, result } => {
                 // Only what came from another core has a body of its own, and has taken room for it.
                 let charge = result.as_ref().ok().map(|owned| owned.body.len());
-                let result = result.as_ref().map(|owned| Message::new(owned.meta, &owned.body)).map_err(|error| *error);
+                let result = result.as_ref().map(|owned| Message::new(Kind::Response, owned.meta, &owned.body)).map_err(|error| *error);
                 self.respond_to_handler(handler, peer, tag, result);
                 if let Some(charge) = charge {
                     self.shared.credits[self.core].release(charge);
@@ -103,6 +116,8 @@ impl Shard {
             Event::DialFailed { dial, error, retry_in } => handler.on_dial_failed(&mut Context::new(self), dial, error, retry_in),
             Event::Closed { peer, reason } => handler.on_closed(&mut Context::new(self), peer, reason),
             Event::Timer { tag } => handler.on_timer(&mut Context::new(self), tag),
+            Event::Acked(id) => self.tell_acked(handler, id),
+            Event::Receipt(id) => self.tell_receipt(handler, id),
         }
     }
 

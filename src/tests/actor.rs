@@ -9,6 +9,7 @@ use super::oracle::{Item, Oracle, STAMP, Told};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::{Backlog, Context, Dial, Handler, Message, PeerInfo, Responder, Sent, TimerId};
 use crate::id::{DialId, PeerId, Topic};
+use crate::receipt::{AckId, Receipt};
 use crate::rng::Rng;
 use crate::wire::{Frame, Kind, Lane, Meta};
 
@@ -30,6 +31,10 @@ pub(super) struct Mood {
     pub(super) terms: u64,
     /// Per cent of requests that are answered at once, later, from anywhere; the rest never.
     pub(super) answer: [u64; 3],
+    /// Per cent of what it does that has to do with acknowledged sends.
+    pub(super) acked: u64,
+    /// Per cent of messages that the application acknowledges for which it does so at once, later, from anywhere; the rest never.
+    pub(super) ack: [u64; 3],
     pub(super) longest_body: usize,
     pub(super) fragment: usize,
 }
@@ -45,6 +50,8 @@ impl Mood {
             topics: 0,
             terms: 0,
             answer: [100, 0, 0],
+            acked: 0,
+            ack: [100, 0, 0],
             longest_body: 1 << 20,
             fragment: 16 << 10,
         }
@@ -56,11 +63,14 @@ impl Mood {
 enum Later {
     Resume(PeerId),
     Answer(Responder, u64),
+    Ack(AckId),
     Nothing,
 }
 
 /// Requests that any core of an engine may answer.
 pub(super) type Pool = Rc<RefCell<Vec<(Responder, u64)>>>;
+/// Messages that any core of an engine may acknowledge.
+pub(super) type Owed = Rc<RefCell<Vec<AckId>>>;
 
 /// One core's handler.
 pub(super) struct Actor {
@@ -71,20 +81,22 @@ pub(super) struct Actor {
     pub(super) rng: Rng,
     pub(super) mood: Mood,
     pub(super) pool: Pool,
+    pub(super) owed: Owed,
     timers: BTreeMap<u64, (Later, Option<TimerId>)>,
     pub(super) dials: Vec<DialId>,
     sent: u32,
 }
 
 impl Actor {
-    pub(super) fn new(oracle: &Rc<RefCell<Oracle>>, engine: usize, core: usize, seed: u64, mood: Mood, pool: &Pool) -> Self {
+    pub(super) fn new(oracle: &Rc<RefCell<Oracle>>, engine: usize, core: usize, seed: u64, mood: Mood, pools: &(Pool, Owed)) -> Self {
         Self {
             oracle: Rc::clone(oracle),
             engine,
             core,
             rng: Rng::new(seed),
             mood,
-            pool: Rc::clone(pool),
+            pool: Rc::clone(&pools.0),
+            owed: Rc::clone(&pools.1),
             timers: BTreeMap::new(),
             dials: Vec::new(),
             sent: 0,
@@ -221,6 +233,9 @@ impl Actor {
         if self.mood.topics > 0 && self.rng.chance(self.mood.topics, 100) {
             return self.act_on_topics(cx, peer);
         }
+        if self.rng.chance(self.mood.acked, 100) {
+            return self.act_acked(cx, peer);
+        }
         let draw = if self.rng.chance(self.mood.broadcasts, 100) { 46 + self.rng.below(24) } else { self.rng.below(100) };
         match (draw, peer) {
             (0..30, Some(peer)) => {
@@ -307,7 +322,20 @@ impl Handler for Actor {
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
-        self.oracle.borrow_mut().on_received(self.engine, peer, Kind::Data, message.meta, message.body);
+        self.sync(cx);
+        let kind = if message.requires_ack() { Kind::Acked } else { Kind::Data };
+        self.oracle.borrow_mut().on_received(self.engine, peer, kind, message.meta, message.body);
+        if let Some(ack) = message.ack_id() {
+            let [now, later, anywhere] = self.mood.ack;
+            let draw = self.rng.below(100);
+            if draw < now {
+                self.ack(cx, ack);
+            } else if draw < now + later {
+                self.later(cx, Duration::from_secs(3), Later::Ack(ack));
+            } else if draw < now + later + anywhere {
+                self.owed.borrow_mut().push(ack);
+            }
+        }
         if self.rng.chance(self.mood.reply, 1000) {
             let (meta, len) = (self.meta(), self.len());
             let _ = self.send(cx, peer, meta, len);
@@ -321,6 +349,7 @@ impl Handler for Actor {
     }
 
     fn on_request(&mut self, cx: &mut Context<'_>, peer: PeerId, request: Message<'_>, responder: Responder) {
+        self.sync(cx);
         self.oracle.borrow_mut().on_received(self.engine, peer, Kind::Request, request.meta, request.body);
         let id = super::oracle::word(request.body, 0);
         let [now, later, anywhere] = self.mood.answer;
@@ -366,19 +395,31 @@ impl Handler for Actor {
         self.oracle.borrow_mut().tell(self.engine, None, Told::DialFailed { error, retry_in });
     }
 
-    fn on_closed(&mut self, _cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
+    fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
+        self.sync(cx);
         self.oracle.borrow_mut().on_closed(self.engine, peer, reason);
     }
 
+    fn on_acked(&mut self, _cx: &mut Context<'_>, receipt: &Receipt) {
+        self.oracle.borrow_mut().on_acked(self.engine, receipt);
+    }
+
+    fn on_receipt(&mut self, _cx: &mut Context<'_>, receipt: Receipt) {
+        self.oracle.borrow_mut().on_receipt(self.engine, receipt);
+    }
+
     fn on_command(&mut self, cx: &mut Context<'_>, command: Task) {
+        self.sync(cx);
         command(self, cx);
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, tag: u64) {
+        self.sync(cx);
         self.oracle.borrow_mut().tell(self.engine, None, Told::Timer(tag));
         match self.timers.remove(&tag) {
             Some((Later::Resume(peer), _)) => self.resume(cx, peer),
             Some((Later::Answer(responder, id), _)) => self.respond(cx, responder, id),
+            Some((Later::Ack(ack), _)) => self.ack(cx, ack),
             Some((Later::Nothing, _)) | None => {}
         }
     }

@@ -6,11 +6,13 @@
 //! A failure prints its seed. `CORECAST_SIM_SEED=<seed> cargo test -p corecast sim` runs that one alone (add `CORECAST_SIM_TRACE=1` for
 //! everything that happens), `CORECAST_SIM_SEEDS=<count>` runs so many instead of what fits into a few seconds.
 
+mod acks;
 mod actor;
 mod lanes;
 mod oracle;
 mod pipe;
 mod scenarios;
+mod scenarios_acks;
 mod scenarios_topics;
 mod sim;
 mod topics;
@@ -18,6 +20,7 @@ mod topics;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use acks::{BY_HANDLER, LONGEST_DEADLINE};
 use actor::Mood;
 use pipe::Faults;
 use sim::{MILLI, Pace, SECOND, World, address};
@@ -82,6 +85,8 @@ impl Plan {
             topics: one_of(&mut rng.clone(), &[0, 0, 20, 80]),
             terms: one_of(rng, &[0, 0, 30]),
             answer: one_of(rng, &[[100, 0, 0], [30, 30, 30], [60, 10, 10]]),
+            acked: one_of(rng, &[0, 10, 10, 60]),
+            ack: one_of(rng, &[[100, 0, 0], [30, 30, 30], [60, 10, 10]]),
             longest_body: config.limits.max_message,
             fragment: config.limits.fragment,
         };
@@ -129,6 +134,13 @@ impl Plan {
             lane.weight = one_of(rng, &[1, 4, 16, 1000]);
             lane.when_slow = one_of(rng, &[Disconnect, Disconnect, DropOldest, DropNewest, Conflate]);
         }
+        let acks = &mut config.acks;
+        acks.pending = one_of(rng, &[2, 16, 1024]);
+        acks.bytes = most * one_of(rng, &[1, 10, 1000]);
+        // No repetition is let through because too little is remembered.
+        acks.window = 1 << 16;
+        acks.retain = LONGEST_DEADLINE + millis(rng, 100, 2000);
+        acks.by_handler = vec![BY_HANDLER];
         // Not so short that honest pings are a flood.
         config.keepalive.interval = millis(rng, 300, 3000);
         config.io.receive_buffer = sim::RECEIVE_BUFFER;
@@ -203,6 +215,7 @@ fn run(seed: u64) -> Outcome {
         world.add_node(config, &plan.mood);
     }
     world.oracle.borrow_mut().calm = plan.calm;
+    world.oracle.borrow_mut().sends.may_repeat = plan.config.limits.max_peers < 1024;
     let timeouts = &plan.config.timeouts;
     world.oracle.borrow_mut().patience = timeouts.drain.min(timeouts.linger).as_nanos() as u64;
     operate(&mut world, &plan, &mut rng);

@@ -7,10 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::acks::Sends;
 use super::pipe::End;
 use crate::error::{CloseReason, RequestError};
 use crate::handler::PeerInfo;
 use crate::id::{NodeId, PeerId, Topic};
+use crate::receipt::Receipt;
 use crate::wire::{Frame, GoodbyeCode, HEADER_LEN, Header, Kind, Lane, Meta};
 
 /// Bytes of a body's own description: id, origin, order. Shorter bodies have none.
@@ -19,12 +21,12 @@ pub(super) const STAMP: usize = 24;
 /// A message as the oracle compares it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
-    kind: Kind,
-    message_type: u16,
+    pub(super) kind: Kind,
+    pub(super) message_type: u16,
     len: usize,
     hash: u64,
     /// Which message this is, for whoever reads a failure.
-    id: u64,
+    pub(super) id: u64,
     /// Core and number of the sender, where the body has room to say.
     origin: Option<(u32, u32)>,
     /// It may be left out: its time was up, or its lane drops what a slow peer does not take.
@@ -65,17 +67,19 @@ impl Item {
     pub(super) fn of_frame(meta: Meta, mut bytes: &[u8]) -> Self {
         let mut body = Vec::new();
         let mut prefix = usize::MAX;
+        let mut kind = Kind::Data;
         while let Some(head) = bytes.first_chunk::<HEADER_LEN>() {
             let header = Header::decode(*head).expect("this side encoded it");
             if prefix == usize::MAX {
-                prefix = if header.more { 4 } else { 0 };
+                kind = header.kind;
+                prefix = if header.more { 4 } else { 0 } + if kind.has_correlation() { 8 } else { 0 };
             }
             let end = HEADER_LEN + header.len as usize;
             body.extend_from_slice(&bytes[HEADER_LEN + prefix..end]);
             prefix = 0;
             bytes = &bytes[end..];
         }
-        Self::new(Kind::Data, meta, &body)
+        Self::new(kind, meta, &body)
     }
 }
 
@@ -99,7 +103,7 @@ fn hash(body: &[u8]) -> u64 {
 
 /// Takes what came out of what is owed, with those before it that were left out. Says whether it came at its place, and how many were
 /// left out; else what should have come.
-fn take_next(queue: &mut VecDeque<Item>, item: &Item) -> Result<(bool, u64), Option<Item>> {
+fn take_next(queue: &mut VecDeque<Item>, item: &Item, is_suppressed: impl Fn(&Item) -> bool) -> Result<(bool, u64), Option<Item>> {
     let mut dropped = 0;
     if let Some(at) = queue.iter().position(|owed| owed.key.is_some() && owed.is(item)) {
         // It took the place of the first of its key; what else is before it comes later.
@@ -116,6 +120,9 @@ fn take_next(queue: &mut VecDeque<Item>, item: &Item) -> Result<(bool, u64), Opt
         if owed.is(item) {
             return Ok((true, dropped));
         }
+        if is_suppressed(&owed) {
+            continue;
+        }
         if !owed.may_drop {
             return Err(Some(owed));
         }
@@ -127,17 +134,31 @@ fn take_next(queue: &mut VecDeque<Item>, item: &Item) -> Result<(bool, u64), Opt
 /// What a handler was told, for scenarios to look at.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Told {
-    Connected { info: PeerInfo },
+    Connected {
+        info: PeerInfo,
+    },
     Closed(CloseReason),
-    Message { message_type: u16, len: usize },
-    Response { tag: u64, result: Result<usize, RequestError> },
+    Message {
+        message_type: u16,
+        len: usize,
+    },
+    Response {
+        tag: u64,
+        result: Result<usize, RequestError>,
+    },
     Drained,
     Slow(crate::handler::Backlog),
     Subscribed(Topic),
     Unsubscribed(Topic),
-    DialFailed { error: crate::error::DialError, retry_in: Option<std::time::Duration> },
+    DialFailed {
+        error: crate::error::DialError,
+        retry_in: Option<std::time::Duration>,
+    },
     SendFailed(crate::error::SendError),
     Timer(u64),
+    /// How many have acknowledged so far.
+    Acked(usize),
+    Receipt(Receipt),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,6 +217,7 @@ pub(super) struct Oracle {
     /// Messages that were left out although later ones came.
     pub(super) dropped: u64,
     gone: BTreeSet<usize>,
+    pub(super) sends: Sends,
     next_id: u64,
 }
 
@@ -288,21 +310,27 @@ impl Oracle {
         let record = self.peers.get_mut(&name).unwrap_or_else(|| panic!("a message from {peer}, of whom nobody knows"));
         assert_eq!(record.stage, Stage::Connected, "a message from {peer} outside its connection");
         assert!(!record.paused, "a message from {peer}, which is paused");
+        let channel = record.info.as_ref().map_or(0, |info| info.channel);
         let end = record.end.expect("a peer is promoted before it is read");
         let mut in_order = true;
         if let Some(sender) = self.by_end.get(&end.other()) {
             let queue = &mut self.peers.get_mut(sender).expect("ends are of peers").sent[meta.lane.index()];
-            match take_next(queue, &item) {
+            let sends = &self.sends;
+            match take_next(queue, &item, |owed| sends.may_be_suppressed(owed, engine, channel)) {
                 Ok((kept_its_place, dropped)) => (in_order, self.dropped) = (kept_its_place, self.dropped + dropped),
                 Err(expected) => {
                     panic!("engine {engine}, {peer}, {:?}: {item:?} is not the next in its lane: {expected:?}", meta.lane)
                 }
             }
         }
-        if let Some((core, number)) = item.origin.filter(|_| in_order) {
+        // What is sent again, or comes by way of the directory, keeps the order in which it was queued, not that in which it was made.
+        if let Some((core, number)) = item.origin.filter(|_| in_order && kind != Kind::Acked) {
             let numbers = &mut self.peers.get_mut(&name).expect("looked up above").numbers;
             let last = numbers.insert((core, meta.lane.index()), number);
             assert!(last < Some(number), "{peer} got number {number} of core {core} after {last:?}: {item:?}");
+        }
+        if kind == Kind::Acked {
+            self.delivered(engine, channel, meta, body);
         }
         self.tell(engine, Some(peer), Told::Message { message_type: meta.message_type, len: body.len() });
     }
@@ -315,19 +343,25 @@ impl Oracle {
         record.closed_at = self.now;
         let end = record.end;
         assert!(
-            !matches!(reason, CloseReason::Violation(_)),
+            !matches!(reason, CloseReason::Violation(_)) || end.is_some_and(|end| !self.by_end.contains_key(&end.other())),
             "engine {engine}: {peer} broke a rule: {reason:?}, and both sides are ours; {end:?}, other side {:?}",
             end.and_then(|end| self.by_end.get(&end.other()))
         );
         self.tell(engine, Some(peer), Told::Closed(reason));
         let Some(other) = end.and_then(|end| self.by_end.get(&end.other()).copied()) else { return };
-        let missing = self.peers[&other].sent.iter().flatten().filter(|item| !item.may_drop).count();
+        let missing = self.missing(&self.peers[&other], engine);
         self.peers.get_mut(&(engine, peer)).expect("looked up above").missing = missing;
         self.check_owed((engine, peer), other);
         self.check_owed(other, (engine, peer));
         if self.calm && !self.peers[&other].was_paused {
             assert_ne!(reason, CloseReason::Unresponsive, "{peer} is well, and so is the network");
         }
+    }
+
+    /// What the receiver has still to get of what was sent.
+    fn missing(&self, from: &Record, receiver: usize) -> usize {
+        let channel = from.info.as_ref().map_or(0, |info| info.channel);
+        from.sent.iter().flatten().filter(|item| !item.may_drop && !self.sends.may_be_suppressed(item, receiver, channel)).count()
     }
 
     /// The application stops reading a peer, or goes on.
@@ -373,6 +407,7 @@ impl Oracle {
     pub(super) fn forget(&mut self, engine: usize) {
         self.gone.insert(engine);
         self.requests.retain(|_, owner| *owner != engine);
+        self.sends.forget(engine);
     }
 
     /// The peers of an engine that its application believes in.
@@ -402,7 +437,7 @@ impl Oracle {
             let other = self.by_end.get(&end.other()).unwrap_or_else(|| panic!("engine {engine}, {peer}: the other side never had it"));
             assert_eq!(self.peers[other].stage, Stage::Connected, "engine {engine} has {peer}, and {other:?} does not");
             assert_eq!(record.ours, self.peers[other].theirs, "engine {engine}, {peer}: what one side wants the other gives");
-            let missing = record.sent.iter().flatten().filter(|item| !item.may_drop).count();
+            let missing = self.missing(record, other.0);
             assert_eq!(missing, 0, "engine {engine}, {peer}: messages are neither lost nor received");
         }
     }
@@ -416,5 +451,6 @@ impl Oracle {
         let open: Vec<_> = self.live().map(|(name, _)| name).collect();
         assert!(open.is_empty(), "on_closed is missing: {open:?}");
         assert!(self.requests.is_empty(), "requests without on_response: {:?}", self.requests);
+        self.sends.check_end();
     }
 }

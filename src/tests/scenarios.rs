@@ -103,19 +103,62 @@ impl World {
     pub(super) fn raw_peer(&mut self, node: usize) -> (End, PeerId) {
         let before = self.peers(node);
         let end = self.net.connect(self.now, node);
+        self.say_hello(node, end, end.link, 1);
+        self.await_greeting(end);
+        (end, self.make_ready(node, end, &before))
+    }
+
+    /// The same, by the name that the raw peer of link `namesake` had: that node, come back as this instance.
+    pub(super) fn raw_peer_named(&mut self, node: usize, namesake: u32, instance: u64) -> (End, PeerId) {
+        let before = self.peers(node);
+        let end = self.greet(node, namesake, instance);
+        (end, self.make_ready(node, end, &before))
+    }
+
+    /// A connection with the name that the raw peer of link `namesake` had, and its hello on the way.
+    pub(super) fn connect_as(&mut self, node: usize, namesake: u32, instance: u64) -> End {
+        let end = self.net.connect(self.now, node);
+        self.say_hello(node, end, namesake, instance);
+        end
+    }
+
+    /// The same, and the engine has answered.
+    pub(super) fn greet(&mut self, node: usize, namesake: u32, instance: u64) -> End {
+        let end = self.connect_as(node, namesake, instance);
+        self.await_greeting(end);
+        end
+    }
+
+    fn say_hello(&mut self, node: usize, end: End, namesake: u32, instance: u64) {
         self.run(2 * MILLI);
         let config = &self.nodes[node].config;
-        let mut name = NodeId([200; 32]);
-        name.0[..8].copy_from_slice(&(end.link as u64).to_le_bytes());
-        let hello = Hello { network: config.network, node: name, instance: 1, features: 0, max_message: 1 << 20, channel: 0 };
+        let hello = Hello { network: config.network, node: raw_name(namesake), instance, features: 0, max_message: 1 << 20, channel: 0 };
         self.raw_write(end, &[&Preamble::encode()[..], &hello.encode()].concat());
-        self.run(4 * MILLI);
-        assert_eq!(self.raw_read(end).len(), 96);
-        self.raw_write(end, &Header::control(Kind::Ready).encode());
-        assert!(self.run_until(SECOND, |world| world.peers(node).len() > before.len()));
-        let peer = self.peers(node).into_iter().find(|peer| !before.contains(peer)).expect("there is one more");
-        (end, peer)
     }
+
+    fn await_greeting(&mut self, end: End) {
+        let (mut greeting, deadline) = (Vec::new(), self.now + 20 * SECOND);
+        while greeting.len() < 96 {
+            assert!(self.now < deadline, "no greeting");
+            self.run(4 * MILLI);
+            greeting.extend(self.raw_read(end));
+        }
+        assert_eq!(greeting.len(), 96);
+    }
+
+    fn make_ready(&mut self, node: usize, end: End, before: &[PeerId]) -> PeerId {
+        self.raw_write(end, &Header::control(Kind::Ready).encode());
+        let is_new = |peer: &PeerId| !before.contains(peer);
+        assert!(self.run_until(20 * SECOND, |world| world.peers(node).iter().any(is_new)));
+        self.peers(node).into_iter().find(is_new).expect("there is one more")
+    }
+}
+
+/// The name of the raw peer of a link.
+pub(super) fn raw_name(link: u32) -> NodeId {
+    let mut name = NodeId([200; 32]);
+    name.0[..8].copy_from_slice(&u64::from(link).to_le_bytes());
+    name
 }
 
 /// At `after`, or less than a tick and a turn later.

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::actor::{Actor, Mood, Pool, Task};
+use super::actor::{Actor, Mood, Owed, Pool, Task};
 use super::oracle::{Item, Oracle};
 use super::pipe::{Edge, End, Faults, Net, Read};
 use crate::config::{Config, WhenSlow};
@@ -167,11 +167,12 @@ impl World {
         self.engines += 1;
         let drops = |lane: Lane| config.lanes.get(lane).when_slow != WhenSlow::Disconnect;
         self.oracle.borrow_mut().lossy.insert(engine, Lane::ALL.map(drops));
-        let pool = Pool::default();
+        self.oracle.borrow_mut().named(engine, shared.node);
+        let pools = (Pool::default(), Owed::default());
         let now = Timestamp::from_nanos(self.now);
         let cores = (0..count).map(|core| Core {
             shard: Shard::new(core, shared.clone(), self.rng.next_u64(), now),
-            actor: Actor::new(&self.oracle, engine, core, self.rng.next_u64(), mood.clone(), &pool),
+            actor: Actor::new(&self.oracle, engine, core, self.rng.next_u64(), mood.clone(), &pools),
             halves: BTreeMap::new(),
             peers: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -415,13 +416,17 @@ impl World {
             Mail::BroadcastBatch { frames } => (None, frames.iter().map(frame).collect(), None),
             Mail::Request { peer, meta, body, .. } => (Some(*peer), vec![(meta.lane, Item::new(Kind::Request, *meta, body))], None),
             Mail::Respond { .. } | Mail::Publish { .. } | Mail::Subscribe { .. } => (None, Vec::new(), None),
+            // What is to be acknowledged, the shard notes itself.
+            Mail::SendAcked { .. } | Mail::BroadcastAcked { .. } | Mail::Ack(_) => (None, Vec::new(), None),
         };
         let peers: Vec<PeerId> = match one {
             Some(peer) => vec![peer],
             None => shard.peers().filter(|peer| Some(*peer) != except).collect(),
         };
+        self.oracle.borrow_mut().taken_acked(engine, shard.take_queued_acked());
         let refused = shard.stats().get(Counter::SendsRefused);
         shard.handle_mail(mail);
+        self.oracle.borrow_mut().taken_acked(engine, shard.take_queued_acked());
         let passed_by = shard.take_passed_by();
         if shard.stats().get(Counter::SendsRefused) == refused {
             let mut oracle = self.oracle.borrow_mut();
@@ -570,7 +575,9 @@ impl World {
     }
 
     fn flush(&mut self, node: usize, core: usize) {
+        let engine = self.nodes[node].engine;
         let this = &mut self.nodes[node].cores[core];
+        self.oracle.borrow_mut().taken_acked(engine, this.shard.take_queued_acked());
         this.shard.begin_flush();
         for _ in 0..self.pace.flush_peers {
             let Some(slot) = this.shard.pop_dirty() else { return };
@@ -631,7 +638,7 @@ impl World {
                     self.owners.remove(&end);
                     self.net.close(self.now, end);
                 }
-                Action::Answer { .. } => panic!("nobody waits on a thread"),
+                Action::Answer { .. } | Action::Acked { .. } | Action::Receipt { .. } => panic!("nobody waits on a thread"),
             }
         }
     }

@@ -56,6 +56,11 @@ impl<'a> Draft<'a> {
         Self::new(Kind::Request, meta, Some(correlation), body)
     }
 
+    /// `id` names the message for ever, together with the sender's instance.
+    pub(crate) fn acked(meta: Meta, id: u64, body: &'a [u8]) -> Self {
+        Self::new(Kind::Acked, meta, Some(id), body)
+    }
+
     pub(crate) fn response(meta: Meta, correlation: u64, body: &'a [u8]) -> Self {
         Self::new(Kind::Response, meta, Some(correlation), body)
     }
@@ -190,6 +195,24 @@ impl Frame {
     #[must_use]
     pub fn lane(&self) -> Lane {
         self.header().lane.unwrap_or_default()
+    }
+
+    /// Whether the receiver acknowledges it: see [`crate::Context::send_acked`], which makes such frames itself.
+    #[must_use]
+    pub fn requires_ack(&self) -> bool {
+        self.header().kind == Kind::Acked
+    }
+
+    /// Whether it answers a request.
+    #[must_use]
+    pub fn is_response(&self) -> bool {
+        self.header().kind == Kind::Response
+    }
+
+    /// Whether it was encoded for the high lane.
+    #[must_use]
+    pub fn is_high_priority(&self) -> bool {
+        self.lane() == Lane::High
     }
 
     fn header(&self) -> Header {

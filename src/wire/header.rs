@@ -94,10 +94,12 @@ pub(crate) enum Kind {
     Request = 2,
     Response = 3,
     Fragment = 4,
+    Acked = 5,
     Ready = 16,
     Ping = 17,
     Pong = 18,
     Goodbye = 19,
+    Ack = 20,
     Subscribe = 21,
     Unsubscribe = 22,
 }
@@ -109,10 +111,12 @@ impl Kind {
             2 => Self::Request,
             3 => Self::Response,
             4 => Self::Fragment,
+            5 => Self::Acked,
             16 => Self::Ready,
             17 => Self::Ping,
             18 => Self::Pong,
             19 => Self::Goodbye,
+            20 => Self::Ack,
             21 => Self::Subscribe,
             22 => Self::Unsubscribe,
             _ => return None,
@@ -124,14 +128,14 @@ impl Kind {
         self as u8 >= 16
     }
 
-    /// Whether a correlation id stands before the body.
+    /// Whether eight bytes stand before the body: a correlation id, or the id of a message that is to be acknowledged.
     pub(crate) const fn has_correlation(self) -> bool {
-        matches!(self, Self::Request | Self::Response)
+        matches!(self, Self::Request | Self::Response | Self::Acked)
     }
 
     const fn control_len(self) -> u32 {
         match self {
-            Self::Ping | Self::Pong | Self::Goodbye | Self::Subscribe | Self::Unsubscribe => 8,
+            Self::Ping | Self::Pong | Self::Goodbye | Self::Ack | Self::Subscribe | Self::Unsubscribe => 8,
             _ => 0,
         }
     }
@@ -231,7 +235,7 @@ mod tests {
 
     #[test]
     fn every_message_header_survives_the_round_trip() {
-        for kind in [Kind::Data, Kind::Request, Kind::Response, Kind::Fragment] {
+        for kind in [Kind::Data, Kind::Request, Kind::Response, Kind::Fragment, Kind::Acked] {
             for lane in Lane::ALL {
                 for more in [false, true] {
                     let header = Header::message(kind, Meta::new(0xBEEF).lane(lane), more, 1234);
@@ -239,7 +243,7 @@ mod tests {
                 }
             }
         }
-        for kind in [Kind::Ready, Kind::Ping, Kind::Pong, Kind::Goodbye, Kind::Subscribe, Kind::Unsubscribe] {
+        for kind in [Kind::Ready, Kind::Ping, Kind::Pong, Kind::Goodbye, Kind::Ack, Kind::Subscribe, Kind::Unsubscribe] {
             assert_eq!(Header::decode(Header::control(kind).encode()), Ok(Header::control(kind)));
         }
     }
@@ -253,7 +257,7 @@ mod tests {
             Header::decode(bytes)
         };
         assert_eq!(broken(3, 1), Err(DecodeError::FrameTooLong { len: 0x0100_0008 }));
-        assert_eq!(broken(4, 5), Err(DecodeError::UnknownKind { kind: 5 }));
+        assert_eq!(broken(4, 6), Err(DecodeError::UnknownKind { kind: 6 }));
         assert_eq!(broken(5, 0x0A), Err(DecodeError::UnknownFlags { flags: 0x0A }));
         assert_eq!(broken(5, 0), Err(DecodeError::WrongLane { kind: 2 }));
         assert_eq!(broken(0, 7), Err(DecodeError::WrongLength { kind: 2, len: 7 }));

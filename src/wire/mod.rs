@@ -32,7 +32,7 @@ mod limits {
     pub(crate) const MAX_MESSAGE: usize = 16 * 1024 * 1024;
     /// The `total` that stands before the first fragment's body.
     pub(crate) const TOTAL_LEN: usize = 4;
-    /// The correlation id of requests and responses.
+    /// The correlation id of requests and responses, and the id of messages that are acknowledged.
     pub(crate) const CORRELATION_LEN: usize = 8;
     /// Version, spoken and accepted.
     pub(crate) const VERSION: u8 = 1;

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use corecast::{
-    Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Engine, Handle, Handler, Message, Meta, PeerId, PeerInfo,
-    RequestError, Responder, SendError, ShutdownReport, Topic,
+    AckId, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Engine, Handle, Handler, Message, Meta, PeerId, PeerInfo,
+    Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -19,18 +19,71 @@ pub(crate) type Act = Box<dyn FnOnce(&mut Context<'_>) + Send>;
 /// What a handler was told.
 #[derive(Debug)]
 pub(crate) enum Seen {
-    Connected { peer: PeerId, info: PeerInfo },
-    Message { peer: PeerId, meta: Meta, body: Vec<u8> },
-    Request { peer: PeerId, meta: Meta, body: Vec<u8>, responder: Responder },
-    Response { core: usize, peer: PeerId, tag: u64, result: Result<(Meta, Vec<u8>), RequestError> },
+    Connected {
+        peer: PeerId,
+        info: PeerInfo,
+    },
+    Message {
+        peer: PeerId,
+        meta: Meta,
+        body: Vec<u8>,
+    },
+    Request {
+        peer: PeerId,
+        meta: Meta,
+        body: Vec<u8>,
+        responder: Responder,
+    },
+    Response {
+        core: usize,
+        peer: PeerId,
+        tag: u64,
+        result: Result<(Meta, Vec<u8>), RequestError>,
+    },
     Drained(PeerId),
-    Slow { peer: PeerId, backlog: Backlog },
-    Subscribed { peer: PeerId, topic: Topic },
-    Unsubscribed { peer: PeerId, topic: Topic },
-    SendFailed { core: usize, peer: PeerId, tag: u64, reason: SendError },
-    DialFailed { core: usize, dial: DialId, error: DialError, retry_in: Option<Duration> },
-    Closed { peer: PeerId, reason: CloseReason },
-    Timer { core: usize, tag: u64 },
+    Slow {
+        peer: PeerId,
+        backlog: Backlog,
+    },
+    Subscribed {
+        peer: PeerId,
+        topic: Topic,
+    },
+    Unsubscribed {
+        peer: PeerId,
+        topic: Topic,
+    },
+    SendFailed {
+        core: usize,
+        peer: PeerId,
+        tag: u64,
+        reason: SendError,
+    },
+    DialFailed {
+        core: usize,
+        dial: DialId,
+        error: DialError,
+        retry_in: Option<Duration>,
+    },
+    Closed {
+        peer: PeerId,
+        reason: CloseReason,
+    },
+    Timer {
+        core: usize,
+        tag: u64,
+    },
+    /// The application is to acknowledge the message that follows.
+    Owed(AckId),
+    Acked {
+        core: usize,
+        tag: u64,
+        count: usize,
+    },
+    Receipt {
+        core: usize,
+        receipt: Receipt,
+    },
 }
 
 /// What is done with messages and requests.
@@ -63,6 +116,10 @@ impl Handler for Probe {
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        if let Some(ack) = message.ack_id() {
+            assert!(message.requires_ack());
+            self.tell(Seen::Owed(ack));
+        }
         match self.mode {
             Mode::Report => self.tell(Seen::Message { peer, meta: message.meta, body: message.body.to_vec() }),
             Mode::Echo => drop(cx.send(peer, message.meta, message.body)),
@@ -112,6 +169,14 @@ impl Handler for Probe {
 
     fn on_command(&mut self, cx: &mut Context<'_>, act: Act) {
         act(cx);
+    }
+
+    fn on_acked(&mut self, cx: &mut Context<'_>, receipt: &Receipt) {
+        self.tell(Seen::Acked { core: cx.core(), tag: receipt.tag(), count: receipt.acked().len() });
+    }
+
+    fn on_receipt(&mut self, cx: &mut Context<'_>, receipt: Receipt) {
+        self.tell(Seen::Receipt { core: cx.core(), receipt });
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, tag: u64) {
@@ -244,6 +309,27 @@ impl Node {
             Seen::Response { core, tag: answered, result, .. } if *answered == tag => Some((*core, result.clone())),
             _ => None,
         })
+    }
+
+    pub(crate) fn receipt(&mut self, tag: u64) -> Receipt {
+        self.wait("a receipt", |seen| match seen {
+            Seen::Receipt { receipt, .. } if receipt.tag() == tag => Some(receipt.clone()),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn owed(&mut self) -> AckId {
+        let is_owed = |seen: &Seen| matches!(seen, Seen::Owed(_));
+        loop {
+            if let Some(at) = self.passed.iter().position(is_owed) {
+                match self.passed.remove(at) {
+                    Some(Seen::Owed(ack)) => return ack,
+                    _ => unreachable!(),
+                }
+            }
+            let seen = self.seen.recv_timeout(LIVENESS).unwrap();
+            self.passed.push_back(seen);
+        }
     }
 
     pub(crate) fn request(&mut self) -> (PeerId, Meta, Vec<u8>, Responder) {

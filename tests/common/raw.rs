@@ -11,10 +11,12 @@ pub(crate) const DATA: u8 = 1;
 pub(crate) const REQUEST: u8 = 2;
 pub(crate) const RESPONSE: u8 = 3;
 pub(crate) const FRAGMENT: u8 = 4;
+pub(crate) const ACKED: u8 = 5;
 pub(crate) const READY: u8 = 16;
 pub(crate) const PING: u8 = 17;
 pub(crate) const PONG: u8 = 18;
 pub(crate) const GOODBYE: u8 = 19;
+pub(crate) const ACK: u8 = 20;
 pub(crate) const SUBSCRIBE: u8 = 21;
 pub(crate) const UNSUBSCRIBE: u8 = 22;
 
@@ -115,6 +117,11 @@ pub(crate) fn goodbye(code: u16, detail: u16) -> Vec<u8> {
     let [c0, c1] = code.to_le_bytes();
     let [d0, d1] = detail.to_le_bytes();
     frame(GOODBYE, 0, 0, &[c0, c1, d0, d1, 0, 0, 0, 0])
+}
+
+/// A message to be acknowledged, in the normal lane.
+pub(crate) fn acked(message_type: u16, id: u64, body: &[u8]) -> Vec<u8> {
+    frame(ACKED, NORMAL, message_type, &[&id.to_le_bytes(), body].concat())
 }
 
 /// A received frame.
@@ -243,6 +250,14 @@ impl Raw {
                 _ => return Some(frame),
             }
         }
+    }
+
+    /// The next frame is a message that asks for an acknowledgement: its id and body.
+    pub(crate) fn acked(&mut self) -> (u64, Vec<u8>) {
+        let frame = self.message_frame().expect("a message, not the end");
+        assert_eq!((frame.kind, frame.flags), (ACKED, NORMAL), "{frame:?}");
+        let (id, body) = frame.payload.split_first_chunk().unwrap();
+        (u64::from_le_bytes(*id), body.to_vec())
     }
 
     /// The next message, put together where it came in pieces: type, flags of its first frame without `MORE`, body. `None` at the end.

@@ -134,6 +134,11 @@ impl Outbox {
         false
     }
 
+    /// Bytes of control frames that are waiting.
+    pub(crate) fn control_bytes(&self) -> usize {
+        self.queued.as_ref().map_or(0, |queued| queued.lanes[CONTROL].bytes)
+    }
+
     /// Whether a control frame is waiting.
     #[cfg(test)]
     pub(crate) fn has_control(&self) -> bool {

@@ -1,0 +1,264 @@
+//! Acknowledged messages, on the core where the peer lives: who still owes an acknowledgement for what, and what came.
+//!
+//! A message that went to many peers of this core stands here once. Each peer's own part is its [`Exchange`]; when its connection ends,
+//! what is open goes to the directory as a [`Ledger`] (see `ledgers`), and from there to the next connection of the same node and channel.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Place;
+
+use super::mail::{Control, Mail};
+use super::slots::State;
+use super::{Deadline, Shard};
+use crate::error::{CloseReason, SendError, Slow, Violation};
+use crate::handler::{Context, Handler, Message, Sent};
+use crate::id::{NodeId, PeerId};
+use crate::metrics::Counter;
+use crate::proto::{Arrival, Delivery, Exchange, Ledger, SPANS_CHARGE};
+use crate::receipt::{AckFailure, AckId, ReceiptId};
+use crate::wheel::TimerKey;
+use crate::wire::{HEADER_LEN, Kind, Meta, control_frame};
+
+/// Bytes of an acknowledgement on the wire.
+const ACK_LEN: usize = HEADER_LEN + 8;
+
+/// One message that some peers of this core have not acknowledged.
+#[derive(Debug)]
+struct Open {
+    delivery: Delivery,
+    timer: TimerKey,
+    /// Where it was sent, in no order; who has acknowledged is still among them.
+    slots: Vec<u32>,
+    /// Acknowledgements that are still awaited.
+    awaited: usize,
+}
+
+/// The messages that some peer of this core has not acknowledged. Bounded by the receipts of all cores.
+#[derive(Debug, Default)]
+pub(super) struct Unacked {
+    open: HashMap<u64, Open>,
+}
+
+impl Unacked {
+    #[cfg(test)]
+    pub(super) fn awaited(&self) -> usize {
+        self.open.values().map(|open| open.awaited).sum()
+    }
+}
+
+impl Shard {
+    /// Sends a message to a peer of this core, to be acknowledged; for the first time or again.
+    pub(super) fn deliver_to(&mut self, peer: PeerId, delivery: &Delivery) -> Result<Sent, SendError> {
+        let (body, bytes) = (delivery.frame.body_len(), delivery.frame.as_bytes().len());
+        self.check_room(peer, body, SPANS_CHARGE + bytes).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
+        self.push(peer.slot(), super::Payload::Frame(&delivery.frame));
+        self.await_ack(delivery, vec![peer.slot()]);
+        Ok(self.after_push(peer.slot()))
+    }
+
+    /// Sends a message to all peers of this core, each of which is to acknowledge it. Returns how many that are.
+    pub(super) fn append_acked(&mut self, delivery: &Delivery) -> usize {
+        self.append(&delivery.frame, None);
+        if self.shutting_down {
+            return 0;
+        }
+        let body = delivery.frame.body_len();
+        // Those that take only shorter messages were passed by.
+        let took = self.slots.iter().filter(|(_, entry)| entry.is_established() && entry.cold.info.max_message >= body);
+        let slots: Vec<u32> = took.map(|(slot, _)| slot).collect();
+        let count = slots.len();
+        if count > 0 {
+            self.await_ack(delivery, slots);
+        }
+        self.stats.add(Counter::AckedSent, count as u64);
+        count
+    }
+
+    /// From another core.
+    pub(super) fn deliver_mail(&mut self, peer: PeerId, delivery: &Delivery) {
+        match self.deliver_to(peer, delivery) {
+            Ok(_) => self.stats.count(Counter::AckedSent),
+            Err(error) => self.report_answer(delivery.id, None, Err(AckFailure::Refused(error))),
+        }
+    }
+
+    /// From another core, which waits to be told how many it reached.
+    pub(super) fn append_mail(&mut self, delivery: &Delivery) {
+        let peers = self.append_acked(delivery);
+        self.out.control(ReceiptId(delivery.id).core(), Control::Reached { id: delivery.id, peers });
+    }
+
+    /// The message was queued for the peers in these slots.
+    fn await_ack(&mut self, delivery: &Delivery, slots: Vec<u32>) {
+        for &slot in &slots {
+            self.exchange(slot).expect(delivery.id);
+            #[cfg(test)]
+            self.queued_acked.push((self.slots.id(slot), delivery.frame.clone()));
+        }
+        match self.unacked.open.entry(delivery.id) {
+            Place::Vacant(place) => {
+                let timer = self.wheel.insert(delivery.deadline, Deadline::Acked(delivery.id));
+                place.insert(Open { delivery: delivery.clone(), timer, awaited: slots.len(), slots });
+            }
+            Place::Occupied(mut place) => {
+                // A broadcast to others of this core, of which a peer has come here from its last connection.
+                let open = place.get_mut();
+                open.awaited += slots.len();
+                slots.into_iter().for_each(|slot| {
+                    if !open.slots.contains(&slot) {
+                        open.slots.push(slot);
+                    }
+                });
+            }
+        }
+    }
+
+    /// One acknowledgement less is awaited.
+    fn settle_ack(&mut self, id: u64) -> Option<Delivery> {
+        let Place::Occupied(mut place) = self.unacked.open.entry(id) else { return None };
+        place.get_mut().awaited -= 1;
+        if place.get().awaited > 0 {
+            return Some(place.get().delivery.clone());
+        }
+        let Open { delivery, timer, .. } = place.remove();
+        self.wheel.cancel(timer);
+        Some(delivery)
+    }
+
+    /// The deadline of a message has come: whoever acknowledges it now is late.
+    pub(super) fn expire_acked(&mut self, id: u64) {
+        let Some(open) = self.unacked.open.remove(&id) else { return };
+        for slot in open.slots {
+            if let Some(exchange) = self.slots.get_mut(slot).and_then(|entry| entry.cold.exchange.as_mut()) {
+                exchange.forget(id);
+            }
+        }
+    }
+
+    /// A peer has acknowledged a message.
+    pub(super) fn handle_ack(&mut self, slot: u32, id: u64) -> Result<(), Violation> {
+        let cold = &mut self.slots.at_mut(slot).cold;
+        let node = cold.info.node;
+        let awaited = cold.exchange.as_mut().map_or(Err(Violation::UnsolicitedAck), |exchange| exchange.handle_ack(id))?;
+        self.stats.count(Counter::AcksReceived);
+        if awaited {
+            self.settle_ack(id);
+            self.report_answer(id, Some(node), Ok(()));
+        } else {
+            self.stats.count(Counter::LateAcks);
+        }
+        Ok(())
+    }
+
+    /// A message came that asks for an acknowledgement.
+    #[inline(never)]
+    pub(super) fn deliver_acked<H: Handler>(&mut self, handler: &mut H, peer: PeerId, meta: Meta, id: u64, body: &[u8]) {
+        let by_handler = self.by_handler.binary_search(&meta.message_type).is_ok();
+        let most = self.shared.config.acks.pending;
+        match self.exchange(peer.slot()).handle_message(id, by_handler, most) {
+            Arrival::New => {
+                self.stats.count(Counter::MessagesReceived);
+                let ack = by_handler.then_some(id);
+                handler.on_message(&mut Context::new(self), peer, Message::new(Kind::Acked, meta, body).with_ack(peer, ack));
+                if !by_handler {
+                    self.queue_ack(peer, id);
+                }
+            }
+            Arrival::Taken => {
+                self.stats.count(Counter::DuplicatesSuppressed);
+                self.queue_ack(peer, id);
+            }
+            Arrival::Pending => self.stats.count(Counter::DuplicatesSuppressed),
+            Arrival::Full => self.stats.count(Counter::AckedDropped),
+        }
+    }
+
+    /// The application acknowledges a message.
+    pub(crate) fn ack(&mut self, ack: AckId) -> Result<Sent, SendError> {
+        let AckId { peer, id } = ack;
+        if peer.core() != self.core {
+            self.forward_mail(peer.core(), Mail::Ack(AckId { peer, id }))?;
+            return Ok(Sent::Forwarded);
+        }
+        let entry = self.slots.find_mut(peer).ok_or(SendError::NotConnected)?;
+        if !entry.is_established() {
+            return Err(SendError::Closing);
+        }
+        if entry.cold.exchange.as_mut().is_some_and(|exchange| exchange.take(id)) {
+            self.queue_ack(peer, id);
+        }
+        Ok(Sent::Queued)
+    }
+
+    /// Says that a message was taken, if the connection still can. A peer that sends and does not read what it asked for is cut off: it
+    /// may leave as many acknowledgements unread as this side remembers ids, for more than that no sender waits.
+    fn queue_ack(&mut self, peer: PeerId, id: u64) {
+        let config = &self.shared.config;
+        let Some(entry) = self.slots.find_mut(peer) else { return };
+        if !matches!(entry.state, State::Established | State::Draining { .. }) {
+            return;
+        }
+        let outbox = &mut entry.peer.outbox;
+        let full =
+            outbox.control_bytes() >= config.acks.window * ACK_LEN || outbox.claimed(&self.logs) + ACK_LEN > config.limits.outbox_hard;
+        if full {
+            return self.close(peer.slot(), CloseReason::SlowPeer(Slow::HardBound));
+        }
+        self.with_outbox(peer.slot(), |outbox, _, pool| outbox.push_control(pool, &control_frame(Kind::Ack, id.to_le_bytes())));
+        self.stats.count(Counter::AcksSent);
+        self.mark_dirty(peer.slot());
+    }
+
+    fn exchange(&mut self, slot: u32) -> &mut Exchange {
+        let window = self.shared.config.acks.window;
+        self.slots.at_mut(slot).cold.exchange.get_or_insert_with(|| Box::new(Exchange::new(window, Vec::new())))
+    }
+
+    /// A connection is over: what is open is the directory's until there is another.
+    pub(super) fn give_ledger(&mut self, slot: u32) {
+        let cold = &mut self.slots.at_mut(slot).cold;
+        let Some(exchange) = cold.exchange.take() else { return };
+        let (grant, instance) = (cold.grant, cold.info.instance);
+        let (awaited, window) = exchange.dissolve();
+        let deliveries = awaited.into_iter().filter_map(|id| self.settle_ack(id)).collect();
+        self.return_ledger(grant, Box::new(Ledger { instance, window, deliveries }));
+    }
+
+    /// The same, for a connection that did not get to use it.
+    pub(super) fn return_ledger(&mut self, grant: u64, ledger: Box<Ledger>) {
+        // When the engine stops there is no next connection, and the receipts end by themselves.
+        if !ledger.is_empty() && !self.shutting_down {
+            self.out.control(0, Control::Ledger { grant, ledger });
+        }
+    }
+
+    /// A new connection begins with what its predecessor left: what is not acknowledged is sent again.
+    pub(super) fn take_ledger(&mut self, peer: PeerId, ledger: Ledger) {
+        let Ledger { instance, window, deliveries } = ledger;
+        let theirs = &self.slots.at(peer.slot()).cold.info;
+        let node = theirs.node;
+        if instance == theirs.instance && !window.is_empty() {
+            let limit = self.shared.config.acks.window;
+            self.slots.at_mut(peer.slot()).cold.exchange = Some(Box::new(Exchange::new(limit, window)));
+        }
+        let now = self.now;
+        for delivery in deliveries.iter().filter(|delivery| !delivery.is_over(now)) {
+            match self.deliver_to(peer, delivery) {
+                Ok(_) => self.stats.count(Counter::AckedResent),
+                Err(error) => self.report_answer(delivery.id, Some(node), Err(AckFailure::Refused(error))),
+            }
+        }
+    }
+
+    /// The directory has a message for a connection of this core.
+    pub(super) fn deliver_by_grant(&mut self, grant: u64, node: NodeId, channel: u16, delivery: Delivery) {
+        let connection = self.slots.iter().find(|(_, entry)| entry.cold.grant == grant && entry.is_established());
+        if let Some(peer) = connection.map(|(slot, _)| self.slots.id(slot)) {
+            match self.deliver_to(peer, &delivery) {
+                Ok(_) => self.stats.count(Counter::AckedSent),
+                Err(error) => self.report_answer(delivery.id, Some(node), Err(AckFailure::Refused(error))),
+            }
+        } else if let Some(delivery) = self.keep_for_half(grant, delivery) {
+            self.out.control(0, Control::Undelivered { grant, node, channel, delivery });
+        }
+    }
+}
