@@ -162,7 +162,7 @@ impl Handler for Press {
                 let mut taken = 0;
                 while taken < bytes {
                     // Too long for some peers and not for others, by turns: for those that are left out it is noted.
-                    let frame = cx.frame(1, &body[..if taken % 2 == 0 { 101 } else { 3 }]).unwrap();
+                    let frame = cx.frame(1, &body[..if taken.is_multiple_of(2) { 101 } else { 3 }]).unwrap();
                     if cx.broadcast(&frame).is_err() {
                         break;
                     }
@@ -193,7 +193,7 @@ fn ask(engine: &Engine<Order>, order: impl Fn(SyncSender<usize>) -> Order) -> us
 /// A peer that has said what it leaves the engine with. By its number: half-way through a message of 1 MiB, paused, or with half a frame.
 fn stuck_peer(engine: &Engine<Order>, number: usize, body: &[u8]) -> Raw {
     // A third takes only short messages, and is left out of the others.
-    let max_message = if number % 3 == 0 { 50 } else { LONG as u32 };
+    let max_message = if number.is_multiple_of(3) { 50 } else { LONG as u32 };
     let hello = Hello { max_message, ..Hello::node(number as u32) };
     let mut raw = Raw::connect_narrow(engine.local_addrs()[0]).shake(hello);
     raw.stream.set_nonblocking(true).unwrap();
@@ -223,7 +223,7 @@ fn press_from_outside(engine: &Engine<Order>, peers: &[PeerId], body: &[u8]) -> 
     let handle = engine.handle();
     let mut refused = 0;
     for round in 0..2_000 {
-        let frame = handle.frame(1, &body[..if round % 100 == 0 { LONG } else { 600 }]).unwrap();
+        let frame = handle.frame(1, &body[..if round.is_multiple_of(100) { LONG } else { 600 }]).unwrap();
         refused += usize::from(handle.send(peers[round % peers.len()], frame).is_err());
     }
     refused
