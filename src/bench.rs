@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::handler::{Context, Handler, Message};
-use crate::id::{NodeId, PeerId};
+use crate::id::{NodeId, PeerId, Topic};
 use crate::proto::{Handshake, Logs, Outbox, Progress, QueuedPool, Slices};
 use crate::rng::Rng;
 use crate::shard::{Action, Payload, Shard, Shared};
 use crate::time::Timestamp;
-use crate::wire::{Frame, Hello, Meta};
+use crate::wire::{Frame, Hello, Kind, Meta, control_frame};
 
 /// Longer than any bench.
 const NEVER: Duration = Duration::from_secs(100 * 24 * 3600);
@@ -115,6 +115,29 @@ impl Core {
     /// To every peer.
     pub fn broadcast(&mut self, frame: &Frame) {
         let sent = self.shard.broadcast(frame, None);
+        assert!(sent.is_ok(), "{sent:?}");
+    }
+
+    /// To every peer that has subscribed to a topic.
+    pub fn publish(&mut self, topic: Topic, frame: &Frame) {
+        let sent = self.shard.publish(topic, frame);
+        assert!(sent.is_ok(), "{sent:?}");
+    }
+
+    /// A peer subscribes to a topic.
+    pub fn subscribe(&mut self, peer: usize, topic: Topic) {
+        self.receive(peer, &Self::subscription(topic, true));
+    }
+
+    /// What a peer says that wants a topic, or does not want it any more.
+    #[must_use]
+    pub fn subscription(topic: Topic, wanted: bool) -> [u8; 16] {
+        control_frame(if wanted { Kind::Subscribe } else { Kind::Unsubscribe }, topic.0.to_le_bytes())
+    }
+
+    /// An encoded message to one peer.
+    pub fn send_frame(&mut self, peer: usize, frame: &Frame) {
+        let sent = self.shard.send(self.peers[peer].1, Payload::Frame(frame));
         assert!(sent.is_ok(), "{sent:?}");
     }
 

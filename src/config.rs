@@ -93,7 +93,7 @@ pub struct Limits {
     /// larger costs fewer headers.
     pub fragment: usize,
     /// Most that a peer may have still to receive, bytes. Default 16 MiB. A send that would pass it is refused (`OutboxFull`); a
-    /// peer that a broadcast takes over it is cut off (`SlowPeer(HardBound)`). At least twice the longest message.
+    /// peer that a broadcast or a publish takes over it is cut off (`SlowPeer(HardBound)`). At least twice the longest message.
     pub outbox_hard: usize,
     /// From here on a send answers `Backpressure`, and `on_drained` follows when the peer is below half of it again. Default 4 MiB. A
     /// peer that stays over it for `soft_grace` and drains slower than `min_drain_rate` is cut off (`SlowPeer(SoftMark)`).
@@ -105,9 +105,10 @@ pub struct Limits {
     /// Memory of each core for broadcasts that some peer has still to receive, bytes. Default 64 MiB, at least twice `outbox_hard`. At
     /// the cap the peers that hold the oldest part have what they need copied, where it is little, or are cut off (`SlowPeer(LogFull)`).
     pub log_bytes: usize,
-    /// Memory for direct sends that are not yet written, beyond what each peer has of its own (`send_reserve`), whole engine, bytes.
-    /// Default 256 MiB, divided evenly among the cores. A send that would pass it is refused (`OutboxFull`); a peer is cut off
-    /// (`SlowPeer(HardBound)`) where only the note of what it is left out of would pass it.
+    /// Memory for direct sends and publishes that are not yet written, beyond what each peer has of its own (`send_reserve`), whole engine,
+    /// bytes. Default 256 MiB, divided evenly among the cores. A send that would pass it is refused (`OutboxFull`); a publish cuts off the
+    /// subscribers whose sockets are full, and passes by those for whom there is none left then (see [`crate::Context::publish`]); a peer
+    /// is cut off (`SlowPeer(HardBound)`) where only the note of what it is left out of would pass it.
     pub send_bytes: usize,
     /// Memory that each peer has of its own for direct sends that are not yet written, bytes. Default 64 KiB: small and medium messages
     /// go to everybody, however much others have hoarded. At most `outbox_hard`.
@@ -128,6 +129,11 @@ pub struct Limits {
     pub pending_requests: usize,
     /// Requests that wait for a response, to all peers of a core. Default 65,536. One more is refused (`TooManyRequests`).
     pub max_requests: usize,
+    /// Topics that a peer may be subscribed to here, and this side at a peer, at a time. Default 1,024. One more asked for by this side is
+    /// refused (`TooManySubscriptions`); a peer that subscribes to one more is cut off, as a violation of the same name. Both sides are
+    /// taken to allow the same, so give it the same value on both. Each costs 45 to 60 bytes here, 90 at the worst, so that 1,024
+    /// peers with 1,024 topics each take no more than 90 MiB. 0 to 1,048,576; zero: no topics.
+    pub subscriptions: usize,
     /// Commands that handles may have queued for a core. Default 4,096. One more is refused (`InboxFull`).
     pub inbox_messages: usize,
     /// Bytes of frames that may be queued for a core. Default 64 MiB. One more is refused (`InboxFull`).
@@ -302,6 +308,7 @@ impl Config {
         within("limits.fragment", limits.fragment, MIN_FRAGMENT, MAX_FRAME_PAYLOAD, "1 KiB to 32 KiB")?;
         at_least("limits.pending_requests", limits.pending_requests, 1, "at least 1")?;
         at_least("limits.max_requests", limits.max_requests, 1, "at least 1")?;
+        within("limits.subscriptions", limits.subscriptions, 0, 1 << 20, "at most 1048576 topics")?;
         let twice = 2 * message_wire_len(true, limits.max_message, limits.fragment);
         at_least("limits.outbox_hard", limits.outbox_hard, twice, "at least twice max_message with its fragment headers")?;
         within("limits.outbox_soft", limits.outbox_soft, 1, limits.outbox_hard, "1 byte to outbox_hard")
@@ -382,6 +389,7 @@ impl Default for Limits {
             buffer_pool: 8 << 20,
             pending_requests: 1024,
             max_requests: 1 << 16,
+            subscriptions: 1024,
             inbox_messages: 4096,
             inbox_bytes: 64 << 20,
             max_dials: 1 << 16,
@@ -484,6 +492,7 @@ mod tests {
         };
         assert_eq!(field(&|c| c.cores = Cores::Unpinned(0)), "cores");
         assert_eq!(field(&|c| c.limits.max_message = 17 << 20), "limits.max_message");
+        assert_eq!(field(&|c| c.limits.subscriptions = (1 << 20) + 1), "limits.subscriptions");
         assert_eq!(field(&|c| c.limits.outbox_hard = 2 << 20), "limits.outbox_hard");
         assert_eq!(field(&|c| c.limits.outbox_soft = 17 << 20), "limits.outbox_soft");
         assert_eq!(field(&|c| c.limits.log_bytes = 31 << 20), "limits.log_bytes");

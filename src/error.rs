@@ -78,6 +78,8 @@ pub enum Violation {
     UnexpectedReady,
     /// Another frame where the handshake needs `Ready`.
     ExpectedReady,
+    /// A subscription to one more topic than `Limits::subscriptions`.
+    TooManySubscriptions,
 }
 
 impl Violation {
@@ -100,6 +102,7 @@ impl Violation {
             Self::PingFlood => 13,
             Self::UnexpectedReady => 14,
             Self::ExpectedReady => 15,
+            Self::TooManySubscriptions => 17,
         }
     }
 }
@@ -123,7 +126,8 @@ pub enum Initiator {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Slow {
-    /// It had more than `Limits::outbox_hard` bytes still to receive.
+    /// It had more than `Limits::outbox_hard` bytes still to receive; or its socket was full, and so was the core's part of
+    /// `Limits::send_bytes`, when something was published for it.
     HardBound,
     /// It stayed over `Limits::outbox_soft` for `Limits::soft_grace`, draining slower than `Limits::min_drain_rate`.
     SoftMark,
@@ -247,11 +251,14 @@ pub enum SendError {
     },
     /// The peer has `Limits::outbox_hard` bytes still to receive.
     OutboxFull,
-    /// Broadcasts of this turn, or those that are not written yet, already take half of `Limits::outbox_hard`: nothing was sent to
-    /// anyone. Go on in a later turn (a timer of zero length is one).
+    /// Broadcasts and publishes of this turn, or those that are not written yet, already take half of `Limits::outbox_hard`, or the copies
+    /// of this turn's publishes a quarter of the core's part of `Limits::send_bytes`: nothing was sent to anyone. Go on in a later turn
+    /// (a timer of zero length is one).
     LogFull,
     /// As many requests to this peer are pending as `Limits::pending_requests` allows.
     TooManyRequests,
+    /// As many topics are subscribed to at this peer as `Limits::subscriptions` allows.
+    TooManySubscriptions,
     /// The inbox of a core has no room, in messages or in bytes.
     InboxFull {
         /// The core.
@@ -361,6 +368,7 @@ impl fmt::Display for Violation {
             Self::PingFlood => f.write_str("too many pings"),
             Self::UnexpectedReady => f.write_str("a Ready frame came after the handshake"),
             Self::ExpectedReady => f.write_str("another frame came where Ready was expected"),
+            Self::TooManySubscriptions => f.write_str("more topics than limits.subscriptions"),
         }
     }
 }
@@ -422,8 +430,11 @@ impl fmt::Display for SendError {
             Self::Closing => f.write_str("the peer is being closed"),
             Self::TooLong { len, max } => write!(f, "a message of {len} bytes is longer than the {max} this peer takes"),
             Self::OutboxFull => f.write_str("the peer has limits.outbox_hard bytes still to receive"),
-            Self::LogFull => f.write_str("this turn's broadcasts take half of limits.outbox_hard already; go on in a later turn"),
+            Self::LogFull => {
+                f.write_str("broadcasts and publishes of this turn, or not written yet, are as many as may be; go on in a later turn")
+            }
             Self::TooManyRequests => f.write_str("limits.pending_requests requests to this peer are pending"),
+            Self::TooManySubscriptions => f.write_str("limits.subscriptions topics are subscribed to at this peer"),
             Self::InboxFull { core } => {
                 write!(f, "the inbox of core {core} is full; slow down, or raise limits.inbox_messages or limits.inbox_bytes")
             }

@@ -10,7 +10,7 @@ use crossbeam::channel::{RecvTimeoutError, bounded};
 
 use crate::error::{QueryError, RequestError, SendError};
 use crate::handler::{Dial, Responder};
-use crate::id::{DialId, PeerId};
+use crate::id::{DialId, PeerId, Topic};
 use crate::metrics::Stats;
 use crate::reactor::inbox::{Command, Fabric, Signal};
 use crate::shard::{Control, Mail, PeerSnapshot};
@@ -146,6 +146,33 @@ impl<C: Send + 'static> Handle<C> {
             .check_length(&frame)
             .and_then(|()| self.fabric.command_all(frame.as_bytes().len(), || Mail::Broadcast { frame: frame.clone(), except }));
         sent.map_err(|reason| Rejected { value: frame, reason })
+    }
+
+    /// Sends to every peer, of every core, that has subscribed to the topic, or, on error, to none. See
+    /// [`Context::publish`](crate::Context::publish) for what happens to subscribers that have no room.
+    ///
+    /// One atomic increment and one queue operation for each core, whoever has subscribed there.
+    pub fn publish(&self, topic: Topic, frame: Frame) -> Result<(), Rejected<Frame>> {
+        let sent = self
+            .check_length(&frame)
+            .and_then(|()| self.fabric.command_all(frame.as_bytes().len(), || Mail::Publish { topic, frame: frame.clone() }));
+        sent.map_err(|reason| Rejected { value: frame, reason })
+    }
+
+    /// Asks a peer for what it publishes on a topic: see [`Context::subscribe`](crate::Context::subscribe). What its core refuses is
+    /// counted there (`subscriptions_refused`).
+    pub fn subscribe(&self, peer: PeerId, topic: Topic) -> Result<(), SendError> {
+        self.subscribe_mail(peer, topic, true)
+    }
+
+    /// Takes a subscription back.
+    pub fn unsubscribe(&self, peer: PeerId, topic: Topic) -> Result<(), SendError> {
+        self.subscribe_mail(peer, topic, false)
+    }
+
+    fn subscribe_mail(&self, peer: PeerId, topic: Topic, wanted: bool) -> Result<(), SendError> {
+        let mail = Mail::Subscribe { peer, topic, wanted };
+        self.fabric.command(peer.core(), Command::Mail(mail)).map_err(|(_, reason)| reason)
     }
 
     fn check_length(&self, frame: &Frame) -> Result<(), SendError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::codec::{CodecError, Typed, encode_with};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
-use crate::id::{DialId, NodeId, PeerId};
+use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::shard::{Payload, Shard};
 use crate::time::Timestamp;
 use crate::wire::{Frame, FrameError, Meta};
@@ -196,6 +196,19 @@ pub trait Handler: Sized + 'static {
         let _ = (cx, peer, backlog);
     }
 
+    /// A peer has subscribed to a topic here: what is published on it from now on reaches the peer. What it should know before that, a
+    /// snapshot say, is best sent now, in the lane of the publishes: then it comes before them.
+    ///
+    /// Once for each topic, until the peer unsubscribes. A peer can do that without end; what is sent each time is bounded by its outbox.
+    fn on_subscribed(&mut self, cx: &mut Context<'_>, peer: PeerId, topic: Topic) {
+        let _ = (cx, peer, topic);
+    }
+
+    /// A peer has unsubscribed. Not called when it ends: `on_closed` says that.
+    fn on_unsubscribed(&mut self, cx: &mut Context<'_>, peer: PeerId, topic: Topic) {
+        let _ = (cx, peer, topic);
+    }
+
     /// A message that a handle sent with a tag was refused by this core.
     fn on_send_failed(&mut self, cx: &mut Context<'_>, peer: PeerId, tag: u64, reason: SendError) {
         let _ = (cx, peer, tag, reason);
@@ -292,6 +305,49 @@ impl<'a> Context<'a> {
     /// Sends all of these, in order, to every established peer of every core, or, on error, none to anyone.
     pub fn broadcast_batch(&mut self, frames: &[Frame]) -> Result<(), SendError> {
         self.shard.broadcast_batch(frames)
+    }
+
+    /// Sends to every peer, of every core, that has subscribed to the topic, or, on error, to none. The frame is encoded once; small
+    /// ones (under 4 KiB) are copied for each subscriber, larger ones are not. No allocation.
+    ///
+    /// Subscribers get what one core publishes in order, within a lane. A subscriber whose socket is full and whose outbox has no room
+    /// left (`Limits::outbox_hard`, `Limits::send_bytes`) is cut off, `SlowPeer(HardBound)`. One that takes only shorter messages, or for
+    /// which the core has no memory left, is passed by, which is counted (`deliveries_refused`).
+    ///
+    /// `LogFull`: this turn's publishes and broadcasts take half of `Limits::outbox_hard`, or their copies a quarter of this core's part
+    /// of `Limits::send_bytes`, or what was published before is not written yet. Go on in a later turn.
+    pub fn publish(&mut self, topic: Topic, frame: &Frame) -> Result<(), SendError> {
+        self.shard.publish(topic, frame)
+    }
+
+    /// How many peers of this core have subscribed to a topic. Takes as long as there are some: to be asked before something is encoded,
+    /// not for each message.
+    #[must_use]
+    pub fn subscribers(&self, topic: Topic) -> usize {
+        self.shard.subscribers(topic)
+    }
+
+    /// Who was passed by since this was asked last.
+    #[cfg(test)]
+    pub(crate) fn take_passed_by(&mut self) -> Vec<PeerId> {
+        self.shard.take_passed_by()
+    }
+
+    /// Asks a peer for what it publishes on a topic from now on: it comes as ordinary messages. Having subscribed already is no error.
+    ///
+    /// A subscription ends with the connection: subscribe in `on_connected`. The request travels in the control lane, so it may overtake
+    /// messages that were sent to the peer before.
+    ///
+    /// `TooManySubscriptions`: `Limits::subscriptions` topics are subscribed to at this peer; more would break a rule there. `OutboxFull`:
+    /// the peer has too much to receive already. For a peer of another core, `Ok` says that the request is on its way there; if it is
+    /// refused then, that is counted (`subscriptions_refused`).
+    pub fn subscribe(&mut self, peer: PeerId, topic: Topic) -> Result<(), SendError> {
+        self.shard.subscribe(peer, topic, true)
+    }
+
+    /// Takes a subscription back. What was published before the peer reads that still comes. Not having subscribed is no error.
+    pub fn unsubscribe(&mut self, peer: PeerId, topic: Topic) -> Result<(), SendError> {
+        self.shard.subscribe(peer, topic, false)
     }
 
     /// Asks a peer something. [`Handler::on_response`] is called on this core, exactly once, with `tag`: with the response, or with the

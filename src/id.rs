@@ -158,6 +158,20 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DialId(pub(crate) u64);
 
+/// What messages are about, as publishers and subscribers have agreed: any number.
+///
+/// A peer subscribes to a topic at another one, which then gets to it what the other publishes there: see
+/// [`crate::Context::subscribe`] and [`crate::Context::publish`]. corecast gives the number no meaning. For names use a hash of the
+/// name; where the same name must not be guessed at, a keyed one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic(pub u64);
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,6 +73,8 @@
 //!   a *position*, and what lies between it and the end of the log is what the peer has to receive. Small frames stand next to each other,
 //!   so everything that a peer missed is one slice. Large ones (from 4 KiB) are segments of the log by reference, so no per-peer reference
 //!   counting is needed for them either. Only a direct send into the same lane writes the position down as a span, to keep the order.
+//! * **Topics stay out of the log.** A publish puts the frame into each subscriber's own outbox, as a direct send does: slow subscribers of
+//!   quiet topics keep nothing alive but what is theirs.
 //! * **The outbox of an idle peer is a few positions.** Queues for direct sends are borrowed from the core's pool while there is something
 //!   in them: an idle peer holds no buffer, and an echo writes into memory that is still in the cache.
 //! * **The receive buffer belongs to the core.** A peer keeps only the tail of an unfinished frame, in a buffer of the core's pool, and
@@ -151,7 +153,7 @@ pub use error::{
 };
 pub use handle::{Handle, Rejected, Response};
 pub use handler::{Backlog, Context, Dial, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
-pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId};
+pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
 pub use metrics::{Counter, Stats};
 pub use shard::PeerSnapshot;
 pub use time::Timestamp;

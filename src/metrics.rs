@@ -38,6 +38,14 @@ counters! {
     MessagesSent = "messages_sent",
     /// Messages that were accepted for a peer and dropped because it ended.
     MessagesDropped = "messages_dropped",
+    /// Messages that were dropped because their time to live was up before they began to leave.
+    MessagesExpired = "messages_expired",
+    /// The oldest messages of a lane, dropped because their peer is slow: `WhenSlow::DropOldest`, or `Conflate` with too many keys.
+    DroppedOldest = "dropped_oldest",
+    /// New messages of a lane, not taken because their peer is slow: `WhenSlow::DropNewest`.
+    DroppedNewest = "dropped_newest",
+    /// Messages whose place a newer one of the same key took: `WhenSlow::Conflate`.
+    Conflated = "conflated",
     /// Bytes read from sockets of established peers.
     BytesReceived = "bytes_received",
     /// Bytes that the kernel took from established peers' outboxes.
@@ -46,6 +54,16 @@ counters! {
     Broadcasts = "broadcasts",
     /// Broadcasts from this core that were refused.
     BroadcastsRefused = "broadcasts_refused",
+    /// Frames that were published on a topic and taken by this core, whoever has subscribed.
+    Publishes = "publishes",
+    /// Publishes from this core that were refused.
+    PublishesRefused = "publishes_refused",
+    /// Published messages that were queued for a subscriber of this core, each once for each of them.
+    Deliveries = "deliveries",
+    /// Subscribers that a publish has passed by: they take only shorter messages, or the core had no memory left for them.
+    DeliveriesRefused = "deliveries_refused",
+    /// This side's own subscribing and unsubscribing at peers of this core that was refused.
+    SubscriptionsRefused = "subscriptions_refused",
     /// Sends and responses to peers of this core that were refused, and broadcasts to those of them that take only shorter messages.
     SendsRefused = "sends_refused",
     /// What handles had for this core, and what this core had for single peers of others, for which an inbox had no room.
@@ -170,6 +188,8 @@ counters! {
     ViolationUnexpectedReady = "violation_unexpected_ready",
     /// Rule 15 broken.
     ViolationExpectedReady = "violation_expected_ready",
+    /// Rule 17 broken.
+    ViolationTooManySubscriptions = "violation_too_many_subscriptions",
     /// Turns of the loop.
     Turns = "turns",
     /// Times that the core went to sleep.
@@ -180,6 +200,8 @@ counters! {
     Peers = "peers",
     /// Connections in their handshake now.
     HalfOpen = "half_open",
+    /// Topics that peers of this core are subscribed to now, each once for each peer.
+    Subscriptions = "subscriptions",
     /// Bytes of the broadcast log in memory now.
     LogBytes = "log_bytes",
     /// Bytes queued for single peers in memory now.

@@ -2,8 +2,8 @@
 //!
 //! Set-up: real engines on loopback, and an allocator that counts for each thread by itself. A core answers [`Ask`] with the count of its
 //! own thread, so what is compared is one core's allocations before and after `MESSAGES` messages. Claim: none for what a handler sends,
-//! responds, requests or broadcasts, none for what is received or delivered, and one, the frame, for what a handle sends. `SLACK` is for
-//! what does not grow with the messages: a frame that the receive buffer ends in, a queue that meets its first burst.
+//! responds, requests, broadcasts or publishes, none for what is received or delivered, and one, the frame, for what a handle sends.
+//! `SLACK` is for what does not grow with the messages: a frame that the receive buffer ends in, a queue that meets its first burst.
 
 mod common;
 
@@ -15,7 +15,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use common::{LIVENESS, eventually, loopback};
 use corecast::{
-    Bincode, Config, Context, Cores, Counter, Dial, Engine, Handler, Message, PeerId, PeerInfo, RequestError, Responder, Typed,
+    Bincode, Config, Context, Cores, Counter, Dial, Direction, Engine, Handler, Message, PeerId, PeerInfo, RequestError, Responder, Topic,
+    Typed,
 };
 
 const WARM_UP: u64 = 2_000;
@@ -262,7 +263,10 @@ fn requesting_and_responding() {
     check_exchange(Call::Request, 64, 64);
 }
 
-/// Counts what it receives; broadcasts on command.
+/// What every dialling peer subscribes to.
+const TOPIC: Topic = Topic(7);
+
+/// Counts what it receives; broadcasts and publishes on command.
 struct Relay {
     received: Arc<AtomicU64>,
 }
@@ -271,10 +275,18 @@ enum Cast {
     Ask(Ask),
     /// Encode one frame and broadcast it so many times.
     Now(u64),
+    /// The same, published on [`TOPIC`].
+    Publish(u64),
 }
 
 impl Handler for Relay {
     type Command = Cast;
+
+    fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
+        if info.direction == Direction::Dialled {
+            cx.subscribe(peer, TOPIC).unwrap();
+        }
+    }
 
     fn on_message(&mut self, _: &mut Context<'_>, _: PeerId, _: Message<'_>) {
         self.received.fetch_add(1, Ordering::Relaxed);
@@ -286,6 +298,10 @@ impl Handler for Relay {
             Cast::Now(times) => {
                 let frame = cx.frame(7, &[5; 128]).unwrap();
                 (0..times).for_each(|_| cx.broadcast(&frame).unwrap());
+            }
+            Cast::Publish(times) => {
+                let frame = cx.frame(7, &[5; 128]).unwrap();
+                (0..times).for_each(|_| cx.publish(TOPIC, &frame).unwrap());
             }
         }
     }
@@ -315,6 +331,7 @@ impl Broadcast {
             receiver.handle().dial(Dial::to(sender.local_addrs()[0]).channel(channel)).unwrap();
         }
         eventually("everybody connected", || sender.handle().stats().get(Counter::Peers) == PEERS);
+        eventually("everybody subscribed", || sender.handle().stats().get(Counter::Subscriptions) == PEERS);
         Self { sender, receiver, received }
     }
 
@@ -363,18 +380,33 @@ fn broadcasting_from_a_handle() {
 }
 
 #[test]
-fn broadcasting_from_a_handler() {
+fn publishing_from_a_handle() {
     for cores in [1, 2] {
         let broadcast = Broadcast::start(cores);
         let handle = broadcast.sender.handle();
-        // One frame for each burst: the handler encodes it once and broadcasts it `burst` times.
+        let here = broadcast.check("handle publish", |burst| {
+            for _ in 0..burst {
+                handle.publish(TOPIC, handle.frame(7, &[3; 128]).unwrap()).unwrap();
+            }
+        });
+        assert!(here <= MESSAGES + SLACK, "{here} allocations for {MESSAGES} publishes from a handle");
+    }
+}
+
+#[test]
+fn broadcasting_and_publishing_from_a_handler() {
+    let orders: [fn(u64) -> Cast; 2] = [Cast::Now, Cast::Publish];
+    for (cores, order) in [1, 2].into_iter().flat_map(|cores| orders.map(|order| (cores, order))) {
+        let broadcast = Broadcast::start(cores);
+        let handle = broadcast.sender.handle();
+        // One frame for each burst: the handler encodes it once and sends it `burst` times.
         let frames = MESSAGES / BURST;
-        broadcast.run(WARM_UP, |burst| assert!(handle.post(0, Cast::Now(burst)).is_ok()));
+        broadcast.run(WARM_UP, |burst| assert!(handle.post(0, order(burst)).is_ok()));
         let before = broadcast.cores();
-        broadcast.run(MESSAGES, |burst| assert!(handle.post(0, Cast::Now(burst)).is_ok()));
+        broadcast.run(MESSAGES, |burst| assert!(handle.post(0, order(burst)).is_ok()));
         for (core, (before, after)) in before.into_iter().zip(broadcast.cores()).enumerate() {
             let encoded = if core == 0 { frames } else { 0 };
-            assert_flat(&format!("handler broadcast, core {core}"), before + encoded, after.max(before + encoded));
+            assert_flat(&format!("handler broadcast or publish, core {core}"), before + encoded, after.max(before + encoded));
         }
     }
 }

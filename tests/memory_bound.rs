@@ -89,6 +89,7 @@ fn config() -> Config {
     limits.max_half_open = 16;
     limits.max_dials = 16;
     limits.max_timers = 16;
+    limits.subscriptions = 16;
     limits.max_message = LONG;
     limits.outbox_hard = 9 << 18;
     limits.outbox_soft = limits.outbox_hard;
@@ -222,7 +223,7 @@ fn write(raw: &mut Raw, bytes: &[u8]) {
 fn press_from_outside(engine: &Engine<Order>, peers: &[PeerId], body: &[u8]) -> usize {
     let handle = engine.handle();
     let mut refused = 0;
-    for round in 0..2_000 {
+    for round in 0..2_000_usize {
         let frame = handle.frame(1, &body[..if round.is_multiple_of(100) { LONG } else { 600 }]).unwrap();
         refused += usize::from(handle.send(peers[round % peers.len()], frame).is_err());
     }

@@ -46,7 +46,7 @@ impl Source {
 
     /// Where the file's tests begin, as an index of lines: at the start where it is a file of tests.
     fn tests(&self) -> usize {
-        if self.is_in(&["src/tests/"]) || self.path.ends_with("_tests.rs") {
+        if self.is_in(&["src/tests/", "src/proto/outbox/tests/"]) || self.path.ends_with("_tests.rs") {
             return 0;
         }
         self.text.lines().position(|line| line == "mod tests {").unwrap_or(usize::MAX)

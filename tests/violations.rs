@@ -9,8 +9,8 @@ mod common;
 
 use common::node::Node;
 use common::raw::{
-    BULK, DATA, FRAGMENT, GOODBYE, HIGH, Hello, MORE, NORMAL, PING, PONG, READY, REQUEST, RESPONSE, Raw, control, data, first, frame,
-    header,
+    BULK, DATA, FRAGMENT, GOODBYE, HIGH, Hello, MORE, NORMAL, PING, PONG, READY, REQUEST, RESPONSE, Raw, SUBSCRIBE, UNSUBSCRIBE, control,
+    data, first, frame, header,
 };
 use common::{NEVER, eventually_idle, eventually_stats, loopback};
 use corecast::{CloseReason, Config, Counter, PeerId};
@@ -20,6 +20,7 @@ const MAX_MESSAGE: u32 = 50_000;
 fn config() -> Config {
     let mut config = loopback();
     config.limits.max_message = MAX_MESSAGE as usize;
+    config.limits.subscriptions = 3;
     // Only the offence ends a peer here, and only its own pings reach it.
     config.keepalive.interval = NEVER;
     config.keepalive.timeout = 2 * NEVER;
@@ -27,23 +28,24 @@ fn config() -> Config {
     config
 }
 
-/// The counters of the rules, by number.
-const RULES: [Counter; 15] = [
-    Counter::ViolationFrameTooLong,
-    Counter::ViolationUnknownKind,
-    Counter::ViolationUnknownFlags,
-    Counter::ViolationWrongLane,
-    Counter::ViolationWrongLength,
-    Counter::ViolationMessageTooLong,
-    Counter::ViolationUnexpectedFragment,
-    Counter::ViolationInterleaved,
-    Counter::ViolationFragmentOverrun,
-    Counter::ViolationFragmentShort,
-    Counter::ViolationUnsolicitedPong,
-    Counter::ViolationUnsolicitedResponse,
-    Counter::ViolationPingFlood,
-    Counter::ViolationUnexpectedReady,
-    Counter::ViolationExpectedReady,
+/// The rules by number, and the counter of each.
+const RULES: &[(u16, Counter)] = &[
+    (1, Counter::ViolationFrameTooLong),
+    (2, Counter::ViolationUnknownKind),
+    (3, Counter::ViolationUnknownFlags),
+    (4, Counter::ViolationWrongLane),
+    (5, Counter::ViolationWrongLength),
+    (6, Counter::ViolationMessageTooLong),
+    (7, Counter::ViolationUnexpectedFragment),
+    (8, Counter::ViolationInterleaved),
+    (9, Counter::ViolationFragmentOverrun),
+    (10, Counter::ViolationFragmentShort),
+    (11, Counter::ViolationUnsolicitedPong),
+    (12, Counter::ViolationUnsolicitedResponse),
+    (13, Counter::ViolationPingFlood),
+    (14, Counter::ViolationUnexpectedReady),
+    (15, Counter::ViolationExpectedReady),
+    (17, Counter::ViolationTooManySubscriptions),
 ];
 
 /// A peer that behaves, and proves after each offence that nothing happened to it.
@@ -66,14 +68,15 @@ struct Court {
     node: Node,
     bystander: Bystander,
     offenders: u32,
-    expected: [u64; 15],
+    /// How often each was broken, in the order of [`RULES`].
+    expected: Vec<u64>,
 }
 
 impl Court {
     fn open() -> Self {
         let mut node = Node::echo(config());
         let (raw, _) = node.raw_peer(Hello::node(1));
-        Self { node, bystander: Bystander { raw, next: 0 }, offenders: 1, expected: [0; 15] }
+        Self { node, bystander: Bystander { raw, next: 0 }, offenders: 1, expected: vec![0; RULES.len()] }
     }
 
     fn offender(&mut self) -> (Raw, PeerId) {
@@ -95,11 +98,12 @@ impl Court {
             CloseReason::Violation(violation) => assert_eq!(violation.code(), rule, "{violation}"),
             reason => panic!("rule {rule}: closed because of {reason:?}"),
         }
-        self.expected[usize::from(rule) - 1] += 1;
+        let index = RULES.iter().position(|(number, _)| *number == rule).expect("a rule has a counter");
+        self.expected[index] += 1;
         self.node.counts(Counter::ClosedViolation, self.expected.iter().sum());
-        let expected = self.expected;
+        let expected = &self.expected;
         eventually_stats(&self.node.handle(), "this rule is counted and no other", |stats| {
-            RULES.map(|counter| stats.get(counter)) == expected
+            RULES.iter().map(|&(_, counter)| stats.get(counter)).eq(expected.iter().copied())
         });
         self.bystander.go_on();
     }
@@ -156,7 +160,9 @@ fn rule_4_wrong_lanes() {
     for kind in [DATA, REQUEST, RESPONSE, FRAGMENT] {
         court.try_case(4, &frame(kind, 0, 1, &[0; 20]));
     }
-    for (kind, payload) in [(READY, &[][..]), (PING, &[0; 8]), (PONG, &[0; 8]), (GOODBYE, &[0; 8])] {
+    for (kind, payload) in
+        [(READY, &[][..]), (PING, &[0; 8]), (PONG, &[0; 8]), (GOODBYE, &[0; 8]), (SUBSCRIBE, &[0; 8]), (UNSUBSCRIBE, &[0; 8])]
+    {
         for lane in [HIGH, NORMAL, BULK, MORE] {
             court.try_case(4, &frame(kind, lane, 0, payload));
         }
@@ -168,7 +174,7 @@ fn rule_4_wrong_lanes() {
 #[test]
 fn rule_5_wrong_lengths() {
     let mut court = Court::open();
-    for kind in [PING, PONG, GOODBYE] {
+    for kind in [PING, PONG, GOODBYE, SUBSCRIBE, UNSUBSCRIBE] {
         for len in [0, 7, 9] {
             court.try_case(5, &frame(kind, 0, 0, &vec![0; len]));
         }
@@ -307,6 +313,25 @@ fn rule_14_ready_twice() {
     let mut court = Court::open();
     court.try_case(14, &header(0, READY, 0, 0));
     court.try_case(14, &[data(1, b"message"), header(0, READY, 0, 0)].concat());
+    court.close();
+}
+
+#[test]
+fn rule_17_more_topics_than_allowed() {
+    let mut court = Court::open();
+    let subscribe = |topic: u64| control(SUBSCRIBE, topic);
+    court.try_case(17, &[subscribe(1), subscribe(2), subscribe(3), subscribe(4)].concat());
+    court.try_case(17, &[subscribe(0), subscribe(0), subscribe(1), subscribe(u64::MAX), subscribe(0), subscribe(2)].concat());
+    // So many at a time are allowed, however often, and nothing is wrong with what changes nothing.
+    let (mut raw, _) = court.offender();
+    let change = |topic: u64| [subscribe(topic), subscribe(topic), control(UNSUBSCRIBE, topic), control(UNSUBSCRIBE, topic)].concat();
+    raw.send(&(0..100).flat_map(change).collect::<Vec<u8>>());
+    raw.send(&[subscribe(7), subscribe(8), subscribe(9), control(UNSUBSCRIBE, 7), subscribe(10)].concat());
+    raw.echo(1, b"still there");
+    court.node.counts(Counter::Subscriptions, 3);
+    drop(raw);
+    court.node.counts(Counter::ClosedEof, 1);
+    court.node.counts(Counter::Subscriptions, 0);
     court.close();
 }
 

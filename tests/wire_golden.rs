@@ -12,11 +12,11 @@ use std::time::Duration;
 use common::node::Node;
 use common::raw::{Hello, Raw, RawListener};
 use common::{NEVER, loopback};
-use corecast::{CloseReason, Config, Dial, Frame, Lane, Meta, NetworkId, NodeId, Violation};
+use corecast::{CloseReason, Config, Dial, Frame, Lane, Meta, NetworkId, NodeId, Topic, Violation};
 
 const WIRE: &str = include_str!("../src/wire/WIRE.md");
 /// Every vector that is checked here; a vector that nothing checks is an error too.
-const CHECKED: [&str; 15] = [
+const CHECKED: [&str; 17] = [
     "preamble",
     "hello",
     "refusal",
@@ -24,6 +24,8 @@ const CHECKED: [&str; 15] = [
     "ping",
     "pong",
     "goodbye",
+    "subscribe",
+    "unsubscribe",
     "frame-too-long",
     "goodbye-violation",
     "data",
@@ -264,6 +266,23 @@ fn goodbyes_are_said_in_these_words() {
     expect(&mut raw, "goodbye-violation");
     raw.expect_eof();
     assert!(matches!(node.closed(peer), CloseReason::Violation(Violation::Decode(_))));
+}
+
+#[test]
+fn topics_are_subscribed_to_in_these_words() {
+    const TOPIC: Topic = Topic(0x0102_0304_0506_0708);
+    let mut node = Node::report(config(Side::B));
+    let (mut raw, peer) = node.raw_peer(hello_of_a());
+    node.run(0, move |cx| cx.subscribe(peer, TOPIC)).unwrap();
+    expect(&mut raw, "subscribe");
+    node.run(0, move |cx| cx.unsubscribe(peer, TOPIC)).unwrap();
+    expect(&mut raw, "unsubscribe");
+    raw.send(&golden("subscribe"));
+    node.subscribed(peer, TOPIC, true);
+    node.handle().publish(TOPIC, node.handle().frame(TYPE, b"hello").unwrap()).unwrap();
+    expect(&mut raw, "data");
+    raw.send(&golden("unsubscribe"));
+    node.subscribed(peer, TOPIC, false);
 }
 
 #[test]

@@ -8,7 +8,6 @@ mod budget;
 mod handshake;
 mod keepalive;
 mod log;
-#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "the core's policies for slow peers call it"))]
 mod outbox;
 mod peer;
 mod reassembly;
@@ -20,7 +19,7 @@ mod timers;
 pub(crate) use budget::Budget;
 pub(crate) use handshake::{Handshake, Progress};
 pub(crate) use log::{LOG_SPARE, Logs, log_segments};
-pub(crate) use outbox::{OUTBOX_SPARE, Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices};
+pub(crate) use outbox::{Dropped, OUTBOX_SPARE, Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices};
 pub(crate) use peer::{Due, Peer, Received};
 pub(crate) use reassembly::{REASSEMBLY, charge as reassembly_charge};
 pub(crate) use requests::{Origin, REQUEST_BYTES, REQUESTS_SPARE};

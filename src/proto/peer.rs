@@ -13,6 +13,7 @@ use super::timers::{Timer, Timers};
 use crate::buffers::BufferPool;
 use crate::config::Config;
 use crate::error::Violation;
+use crate::id::Topic;
 use crate::time::Timestamp;
 use crate::wheel::TimerKey;
 use crate::wire::{FrameDecoder, FrameRef, Goodbye, GoodbyeCode, Kind, Meta, control_frame};
@@ -34,11 +35,19 @@ pub(crate) enum Received<'a> {
     /// An answer of so many bytes was queued.
     Queued(usize),
     /// A whole message, still in the receive buffer.
-    Message { kind: Kind, meta: Meta, correlation: u64, body: &'a [u8] },
+    Message {
+        kind: Kind,
+        meta: Meta,
+        correlation: u64,
+        body: &'a [u8],
+    },
     /// A message that came in pieces is whole: see [`Peer::take_whole`].
     Assembled,
     /// A message begins that the core has no room for now: give the frame again later.
     NoRoom,
+    /// The other side subscribes to a topic, or does so no more.
+    Subscribe(Topic),
+    Unsubscribe(Topic),
     /// The other side leaves.
     Goodbye(GoodbyeCode),
 }
@@ -135,6 +144,8 @@ impl Peer {
                 self.keepalive.handle_pong(now, u64::from_le_bytes(*nonce))?;
                 Ok(Received::Handled)
             }
+            (Kind::Subscribe, Some(topic)) => Ok(Received::Subscribe(Topic(u64::from_le_bytes(*topic)))),
+            (Kind::Unsubscribe, Some(topic)) => Ok(Received::Unsubscribe(Topic(u64::from_le_bytes(*topic)))),
             (Kind::Goodbye, Some(goodbye)) => Ok(Received::Goodbye(Goodbye::decode(*goodbye).code)),
             _ => Err(Violation::UnexpectedReady),
         }

@@ -116,7 +116,8 @@ impl<H: Handler> Reactor<H> {
     /// Opens the spin window when messages came, by whatever way.
     fn watch_messages(&mut self, now: Timestamp) {
         let stats = self.shard.stats_mut();
-        let stirred = self.taken.handles + stats.get(Counter::MessagesReceived) + stats.get(Counter::Broadcasts);
+        let cast = stats.get(Counter::Broadcasts) + stats.get(Counter::Publishes);
+        let stirred = self.taken.handles + stats.get(Counter::MessagesReceived) + cast;
         if stirred != self.stirred {
             self.stirred = stirred;
             self.spinner.handle_messages(now);

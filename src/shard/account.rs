@@ -25,6 +25,8 @@ pub struct PeerSnapshot {
     pub paused: bool,
     /// Requests to it that have no response yet.
     pub pending_requests: usize,
+    /// Topics that it is subscribed to here.
+    pub subscriptions: usize,
     /// Smoothed round-trip time (RFC 6298), once a ping was answered.
     pub rtt: Option<Duration>,
     /// How long it has been established.
@@ -71,6 +73,7 @@ impl Stats {
             Violation::PingFlood => Counter::ViolationPingFlood,
             Violation::UnexpectedReady => Counter::ViolationUnexpectedReady,
             Violation::ExpectedReady => Counter::ViolationExpectedReady,
+            Violation::TooManySubscriptions => Counter::ViolationTooManySubscriptions,
         });
     }
 
@@ -107,6 +110,7 @@ impl Shard {
         for (counter, level) in [
             (Counter::Peers, self.slots.established()),
             (Counter::HalfOpen, self.half_open.len()),
+            (Counter::Subscriptions, self.topics.len()),
             (Counter::LogBytes, self.logs.held()),
             (Counter::PrivateBytes, self.sends.used()),
             (Counter::ReassemblyBytes, self.budget.used()),
@@ -137,6 +141,7 @@ impl Shard {
                 blocked: entry.blocked,
                 paused: entry.paused || entry.starved,
                 pending_requests: entry.peer.pending_requests(),
+                subscriptions: entry.cold.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.theirs.len()),
                 rtt: entry.peer.keepalive.rtt(),
                 age: self.now - entry.cold.established_at,
             })

@@ -25,6 +25,12 @@ impl Shard {
         for (slot, entry) in self.slots.iter() {
             let outbox = &entry.peer.outbox;
             outbox.assert_invariants(&self.logs);
+            // A publish may take a peer past its bound for which the core has not written yet, but not past twice of it.
+            assert!(
+                !entry.is_established() || outbox.private() <= 2 * self.config().limits.outbox_hard,
+                "slot {slot}: {}",
+                outbox.private()
+            );
             private += outbox.used();
             shared += self.sends.beyond(outbox.used());
             blocked += usize::from(entry.blocked);
@@ -52,6 +58,7 @@ impl Shard {
                 assert!(entry.armed.is_some_and(|(armed, _)| armed <= latest), "slot {slot}: {:?}", (entry.state, &entry.peer.timers));
             }
         }
+        self.assert_subscriptions();
         // Looked at each `RECLAIM_STEP`; a turn appends half of the hard bound, or one batch more.
         let limits = &self.config().limits;
         let most = limits.log_bytes + super::flush::RECLAIM_STEP + limits.outbox_hard;
@@ -89,8 +96,23 @@ impl Shard {
         within("kept buffers", self.buffers.held() - self.buffers.lent(), config.limits.buffer_pool);
     }
 
+    /// The core's subscribers and the peers' topics are the same.
+    fn assert_subscriptions(&self) {
+        let (mut count, most) = (0, self.config().limits.subscriptions);
+        for (slot, entry) in self.slots.iter() {
+            let Some(all) = &entry.cold.subscriptions else { continue };
+            assert!(entry.is_established() && all.theirs.len() <= most && all.ours.len() <= most);
+            assert!(!all.theirs.is_empty() || !all.ours.is_empty(), "slot {slot} keeps an empty box");
+            assert!(all.theirs.iter().all(|&topic| self.topics.contains(topic, slot)), "slot {slot} has subscribed in vain");
+            count += all.theirs.len();
+        }
+        assert_eq!(self.topics.len(), count, "subscriptions");
+        assert!(self.published.is_between());
+    }
+
     /// Panics where something is left of connections that are all gone.
     pub(crate) fn assert_released(&self) {
+        assert_eq!(self.topics.len(), 0);
         assert!(self.slots.is_empty() && self.half_open.is_empty() && self.logs.is_empty());
         assert_eq!((self.sends.used(), self.blocked, self.budget.used(), self.user_timers), (0, 0, 0, 0));
         assert_eq!(self.requests, 0);

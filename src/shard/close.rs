@@ -39,6 +39,7 @@ impl Shard {
             self.requests -= 1;
             self.fail_request(peer, origin, RequestError::PeerClosed);
         }
+        self.end_subscriptions(slot);
         self.events.push_back(Event::Closed { peer, reason });
         self.feed_starved();
         let entry = self.slots.at_mut(slot);

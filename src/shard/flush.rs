@@ -80,8 +80,9 @@ impl Shard {
             return false;
         }
         if claimed >= self.shared.config.limits.outbox_soft {
-            self.sweep_slow(slot, claimed);
+            self.sweep_slow(slot);
         }
+        self.expire(slot);
         let entry = self.slots.at(slot);
         !entry.dirty && !entry.blocked && !entry.is_ended() && !entry.peer.outbox.is_empty(&self.logs)
     }
@@ -115,6 +116,8 @@ impl Shard {
             let slot = self.dirty.pop_front()?;
             let Some(entry) = self.slots.get_mut(slot) else { continue };
             entry.dirty = false;
+            self.expire(slot);
+            let entry = self.slots.at(slot);
             if !entry.is_ended() && !entry.blocked && !entry.peer.outbox.is_empty(&self.logs) {
                 return Some(slot);
             }
@@ -160,7 +163,7 @@ impl Shard {
 
     /// A peer that had something left over from a write, or is being closed, has nothing more.
     #[cold]
-    fn emptied(&mut self, slot: u32) {
+    pub(super) fn emptied(&mut self, slot: u32) {
         self.slots.at_mut(slot).behind = false;
         self.drained_closing(slot);
     }
@@ -218,9 +221,23 @@ impl Shard {
     /// After a flush: whether peers that take what they are given wait for this core. Then nothing more is taken in until they have it:
     /// what the core has not written yet is not held against them.
     pub(super) fn look_behind(&mut self) {
+        if !self.is_dirty() {
+            self.published.unwritten = 0;
+            self.behind = false;
+            return;
+        }
         let most = self.append_budget();
-        let waits = |entry: &Entry| entry.is_established() && !entry.blocked && entry.peer.outbox.claimed(&self.logs) > most;
-        self.behind = self.logs.held() > most && self.is_dirty() && self.slots.iter().any(|(_, entry)| waits(entry));
+        let one =
+            self.logs.held() + self.published.unwritten > most && self.waiting().any(|entry| entry.peer.outbox.claimed(&self.logs) > most);
+        // Nor may they have so much of the core's memory that there is none left for what comes next.
+        let most = self.sends.shared() / 2;
+        let many = self.published.unwritten > 0 && self.sends.used() > most;
+        self.behind = one || (many && self.waiting().map(|entry| entry.peer.outbox.private()).sum::<usize>() > most);
+    }
+
+    /// The peers that take what they are given.
+    fn waiting(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.iter().map(|(_, entry)| entry).filter(|entry| entry.is_established() && !entry.blocked)
     }
 
     /// After a flush: gives back the parts of the logs that everybody has.

@@ -315,7 +315,17 @@ impl Shard {
             dial: open.dial,
             max_message: theirs.max_message as usize,
         };
-        let cold = Cold { info, grant, ticket, user: None, established_at: self.now, drained: 0, behind_since: self.now, shed: 0 };
+        let cold = Cold {
+            info,
+            grant,
+            ticket,
+            user: None,
+            subscriptions: None,
+            established_at: self.now,
+            drained: 0,
+            behind_since: self.now,
+            shed: 0,
+        };
         let id = self.slots.insert(Entry::new(peer, cold));
         if (theirs.max_message as usize) < self.shared.config.limits.max_message {
             if self.narrow.len() == self.narrow.capacity() {

@@ -6,19 +6,52 @@ use std::time::Duration;
 use super::admission::Ticket;
 use crate::error::{DialError, RequestError};
 use crate::handler::Dial;
-use crate::id::{DialId, NodeId, PeerId};
+use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::proto::Origin;
 use crate::wire::{Frame, Meta, RefusalCode};
 
 /// Messages on their way: bounded by credit, refused at the source.
 #[derive(Debug)]
 pub(crate) enum Mail {
-    Send { peer: PeerId, frame: Frame, notify: Option<u64> },
-    SendBatch { peer: PeerId, frames: Box<[Frame]> },
-    Broadcast { frame: Frame, except: Option<PeerId> },
-    BroadcastBatch { frames: Arc<[Frame]> },
-    Request { peer: PeerId, meta: Meta, body: Box<[u8]>, timeout: Duration, origin: Origin },
-    Respond { peer: PeerId, correlation: u64, meta: Meta, body: Box<[u8]> },
+    Send {
+        peer: PeerId,
+        frame: Frame,
+        notify: Option<u64>,
+    },
+    SendBatch {
+        peer: PeerId,
+        frames: Box<[Frame]>,
+    },
+    Broadcast {
+        frame: Frame,
+        except: Option<PeerId>,
+    },
+    BroadcastBatch {
+        frames: Arc<[Frame]>,
+    },
+    Publish {
+        topic: Topic,
+        frame: Frame,
+    },
+    /// Subscribe at a peer, or (`wanted` is false) unsubscribe.
+    Subscribe {
+        peer: PeerId,
+        topic: Topic,
+        wanted: bool,
+    },
+    Request {
+        peer: PeerId,
+        meta: Meta,
+        body: Box<[u8]>,
+        timeout: Duration,
+        origin: Origin,
+    },
+    Respond {
+        peer: PeerId,
+        correlation: u64,
+        meta: Meta,
+        body: Box<[u8]>,
+    },
 }
 
 impl Mail {
@@ -26,9 +59,10 @@ impl Mail {
     pub(crate) fn cost(&self) -> usize {
         let frames = |frames: &[Frame]| frames.iter().map(|frame| frame.as_bytes().len() + size_of::<Frame>()).sum();
         match self {
-            Self::Send { frame, .. } | Self::Broadcast { frame, .. } => frame.as_bytes().len(),
+            Self::Send { frame, .. } | Self::Broadcast { frame, .. } | Self::Publish { frame, .. } => frame.as_bytes().len(),
             Self::SendBatch { frames: batch, .. } => frames(batch),
             Self::BroadcastBatch { frames: batch } => frames(batch),
+            Self::Subscribe { .. } => size_of::<Topic>(),
             Self::Request { body, .. } | Self::Respond { body, .. } => body.len(),
         }
     }

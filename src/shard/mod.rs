@@ -21,11 +21,13 @@ mod directory;
 mod flush;
 mod half_open;
 mod mail;
+mod publish;
 mod receive;
 mod send;
 mod slots;
 mod slow;
 mod timeouts;
+mod topics;
 mod turn;
 
 use std::collections::VecDeque;
@@ -162,12 +164,16 @@ pub(crate) struct Shard {
     slots: Slots,
     /// Peers that take only shorter messages than this side sends: broadcasts that are too long pass them by.
     narrow: Vec<PeerId>,
+    topics: topics::Topics,
+    published: publish::Published,
     half_open: slab::Slab<HalfOpen>,
     next_serial: u32,
 
     logs: Logs,
     /// What each lane may send of a peer's bytes before the next one has its turn.
     quanta: Quanta,
+    /// Some lane drops what a slow peer does not take.
+    drops: bool,
     pool: QueuedPool,
     /// For what arrives, and how much of it may be memory.
     buffers: BufferPool,
@@ -177,9 +183,10 @@ pub(crate) struct Shard {
     most_parked: usize,
     /// Bytes that single peers keep in memory to be sent.
     sends: Budget,
-    /// Bytes that were appended to the logs in this turn.
+    /// Bytes that were appended to the logs in this turn, and of frames that were published in it.
     appended: usize,
-    /// Some peer whose socket takes what it is given has half of its hard bound to be written: this core is behind, not the peer.
+    /// Some peer whose socket takes what it is given has half of its hard bound to be written, or all of these have half of the memory:
+    /// this core is behind, not the peer.
     behind: bool,
     /// When the logs grow to so many bytes, look what can be released.
     reclaim_at: usize,
@@ -236,9 +243,12 @@ impl Shard {
             rng: Rng::new(seed),
             slots: Slots::new(core),
             narrow: Vec::new(),
+            topics: topics::Topics::default(),
+            published: publish::Published::default(),
             half_open: slab::Slab::new(),
             next_serial: 0,
             logs: Logs::new(),
+            drops: config.lanes.drops(),
             quanta: Quanta::new(config.lanes.quanta(config.limits.fragment)),
             pool: QueuedPool::new(config.limits.buffer_pool),
             buffers: BufferPool::new(config.limits.buffer_pool),

@@ -110,6 +110,8 @@ impl Shard {
                 Received::Assembled => self.deliver_assembled(handler, peer)?,
                 Received::Handled => {}
                 Received::Queued(bytes) => self.control_queued(slot, bytes),
+                Received::Subscribe(topic) => self.handle_subscribe(handler, peer, topic)?,
+                Received::Unsubscribe(topic) => self.handle_unsubscribe(handler, peer, topic),
                 Received::Goodbye(code) => {
                     self.close(slot, CloseReason::Goodbye(code));
                     return Ok(());

@@ -11,7 +11,7 @@ use crate::handler::{Dial, PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
 use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE};
-use crate::wire::{Draft, Frame, MAX_MESSAGE, Meta, message_wire_len};
+use crate::wire::{Draft, Frame, Lane, MAX_MESSAGE, Meta, message_wire_len};
 
 /// A message to be sent: to be encoded in place, or encoded already.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,15 @@ impl<'a> Payload<'a> {
     }
 
     #[inline]
-    fn body_len(&self) -> usize {
+    pub(super) fn lane(&self) -> Lane {
+        match self {
+            Self::Draft(draft) => draft.meta.lane,
+            Self::Frame(frame) => frame.lane(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn body_len(&self) -> usize {
         match self {
             Self::Draft(draft) => draft.body.len(),
             Self::Frame(frame) => frame.body_len(),
@@ -39,7 +47,7 @@ impl<'a> Payload<'a> {
 
     /// Most that the message adds to what the peer has still to receive.
     #[inline]
-    fn charge(&self, cut: usize) -> usize {
+    pub(super) fn charge(&self, cut: usize) -> usize {
         SPANS_CHARGE
             + match self {
                 Self::Draft(draft) => message_wire_len(draft.correlation.is_some(), draft.body.len(), cut),
@@ -55,8 +63,8 @@ impl Shard {
         if peer.core() != self.core {
             return self.forward(peer, payload);
         }
-        let result = self.check_room(peer, payload.body_len(), payload.charge(self.shared.config.limits.fragment));
-        if let Err(error) = result {
+        let (body, charge) = (payload.body_len(), payload.charge(self.shared.config.limits.fragment));
+        if let Err(error) = self.room(peer, payload.lane(), body, charge) {
             self.stats.count(Counter::SendsRefused);
             return Err(error);
         }
@@ -72,7 +80,9 @@ impl Shard {
         }
         let longest = frames.iter().map(Frame::body_len).max().unwrap_or(0);
         let charge = frames.iter().map(|frame| Payload::Frame(frame).charge(0)).sum();
-        if let Err(error) = self.check_room(peer, longest, charge) {
+        // What makes room is the policy of the first one's lane: batches of several lanes are rare, and the marks are for all lanes together.
+        let lane = frames.first().map_or(Lane::Normal, Frame::lane);
+        if let Err(error) = self.room(peer, lane, longest, charge) {
             self.stats.add(Counter::SendsRefused, frames.len() as u64);
             return Err(error);
         }
@@ -82,9 +92,19 @@ impl Shard {
         Ok(self.after_push(peer.slot()))
     }
 
+    /// The same as [`Shard::check_room`], after making room where there is none and what waits may go.
+    #[inline]
+    pub(super) fn room(&mut self, peer: PeerId, lane: Lane, body: usize, charge: usize) -> Result<(), SendError> {
+        let result = self.check_room(peer, body, charge);
+        if !self.drops && result != Err(SendError::OutboxFull) {
+            return result;
+        }
+        if self.find_room(peer, lane, charge) { self.check_room(peer, body, charge) } else { Err(SendError::OutboxFull) }
+    }
+
     /// Whether a message may be queued for a peer of this core.
     #[inline]
-    fn check_room(&self, peer: PeerId, body: usize, charge: usize) -> Result<(), SendError> {
+    pub(super) fn check_room(&self, peer: PeerId, body: usize, charge: usize) -> Result<(), SendError> {
         let limits = &self.shared.config.limits;
         let entry = self.slots.find(peer).ok_or(SendError::NotConnected)?;
         if !entry.is_established() {
@@ -117,11 +137,12 @@ impl Shard {
     }
 
     #[inline]
-    fn push(&mut self, slot: u32, payload: Payload<'_>) {
+    pub(super) fn push(&mut self, slot: u32, payload: Payload<'_>) {
         let outbox = &mut self.slots.at_mut(slot).peer.outbox;
         let before = outbox.used();
         match payload {
             Payload::Draft(draft) => outbox.push_message(&self.logs, &mut self.pool, draft, self.shared.config.limits.fragment),
+            Payload::Frame(frame) if frame.key().is_some() => return self.push_keyed(slot, frame),
             Payload::Frame(frame) => outbox.push_frame(&self.logs, &mut self.pool, frame, self.now),
         };
         let after = outbox.used();
@@ -129,7 +150,7 @@ impl Shard {
     }
 
     #[inline]
-    fn after_push(&mut self, slot: u32) -> Sent {
+    pub(super) fn after_push(&mut self, slot: u32) -> Sent {
         self.mark_dirty(slot);
         let entry = self.slots.at_mut(slot);
         if entry.peer.outbox.claimed(&self.logs) < self.shared.config.limits.outbox_soft {
@@ -155,7 +176,7 @@ impl Shard {
         Ok(Sent::Forwarded)
     }
 
-    fn forward_mail(&mut self, core: usize, mail: Mail) -> Result<(), SendError> {
+    pub(super) fn forward_mail(&mut self, core: usize, mail: Mail) -> Result<(), SendError> {
         let credit = self.shared.credits.get(core).ok_or(SendError::NotConnected)?;
         if credit.is_closed() {
             return Err(SendError::Stopped);
@@ -196,7 +217,7 @@ impl Shard {
     }
 
     /// The cores that were just reserved: a core that has ended since drops what it gets.
-    fn other_cores(&self) -> impl Iterator<Item = usize> + use<> {
+    pub(super) fn other_cores(&self) -> impl Iterator<Item = usize> + use<> {
         let own = self.core;
         let credits = Arc::clone(&self.shared.credits);
         (0..credits.len()).filter(move |&core| core != own && !credits[core].is_closed())
@@ -211,13 +232,16 @@ impl Shard {
         result
     }
 
-    fn try_reserve_broadcast(&mut self, frames: &[Frame]) -> Result<(), SendError> {
+    /// In its callers, so that the loops over a single frame fold away.
+    #[inline(always)]
+    pub(super) fn try_reserve_broadcast(&mut self, frames: &[Frame]) -> Result<(), SendError> {
         let max = self.config().limits.max_message;
         if let Some(len) = frames.iter().map(Frame::body_len).find(|&len| len > max) {
             return Err(SendError::TooLong { len, max });
         }
         let bytes: usize = frames.iter().map(|frame| frame.as_bytes().len()).sum();
-        if self.behind || self.appended + bytes > self.append_budget() {
+        let is_full = self.behind || self.appended + bytes > self.append_budget();
+        if is_full || (!self.wants_publishes() && frames.iter().any(Frame::has_terms)) {
             return Err(SendError::LogFull);
         }
         let cost = if frames.len() == 1 { bytes } else { bytes + std::mem::size_of_val(frames) };
@@ -232,9 +256,10 @@ impl Shard {
         self.config().limits.outbox_hard / 2
     }
 
-    /// Whether mail is to be taken in now: not while this turn's broadcasts are at their bound, or those of earlier turns are not written.
+    /// Whether mail is to be taken in now: not while this turn's broadcasts or publishes are at their bound, or those of earlier turns are
+    /// not written.
     pub(crate) fn wants_mail(&self) -> bool {
-        !self.behind && self.appended < self.append_budget()
+        !self.behind && self.appended < self.append_budget() && self.wants_publishes()
     }
 
     fn append(&mut self, frame: &Frame, except: Option<PeerId>) {
@@ -243,8 +268,11 @@ impl Shard {
             self.stats.count(Counter::BroadcastsRefused);
             return;
         }
-        self.appended += frame.as_bytes().len();
         self.stats.count(Counter::Broadcasts);
+        if frame.has_terms() {
+            return self.append_apart(frame, except);
+        }
+        self.appended += frame.as_bytes().len();
         let lane = frame.lane();
         let excluded = except.filter(|peer| self.slots.find(*peer).is_some_and(|entry| entry.is_established()));
         if let Some(peer) = excluded {
@@ -300,7 +328,7 @@ impl Shard {
         }
         let cut = self.shared.config.limits.fragment;
         let charge = SPANS_CHARGE + message_wire_len(true, body.len(), cut);
-        self.check_room(peer, body.len(), charge).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
+        self.room(peer, meta.lane, body.len(), charge).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
         let entry = self.slots.at_mut(peer.slot());
         let limits = &self.shared.config.limits;
         if entry.peer.pending_requests() >= limits.pending_requests || self.requests >= limits.max_requests {
@@ -329,6 +357,8 @@ impl Shard {
             Mail::SendBatch { peer, frames } => drop(self.send_batch(peer, &frames)),
             Mail::Broadcast { frame, except } => self.append(&frame, except),
             Mail::BroadcastBatch { frames } => frames.iter().for_each(|frame| self.append(frame, None)),
+            Mail::Publish { topic, frame } => self.fan_out(topic, &frame),
+            Mail::Subscribe { peer, topic, wanted } => drop(self.subscribe(peer, topic, wanted)),
             Mail::Request { peer, meta, body, timeout, origin } => {
                 if let Err(error) = self.request(peer, meta, &body, timeout, origin) {
                     self.fail_request(peer, origin, RequestError::Send(error));

@@ -5,6 +5,7 @@ use std::any::Any;
 use slab::Slab;
 
 use super::admission::Ticket;
+use super::topics::Subscriptions;
 use crate::error::CloseReason;
 use crate::handler::PeerInfo;
 use crate::id::PeerId;
@@ -72,6 +73,8 @@ pub(crate) struct Cold {
     #[expect(dead_code, reason = "held for its drop")]
     pub(crate) ticket: Ticket,
     pub(crate) user: Option<Box<dyn Any>>,
+    /// Most peers have no topics.
+    pub(crate) subscriptions: Option<Box<Subscriptions>>,
     pub(crate) established_at: Timestamp,
     /// Bytes that the kernel took since the peer went over the soft mark.
     pub(crate) drained: u64,

@@ -6,21 +6,115 @@
 use std::time::Duration;
 
 use super::{Event, Shard};
+use crate::config::WhenSlow;
 use crate::error::{CloseReason, Slow};
 use crate::handler::Backlog;
-use crate::proto::Timer;
+use crate::id::PeerId;
+use crate::metrics::Counter;
+use crate::proto::{Dropped, Timer};
+use crate::wire::{Frame, Lane};
 
 impl Shard {
     /// A sweep found a peer over its soft mark.
     #[cold]
-    pub(super) fn sweep_slow(&mut self, slot: u32, claimed: usize) {
+    pub(super) fn sweep_slow(&mut self, slot: u32) {
         if !self.slots.at(slot).is_established() {
             return;
         }
-        if self.slots.at(slot).blocked && claimed > self.shared.config.limits.outbox_hard {
+        self.press(slot);
+        self.shed(slot, 0, None);
+        let entry = self.slots.at(slot);
+        if entry.blocked && entry.peer.outbox.claimed(&self.logs) > self.shared.config.limits.outbox_hard {
             self.close(slot, CloseReason::SlowPeer(Slow::HardBound));
+        }
+    }
+
+    /// Makes room for `charge` more bytes in `lane` for a peer of this core, as the policy of the lane says. Says whether they are wanted.
+    #[cold]
+    pub(super) fn find_room(&mut self, peer: PeerId, lane: Lane, charge: usize) -> bool {
+        let limits = &self.shared.config.limits;
+        let Some(entry) = self.slots.find(peer).filter(|entry| entry.is_established()) else { return true };
+        let claimed = entry.peer.outbox.claimed(&self.logs);
+        if claimed + charge <= limits.outbox_soft || !(entry.blocked || claimed + charge > limits.outbox_hard) {
+            return true;
+        }
+        let slot = peer.slot();
+        self.press(slot);
+        self.shed(slot, charge, Some(lane));
+        let full = self.queued_bytes(peer) + charge > self.shared.config.limits.outbox_soft;
+        let refuses = self.shared.config.lanes.get(lane).when_slow == WhenSlow::DropNewest;
+        if full && refuses && self.slots.at(slot).blocked {
+            self.count_shed(slot, Counter::DroppedNewest, Dropped { messages: 1, freed: 0 });
+            return false;
+        }
+        true
+    }
+
+    /// Drops what has expired, and then, if the peer's socket takes nothing, what the lanes are to drop, until `more` bytes fit under the soft
+    /// mark: of `only` this lane, or of all, the least urgent first.
+    ///
+    /// A peer whose socket takes what it is given waits for this core, and loses nothing by that.
+    fn shed(&mut self, slot: u32, more: usize, only: Option<Lane>) {
+        self.expire(slot);
+        if !self.drops || !self.slots.at(slot).blocked {
+            return;
+        }
+        let target = self.shared.config.limits.outbox_soft.saturating_sub(more + 1);
+        for lane in Lane::ALL.into_iter().rev().filter(|&lane| only.is_none_or(|only| only == lane)) {
+            let (logs, pool) = (&self.logs, &mut self.pool);
+            let outbox = &mut self.slots.at_mut(slot).peer.outbox;
+            if outbox.claimed(logs) <= target {
+                return;
+            }
+            // A good part at once: finding out what may go costs more than dropping it.
+            let some = target - target / 8;
+            let before = outbox.used();
+            let (counter, dropped) = match self.shared.config.lanes.get(lane).when_slow {
+                WhenSlow::Disconnect => continue,
+                // What is only now to be queued is the newest: the caller leaves it out.
+                WhenSlow::DropNewest if more > 0 => continue,
+                WhenSlow::DropNewest => (Counter::DroppedNewest, outbox.drop_newest(lane, target, logs, pool)),
+                WhenSlow::DropOldest | WhenSlow::Conflate => (Counter::DroppedOldest, outbox.drop_oldest(lane, some, logs, pool)),
+            };
+            self.sends.settle(before, outbox.used());
+            self.count_shed(slot, counter, dropped);
+        }
+    }
+
+    /// Queues a frame with a key: in the place of an older one of the same key, where the lane conflates.
+    #[cold]
+    pub(super) fn push_keyed(&mut self, slot: u32, frame: &Frame) {
+        let now = self.now;
+        if self.shared.config.lanes.get(frame.lane()).when_slow == WhenSlow::Conflate {
+            let (_, dropped) = self.with_outbox(slot, |outbox, logs, pool| outbox.push_conflated(logs, pool, frame, now));
+            self.count_shed(slot, Counter::Conflated, dropped);
         } else {
-            self.press(slot);
+            self.with_outbox(slot, |outbox, logs, pool| outbox.push_frame(logs, pool, frame, now));
+        }
+    }
+
+    /// Messages were dropped because the peer is slow.
+    pub(super) fn count_shed(&mut self, slot: u32, counter: Counter, dropped: Dropped) {
+        self.stats.add(counter, dropped.messages);
+        self.slots.at_mut(slot).cold.shed += dropped.messages;
+    }
+
+    /// Drops what has waited for longer than it is of use.
+    #[inline]
+    pub(super) fn expire(&mut self, slot: u32) {
+        if self.slots.at(slot).peer.outbox.next_expiry().is_some_and(|first| first <= self.now) {
+            self.expire_some(slot);
+        }
+    }
+
+    #[cold]
+    fn expire_some(&mut self, slot: u32) {
+        let now = self.now;
+        let expired = self.with_outbox(slot, |outbox, logs, pool| outbox.expire(now, logs, pool));
+        self.stats.add(Counter::MessagesExpired, expired.messages);
+        let entry = self.slots.at(slot);
+        if expired.messages > 0 && entry.peer.outbox.is_empty(&self.logs) {
+            self.emptied(slot);
         }
     }
 
@@ -54,10 +148,17 @@ impl Shard {
 
     /// The grace time of a peer over its soft mark is up: is it slow, or merely busy?
     pub(super) fn judge_soft(&mut self, slot: u32) {
+        self.shed(slot, 0, None);
+        self.relieve(slot, 0);
         let limits = &self.shared.config.limits;
         let entry = self.slots.at_mut(slot);
+        if !entry.pressed {
+            return;
+        }
         let wanted = limits.min_drain_rate as f64 * limits.soft_grace.as_secs_f64();
-        if (entry.cold.drained as f64) < wanted {
+        // Where dropping keeps it under the mark, that is all that happens to it.
+        let is_kept = self.drops && entry.peer.outbox.claimed(&self.logs) < limits.outbox_soft;
+        if (entry.cold.drained as f64) < wanted && !is_kept {
             self.close(slot, CloseReason::SlowPeer(Slow::SoftMark));
         } else {
             entry.cold.drained = 0;

@@ -25,6 +25,7 @@ impl Shard {
         self.forgive_freeze(now, meant.max(self.now));
         self.now = now.max(self.now);
         self.appended = 0;
+        self.published.begin_turn();
     }
 
     /// A command came for the handler.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::oracle::{Item, Oracle, STAMP, Told};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::{Backlog, Context, Dial, Handler, Message, PeerInfo, Responder, Sent, TimerId};
-use crate::id::{DialId, PeerId};
+use crate::id::{DialId, PeerId, Topic};
 use crate::rng::Rng;
 use crate::wire::{Frame, Kind, Lane, Meta};
 
@@ -24,6 +24,10 @@ pub(super) struct Mood {
     pub(super) close: u64,
     /// Per cent of what it does that is a broadcast, beyond the share of everything else.
     pub(super) broadcasts: u64,
+    /// Per cent of what it does that is about topics, beyond everything else.
+    pub(super) topics: u64,
+    /// Per cent of frames that have a time to live, and that have a key.
+    pub(super) terms: u64,
     /// Per cent of requests that are answered at once, later, from anywhere; the rest never.
     pub(super) answer: [u64; 3],
     pub(super) longest_body: usize,
@@ -33,7 +37,17 @@ pub(super) struct Mood {
 impl Mood {
     /// Answers requests and does nothing else.
     pub(super) fn quiet() -> Self {
-        Self { reply: 0, pause: 0, close: 0, broadcasts: 0, answer: [100, 0, 0], longest_body: 1 << 20, fragment: 16 << 10 }
+        Self {
+            reply: 0,
+            pause: 0,
+            close: 0,
+            broadcasts: 0,
+            topics: 0,
+            terms: 0,
+            answer: [100, 0, 0],
+            longest_body: 1 << 20,
+            fragment: 16 << 10,
+        }
     }
 }
 
@@ -108,10 +122,23 @@ impl Actor {
         Meta::new(self.rng.below(1 << 16) as u16).lane(lane)
     }
 
-    fn frame(&mut self, cx: &Context<'_>) -> Frame {
+    pub(super) fn frame(&mut self, cx: &Context<'_>) -> Frame {
         let (len, meta) = (self.len(), self.meta());
         let body = self.body(len);
-        cx.frame(meta, &body).expect("within the limits")
+        let frame = cx.frame(meta, &body).expect("within the limits");
+        self.with_terms(frame, len)
+    }
+
+    /// Some frames are of use for a while only, or until the next of their kind.
+    fn with_terms(&mut self, mut frame: Frame, len: usize) -> Frame {
+        if self.rng.chance(self.mood.terms, 100) {
+            frame = frame.with_ttl(self.rng.duration_below(Duration::from_secs(1)));
+        }
+        // What takes another's place has to be told from it.
+        if len >= STAMP && self.rng.chance(self.mood.terms, 100) {
+            frame = frame.with_key(self.rng.below(3));
+        }
+        frame
     }
 
     /// The oracle hears of what this core's shard has taken. What goes to other cores it hears of there.
@@ -123,13 +150,15 @@ impl Actor {
         }
     }
 
-    fn broadcast_taken(&mut self, cx: &Context<'_>, result: &Result<(), SendError>, frames: &[Frame], except: Option<PeerId>) {
+    fn broadcast_taken(&mut self, cx: &mut Context<'_>, result: &Result<(), SendError>, frames: &[Frame], except: Option<PeerId>) {
+        let passed_by = cx.take_passed_by();
         let mut oracle = self.oracle.borrow_mut();
         oracle.note(&[2, u64::from(result.is_ok())]);
         if result.is_ok() {
             for frame in frames {
-                let item = Item::of_frame(frame.meta(), frame.as_bytes());
+                let item = Item::sent(frame);
                 for peer in cx.peers().filter(|peer| Some(*peer) != except) {
+                    let item = if passed_by.contains(&peer) { item.unsure() } else { item };
                     oracle.taken(self.engine, peer, frame.lane(), item);
                 }
             }
@@ -189,6 +218,9 @@ impl Actor {
     pub(super) fn act(&mut self, cx: &mut Context<'_>, targets: &[Dial]) {
         let peers = self.oracle.borrow().connected(self.engine);
         let peer = (!peers.is_empty()).then(|| peers[self.rng.below(peers.len() as u64) as usize]);
+        if self.mood.topics > 0 && self.rng.chance(self.mood.topics, 100) {
+            return self.act_on_topics(cx, peer);
+        }
         let draw = if self.rng.chance(self.mood.broadcasts, 100) { 46 + self.rng.below(24) } else { self.rng.below(100) };
         match (draw, peer) {
             (0..30, Some(peer)) => {
@@ -198,14 +230,14 @@ impl Actor {
             (30..38, Some(peer)) => {
                 let frame = self.frame(cx);
                 let result = cx.send_frame(peer, &frame);
-                self.taken(peer, &result, frame.meta(), Item::of_frame(frame.meta(), frame.as_bytes()));
+                self.taken(peer, &result, frame.meta(), Item::sent(&frame));
             }
             (38..46, Some(peer)) => {
                 let count = self.rng.below(5);
                 let frames: Vec<_> = (0..count).map(|_| self.frame(cx)).collect();
                 let result = cx.send_batch(peer, &frames);
                 for frame in &frames {
-                    self.taken(peer, &result, frame.meta(), Item::of_frame(frame.meta(), frame.as_bytes()));
+                    self.taken(peer, &result, frame.meta(), Item::sent(&frame));
                 }
             }
             (46..58, _) => {
@@ -312,6 +344,18 @@ impl Handler for Actor {
 
     fn on_slow(&mut self, _cx: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
         self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::Slow(backlog));
+    }
+
+    fn on_subscribed(&mut self, cx: &mut Context<'_>, peer: PeerId, topic: Topic) {
+        self.oracle.borrow_mut().on_subscribed(self.engine, peer, topic);
+        if self.rng.chance(self.mood.reply, 1000) {
+            let (meta, len) = (self.meta(), self.len());
+            let _ = self.send(cx, peer, meta, len);
+        }
+    }
+
+    fn on_unsubscribed(&mut self, _cx: &mut Context<'_>, peer: PeerId, topic: Topic) {
+        self.oracle.borrow_mut().on_unsubscribed(self.engine, peer, topic);
     }
 
     fn on_send_failed(&mut self, _cx: &mut Context<'_>, peer: PeerId, _tag: u64, reason: SendError) {

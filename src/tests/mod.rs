@@ -11,7 +11,9 @@ mod lanes;
 mod oracle;
 mod pipe;
 mod scenarios;
+mod scenarios_topics;
 mod sim;
+mod topics;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -20,10 +22,10 @@ use actor::Mood;
 use pipe::Faults;
 use sim::{MILLI, Pace, SECOND, World, address};
 
-use crate::config::{Config, Cores};
+use crate::config::{Config, Cores, WhenSlow};
 use crate::handler::Dial;
 use crate::id::NodeId;
-use crate::metrics::Stats;
+use crate::metrics::{Counter, Stats};
 use crate::rng::Rng;
 
 const MICRO: u64 = 1_000;
@@ -76,6 +78,9 @@ impl Plan {
             pause: one_of(rng, &[0, 0, 10]),
             close: one_of(rng, &[0, 0, 2]),
             broadcasts: one_of(rng, &[0, 0, 50, 95]),
+            // From a copy, so that what older seeds draw stays as it is.
+            topics: one_of(&mut rng.clone(), &[0, 0, 20, 80]),
+            terms: one_of(rng, &[0, 0, 30]),
             answer: one_of(rng, &[[100, 0, 0], [30, 30, 30], [60, 10, 10]]),
             longest_body: config.limits.max_message,
             fragment: config.limits.fragment,
@@ -95,6 +100,7 @@ impl Plan {
     }
 
     fn draw_config(rng: &mut Rng) -> Config {
+        use WhenSlow::{Conflate, Disconnect, DropNewest, DropOldest};
         let mut config = Config::plaintext();
         let limits = &mut config.limits;
         limits.fragment = one_of(rng, &[1024, 1024, 4096, 16 << 10]);
@@ -110,6 +116,7 @@ impl Plan {
         limits.buffer_pool = one_of(rng, &[0, 100_000, 8 << 20]);
         limits.send_bytes = one_of(rng, &[4 * most, 20 * most, 256 << 20]) * 4;
         limits.send_reserve = one_of(rng, &[0, 2000, 64 << 10]).min(limits.outbox_hard);
+        limits.subscriptions = one_of(&mut rng.clone(), &[1, 3, 1024]);
         limits.pending_requests = one_of(rng, &[1, 8, 1024]);
         limits.max_requests = one_of(rng, &[3, 1 << 16]);
         limits.inbox_messages = one_of(rng, &[16, 64, 4096]);
@@ -120,6 +127,7 @@ impl Plan {
         limits.max_timers = one_of(rng, &[3, 1000]);
         for lane in [&mut config.lanes.high, &mut config.lanes.normal, &mut config.lanes.bulk] {
             lane.weight = one_of(rng, &[1, 4, 16, 1000]);
+            lane.when_slow = one_of(rng, &[Disconnect, Disconnect, DropOldest, DropNewest, Conflate]);
         }
         // Not so short that honest pings are a flood.
         config.keepalive.interval = millis(rng, 300, 3000);
@@ -202,6 +210,10 @@ fn run(seed: u64) -> Outcome {
     end(&mut world, &plan);
     let mut stats = Stats::default();
     world.nodes.iter_mut().flat_map(|node| &mut node.cores).for_each(|core| stats.merge(core.shard.stats()));
+    let reasons = [Counter::MessagesExpired, Counter::DroppedOldest, Counter::DroppedNewest, Counter::Conflated];
+    let counted: u64 = reasons.iter().map(|&counter| stats.get(counter)).sum();
+    let left_out = world.oracle.borrow().dropped;
+    assert!(plan.restarts > 0 || left_out <= counted, "{left_out} messages were left out, and {counted} counted");
     Outcome { digest: world.oracle.borrow().digest(), virtual_seconds: world.now / SECOND, stats }
 }
 

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::pipe::End;
 use crate::error::{CloseReason, RequestError};
 use crate::handler::PeerInfo;
-use crate::id::{NodeId, PeerId};
-use crate::wire::{GoodbyeCode, HEADER_LEN, Header, Kind, Lane, Meta};
+use crate::id::{NodeId, PeerId, Topic};
+use crate::wire::{Frame, GoodbyeCode, HEADER_LEN, Header, Kind, Lane, Meta};
 
 /// Bytes of a body's own description: id, origin, order. Shorter bodies have none.
 pub(super) const STAMP: usize = 24;
@@ -38,6 +38,21 @@ impl Item {
         let origin = (body.len() >= STAMP).then(|| (word(body, 8) as u32, word(body, 16) as u32));
         let id = if body.len() >= STAMP { word(body, 0) } else { 0 };
         Self { kind, message_type: meta.message_type, len: body.len(), hash: hash(body), id, origin, may_drop: false, key: None }
+    }
+
+    /// What a frame says that was taken for a peer, and what it says of its own worth.
+    pub(super) fn sent(frame: &Frame) -> Self {
+        Self::of_frame(frame.meta(), frame.as_bytes()).with_terms(frame)
+    }
+
+    /// The same, of a frame that says how long it is of use and what takes its place.
+    fn with_terms(self, frame: &Frame) -> Self {
+        Self { may_drop: frame.ttl().is_some(), key: frame.key(), ..self }
+    }
+
+    /// The same, but its core had no memory for it at all: it may come or not.
+    pub(super) fn unsure(self) -> Self {
+        Self { may_drop: true, ..self }
     }
 
     /// Whether the two are one message.
@@ -118,6 +133,8 @@ pub(super) enum Told {
     Response { tag: u64, result: Result<usize, RequestError> },
     Drained,
     Slow(crate::handler::Backlog),
+    Subscribed(Topic),
+    Unsubscribed(Topic),
     DialFailed { error: crate::error::DialError, retry_in: Option<std::time::Duration> },
     SendFailed(crate::error::SendError),
     Timer(u64),
@@ -147,6 +164,9 @@ struct Record {
     was_paused: bool,
     /// What the other side had still to give when this one closed.
     missing: usize,
+    /// What the other side has subscribed to here, as the application was told; and this side there, as the shard has taken it.
+    theirs: BTreeSet<Topic>,
+    ours: BTreeSet<Topic>,
     /// The last number that came from each core of the other side, in each lane.
     numbers: BTreeMap<(u32, usize), u32>,
 }
@@ -216,6 +236,35 @@ impl Oracle {
         let record = self.peers.entry((engine, peer)).or_default();
         assert_ne!(record.stage, Stage::Closed, "engine {engine} took a message for {peer} after on_closed");
         record.sent[lane.index()].push_back(item);
+    }
+
+    /// A shard has published a message. `there`: its established peers, without those that it passed by.
+    pub(super) fn published(&mut self, engine: usize, there: impl Iterator<Item = PeerId>, topic: Topic, lane: Lane, item: Item) {
+        for peer in there {
+            if self.peers.get(&(engine, peer)).is_some_and(|record| record.theirs.contains(&topic)) {
+                self.taken(engine, peer, lane, item);
+            }
+        }
+    }
+
+    /// A shard has subscribed at a peer, or unsubscribed.
+    pub(super) fn subscribes(&mut self, engine: usize, peer: PeerId, topic: Topic, wanted: bool) {
+        let ours = &mut self.peers.get_mut(&(engine, peer)).expect("a peer that takes a subscription is known").ours;
+        let _changed = if wanted { ours.insert(topic) } else { ours.remove(&topic) };
+    }
+
+    pub(super) fn on_subscribed(&mut self, engine: usize, peer: PeerId, topic: Topic) {
+        let record = self.peers.get_mut(&(engine, peer)).unwrap_or_else(|| panic!("{peer} subscribes, of whom nobody knows"));
+        assert_eq!(record.stage, Stage::Connected, "on_subscribed of {peer} outside its connection");
+        assert!(record.theirs.insert(topic), "{peer} subscribes to {topic} twice");
+        self.tell(engine, Some(peer), Told::Subscribed(topic));
+    }
+
+    pub(super) fn on_unsubscribed(&mut self, engine: usize, peer: PeerId, topic: Topic) {
+        let record = self.peers.get_mut(&(engine, peer)).unwrap_or_else(|| panic!("{peer} unsubscribes, of whom nobody knows"));
+        assert_eq!(record.stage, Stage::Connected, "on_unsubscribed of {peer} outside its connection");
+        assert!(record.theirs.remove(&topic), "{peer} unsubscribes from {topic}, which it has not");
+        self.tell(engine, Some(peer), Told::Unsubscribed(topic));
     }
 
     /// A peer has this end of a connection.
@@ -352,6 +401,7 @@ impl Oracle {
             let end = record.end.expect("a connected peer is promoted");
             let other = self.by_end.get(&end.other()).unwrap_or_else(|| panic!("engine {engine}, {peer}: the other side never had it"));
             assert_eq!(self.peers[other].stage, Stage::Connected, "engine {engine} has {peer}, and {other:?} does not");
+            assert_eq!(record.ours, self.peers[other].theirs, "engine {engine}, {peer}: what one side wants the other gives");
             let missing = record.sent.iter().flatten().filter(|item| !item.may_drop).count();
             assert_eq!(missing, 0, "engine {engine}, {peer}: messages are neither lost nor received");
         }

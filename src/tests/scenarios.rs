@@ -105,7 +105,8 @@ impl World {
         let end = self.net.connect(self.now, node);
         self.run(2 * MILLI);
         let config = &self.nodes[node].config;
-        let name = NodeId([200 + end.link as u8; 32]);
+        let mut name = NodeId([200; 32]);
+        name.0[..8].copy_from_slice(&(end.link as u64).to_le_bytes());
         let hello = Hello { network: config.network, node: name, instance: 1, features: 0, max_message: 1 << 20, channel: 0 };
         self.raw_write(end, &[&Preamble::encode()[..], &hello.encode()].concat());
         self.run(4 * MILLI);

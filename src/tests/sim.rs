@@ -404,14 +404,17 @@ impl World {
     fn handle_mail(&mut self, node: usize, core: usize, mail: Mail) {
         let engine = self.nodes[node].engine;
         let shard = &mut self.nodes[node].cores[core].shard;
-        let frame = |frame: &crate::wire::Frame| (frame.lane(), Item::of_frame(frame.meta(), frame.as_bytes()));
+        if matches!(mail, Mail::Publish { .. } | Mail::Subscribe { .. }) {
+            return self.handle_topic_mail(node, core, mail);
+        }
+        let frame = |frame: &crate::wire::Frame| (frame.lane(), Item::sent(frame));
         let (one, items, except): (Option<PeerId>, Vec<_>, _) = match &mail {
             Mail::Send { peer, frame: sent, .. } => (Some(*peer), vec![frame(sent)], None),
             Mail::SendBatch { peer, frames } => (Some(*peer), frames.iter().map(frame).collect(), None),
             Mail::Broadcast { frame: sent, except } => (None, vec![frame(sent)], *except),
             Mail::BroadcastBatch { frames } => (None, frames.iter().map(frame).collect(), None),
             Mail::Request { peer, meta, body, .. } => (Some(*peer), vec![(meta.lane, Item::new(Kind::Request, *meta, body))], None),
-            Mail::Respond { .. } => (None, Vec::new(), None),
+            Mail::Respond { .. } | Mail::Publish { .. } | Mail::Subscribe { .. } => (None, Vec::new(), None),
         };
         let peers: Vec<PeerId> = match one {
             Some(peer) => vec![peer],
@@ -419,10 +422,14 @@ impl World {
         };
         let refused = shard.stats().get(Counter::SendsRefused);
         shard.handle_mail(mail);
+        let passed_by = shard.take_passed_by();
         if shard.stats().get(Counter::SendsRefused) == refused {
             let mut oracle = self.oracle.borrow_mut();
             for (lane, item) in items {
-                peers.iter().for_each(|peer| oracle.taken(engine, *peer, lane, item));
+                for peer in &peers {
+                    let item = if passed_by.contains(peer) { item.unsure() } else { item };
+                    oracle.taken(engine, *peer, lane, item);
+                }
             }
         }
     }
@@ -634,9 +641,15 @@ impl World {
         for node in &mut self.nodes {
             let engine = node.engine;
             for (index, core) in node.cores.iter_mut().enumerate() {
-                for counter in
-                    [Counter::Peers, Counter::HalfOpen, Counter::LogBytes, Counter::PrivateBytes, Counter::ReassemblyBytes, Counter::Timers]
-                {
+                for counter in [
+                    Counter::Peers,
+                    Counter::HalfOpen,
+                    Counter::Subscriptions,
+                    Counter::LogBytes,
+                    Counter::PrivateBytes,
+                    Counter::ReassemblyBytes,
+                    Counter::Timers,
+                ] {
                     assert_eq!(core.shard.stats().get(counter), 0, "engine {engine}, core {index}: {}", counter.name());
                 }
                 core.shard.assert_released();

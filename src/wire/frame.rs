@@ -128,8 +128,8 @@ impl Frame {
         self
     }
 
-    /// The same frame with a conflation key: where the lane's policy is to conflate, it takes the place of an older frame of the same key that
-    /// waits in the same lane for the same peer, if none of that has left. Default: none, which gives way to nothing.
+    /// The same frame with a conflation key: where the lane's policy is to conflate, it takes the place of an older frame of the same key
+    /// that waits in the same lane for the same peer, if none of that has left. Default: none, which gives way to nothing.
     #[must_use]
     pub fn with_key(mut self, key: u64) -> Self {
         self.terms = Terms { ttl: self.terms.ttl | Terms::KEYED, key };

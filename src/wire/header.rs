@@ -98,6 +98,8 @@ pub(crate) enum Kind {
     Ping = 17,
     Pong = 18,
     Goodbye = 19,
+    Subscribe = 21,
+    Unsubscribe = 22,
 }
 
 impl Kind {
@@ -111,6 +113,8 @@ impl Kind {
             17 => Self::Ping,
             18 => Self::Pong,
             19 => Self::Goodbye,
+            21 => Self::Subscribe,
+            22 => Self::Unsubscribe,
             _ => return None,
         })
     }
@@ -127,7 +131,7 @@ impl Kind {
 
     const fn control_len(self) -> u32 {
         match self {
-            Self::Ping | Self::Pong | Self::Goodbye => 8,
+            Self::Ping | Self::Pong | Self::Goodbye | Self::Subscribe | Self::Unsubscribe => 8,
             _ => 0,
         }
     }
@@ -235,7 +239,7 @@ mod tests {
                 }
             }
         }
-        for kind in [Kind::Ready, Kind::Ping, Kind::Pong, Kind::Goodbye] {
+        for kind in [Kind::Ready, Kind::Ping, Kind::Pong, Kind::Goodbye, Kind::Subscribe, Kind::Unsubscribe] {
             assert_eq!(Header::decode(Header::control(kind).encode()), Ok(Header::control(kind)));
         }
     }

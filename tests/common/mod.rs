@@ -53,7 +53,8 @@ pub(crate) fn eventually_counts<C: Send + 'static>(handle: &Handle<C>, counter: 
 
 /// Waits until nothing is left of anybody: no peer, no handshake, no byte.
 pub(crate) fn eventually_idle<C: Send + 'static>(handle: &Handle<C>) {
-    const LEVELS: [Counter; 5] = [Counter::Peers, Counter::HalfOpen, Counter::PrivateBytes, Counter::LogBytes, Counter::ReassemblyBytes];
+    const LEVELS: [Counter; 6] =
+        [Counter::Peers, Counter::HalfOpen, Counter::Subscriptions, Counter::PrivateBytes, Counter::LogBytes, Counter::ReassemblyBytes];
     eventually_stats(handle, "everything is given back", |stats| LEVELS.iter().all(|&level| stats.get(level) == 0));
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use corecast::{
     Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Engine, Handle, Handler, Message, Meta, PeerId, PeerInfo,
-    RequestError, Responder, SendError, ShutdownReport,
+    RequestError, Responder, SendError, ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -25,6 +25,8 @@ pub(crate) enum Seen {
     Response { core: usize, peer: PeerId, tag: u64, result: Result<(Meta, Vec<u8>), RequestError> },
     Drained(PeerId),
     Slow { peer: PeerId, backlog: Backlog },
+    Subscribed { peer: PeerId, topic: Topic },
+    Unsubscribed { peer: PeerId, topic: Topic },
     SendFailed { core: usize, peer: PeerId, tag: u64, reason: SendError },
     DialFailed { core: usize, dial: DialId, error: DialError, retry_in: Option<Duration> },
     Closed { peer: PeerId, reason: CloseReason },
@@ -86,6 +88,14 @@ impl Handler for Probe {
 
     fn on_slow(&mut self, _: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
         self.tell(Seen::Slow { peer, backlog });
+    }
+
+    fn on_subscribed(&mut self, _: &mut Context<'_>, peer: PeerId, topic: Topic) {
+        self.tell(Seen::Subscribed { peer, topic });
+    }
+
+    fn on_unsubscribed(&mut self, _: &mut Context<'_>, peer: PeerId, topic: Topic) {
+        self.tell(Seen::Unsubscribed { peer, topic });
     }
 
     fn on_send_failed(&mut self, cx: &mut Context<'_>, peer: PeerId, tag: u64, reason: SendError) {
@@ -211,6 +221,15 @@ impl Node {
             Seen::Message { peer: from, meta, body } if *from == peer => Some((*meta, body.clone())),
             _ => None,
         })
+    }
+
+    /// A peer has subscribed (`true`) to this topic, or unsubscribed.
+    pub(crate) fn subscribed(&mut self, peer: PeerId, topic: Topic, wanted: bool) {
+        self.wait("a subscription, or its end", |seen| match seen {
+            Seen::Subscribed { peer: from, topic: to } => ((*from, *to, true) == (peer, topic, wanted)).then_some(()),
+            Seen::Unsubscribed { peer: from, topic: to } => ((*from, *to, false) == (peer, topic, wanted)).then_some(()),
+            _ => None,
+        });
     }
 
     pub(crate) fn dial_failed(&mut self, dial: DialId) -> (DialError, Option<Duration>) {

@@ -15,6 +15,8 @@ pub(crate) const READY: u8 = 16;
 pub(crate) const PING: u8 = 17;
 pub(crate) const PONG: u8 = 18;
 pub(crate) const GOODBYE: u8 = 19;
+pub(crate) const SUBSCRIBE: u8 = 21;
+pub(crate) const UNSUBSCRIBE: u8 = 22;
 
 pub(crate) const HIGH: u8 = 1;
 pub(crate) const NORMAL: u8 = 2;

@@ -1,8 +1,8 @@
 //! Which message of a lane has which conflation key.
 //!
 //! A few spans are looked through. From [`SEARCHED`] on an index is kept, made when it is first asked: a queue of keyed messages can be
-//! thousands long, and each push would go through half of it. The index is by the spans' numbers, which stay the same while others leave. It
-//! does not hear of spans that go: what it says is looked at, and where that is not so any more, the spans are searched.
+//! thousands long, and each push would go through half of it. The index is by the spans' numbers, which stay the same while others leave.
+//! It does not hear of spans that go: what it says is looked at, and where that is not so any more, the spans are searched.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,10 @@ pub(super) struct Keys(BTreeMap<u64, u64>);
 impl Keys {
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    pub(super) fn number(&self, key: u64) -> Option<u64> {
+        self.0.get(&key).copied()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is dropped of an outbox that a peer is too slow for.
 //!
-//! Only whole messages are dropped, and only such as have not begun to leave: of a message that has, the other side has a part, and the rest
-//! follows though the last write ended between two of its frames. Nothing here decides that something is to be dropped.
+//! Only whole messages are dropped, and only such as have not begun to leave: of a message that has, the other side has a part, and the
+//! rest follows though the last write ended between two of its frames. Nothing here decides that something is to be dropped.
 
 use super::queue::{Queue, Queued};
 use super::span::{SPAN_CHARGE, Shared, Span};

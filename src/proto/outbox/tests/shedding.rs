@@ -169,41 +169,69 @@ fn keys_are_found_whatever_was_dropped_or_left_in_between() {
     let (logs, mut pool, mut outbox) = fresh();
     let mut rng = crate::rng::Rng::new(5);
     let len = message(0, 10).as_bytes().len();
-    // Keys in order of their places; all frames are equally long.
+    // Keys in order of their places, and until when they are good; all frames are equally long.
     let mut model = std::collections::VecDeque::new();
-    for _ in 0..20_000 {
-        let key = rng.below(120);
-        match rng.below(12) {
-            0 => {
+    for step in 1..20_000 {
+        let (key, now) = (rng.below(120), at(step));
+        let shed_target = |outbox: &Outbox, count: usize| outbox.claimed(&logs) - count * (len + SPAN_CHARGE);
+        let some = rng.below(3).min(model.len() as u64) as usize;
+        match rng.below(100) {
+            0..8 => {
                 let count = (rng.below(30) as usize).min(model.len());
                 outbox.advance(&logs, &mut pool, &QUANTA, count * len);
                 model.drain(..count);
             }
-            1 => {
-                let count = rng.below(3).min(model.len() as u64) as usize;
-                let target = outbox.claimed(&logs) - count * (len + SPAN_CHARGE);
-                outbox.drop_oldest(LANE, target, &logs, &mut pool);
-                model.drain(..count);
+            8..16 => {
+                outbox.drop_oldest(LANE, shed_target(&outbox, some), &logs, &mut pool);
+                model.drain(..some);
             }
-            2 => {
-                let count = rng.below(3).min(model.len() as u64) as usize;
-                let target = outbox.claimed(&logs) - count * (len + SPAN_CHARGE);
-                outbox.drop_newest(LANE, target, &logs, &mut pool);
-                model.truncate(model.len() - count);
+            16..24 => {
+                outbox.drop_newest(LANE, shed_target(&outbox, some), &logs, &mut pool);
+                model.truncate(model.len() - some);
+            }
+            24..26 => {
+                outbox.expire(now, &logs, &mut pool);
+                model.retain(|&(_, good_until)| good_until >= step);
             }
             _ => {
-                let (_, dropped) = outbox.push_conflated(&logs, &mut pool, &message(key as u8, 10).with_key(key), NOW);
-                assert_eq!(dropped.messages == 1, model.contains(&key), "key {key}");
-                if dropped.messages == 0 {
-                    model.push_back(key);
-                    let keys = &outbox.queued.as_ref().unwrap().lanes[LANE.index() + 1].keys;
-                    let indexed = keys.as_ref().map_or(0, |keys| keys.len());
-                    assert!(indexed <= 2 * (model.len() + 32), "{indexed} keys are remembered for {}", model.len());
+                let (ttl, good_until) = if rng.chance(1, 8) { (60, step + 60) } else { (u64::MAX, u64::MAX) };
+                let frame = message(key as u8, 10).with_key(key).with_ttl(Duration::from_nanos(ttl));
+                let (_, dropped) = outbox.push_conflated(&logs, &mut pool, &frame, now);
+                let older = model.iter().position(|&(older, _)| older == key);
+                assert_eq!(dropped.messages == 1, older.is_some(), "key {key}");
+                match older {
+                    Some(older) => model[older].1 = good_until,
+                    None => model.push_back((key, good_until)),
                 }
+                let queue = &outbox.queued.as_ref().unwrap().lanes[LANE.index() + 1];
+                let indexed = queue.keys.as_ref().map_or(0, |keys| keys.len());
+                assert!(older.is_some() || indexed <= 2 * (model.len() + 32), "{indexed} keys are remembered for {}", model.len());
             }
         }
         let queue = outbox.queued.as_ref().map(|queued| &queued.lanes[LANE.index() + 1]);
         let keys = queue.map(|queue| queue.spans.iter().filter_map(Span::key).collect::<Vec<_>>()).unwrap_or_default();
-        assert_eq!(model, keys);
+        assert!(model.iter().map(|(key, _)| key).eq(&keys));
+        // Found at once, not by a search.
+        if let Some((queue, index)) = queue.and_then(|queue| Some((queue, queue.keys.as_ref()?))) {
+            assert!((queue.first..).zip(keys).all(|(number, key)| index.number(key) == Some(number)));
+        }
     }
+}
+
+#[test]
+fn an_outbox_that_was_emptied_by_drops_begins_its_rounds_afresh() {
+    let (logs, mut pool, mut outbox) = fresh();
+    let quanta = Quanta::new([1000, 1000, 1000]);
+    let vote = Frame::new(Meta::new(1).lane(Lane::High), &[1; 992]).unwrap();
+    let order = || Frame::new(Meta::new(2).lane(LANE), &[2; 92]).unwrap();
+    outbox.push_frame(&logs, &mut pool, &vote, NOW);
+    outbox.push_frame(&logs, &mut pool, &order(), NOW);
+    // The high lane has no more allowance in this round.
+    outbox.advance(&logs, &mut pool, &quanta, 1000);
+    outbox.drop_oldest(LANE, 0, &logs, &mut pool);
+    outbox.push_frame(&logs, &mut pool, &order(), NOW);
+    outbox.push_frame(&logs, &mut pool, &vote, NOW);
+    let mut slices = Slices::new(usize::MAX);
+    outbox.gather(&logs, &quanta, &mut slices);
+    assert_eq!(slices.as_slice()[0].len(), 1000);
 }
