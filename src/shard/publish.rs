@@ -22,8 +22,8 @@ use crate::wire::Frame;
 /// What the publishes of a core have come to.
 #[derive(Debug, Default)]
 pub(super) struct Published {
-    /// Bytes that were queued in this turn, for all subscribers together.
-    queued: usize,
+    /// Bytes that this turn had for subscribers, all of them together.
+    met: usize,
     /// Bytes of the frames since everything was written: no peer has more of them to receive.
     pub(super) unwritten: usize,
     /// Subscribers for whom there was no room, while one frame is published.
@@ -35,7 +35,7 @@ pub(super) struct Published {
 
 impl Published {
     pub(super) fn begin_turn(&mut self) {
-        self.queued = 0;
+        self.met = 0;
     }
 
     #[cfg(test)]
@@ -67,7 +67,7 @@ impl Shard {
 
     /// Whether this turn has room for more copies of published frames.
     pub(super) fn wants_publishes(&self) -> bool {
-        self.published.queued < self.sends.shared() / 4
+        self.published.met < self.sends.shared() / 4
     }
 
     /// To every subscriber of this core.
@@ -96,11 +96,13 @@ impl Shard {
     fn fan_out_to(&mut self, slots: impl Iterator<Item = u32>, frame: &Frame, except: Option<PeerId>) -> usize {
         let payload = Payload::Frame(frame);
         let (lane, body, charge) = (payload.lane(), payload.body_len(), payload.charge(0));
+        let bytes = frame.as_bytes().len();
         let mut queued = 0;
         for slot in slots {
             if !self.slots.get(slot).is_some_and(|entry| entry.is_established()) {
                 continue;
             }
+            self.published.met += bytes;
             let peer = self.slots.id(slot);
             if Some(peer) == except || (self.drops && !self.find_room(peer, lane, charge)) {
                 continue;
@@ -121,13 +123,11 @@ impl Shard {
 
     fn end_fan_out(&mut self, frame: &Frame, mut queued: usize) {
         queued += self.no_room(frame);
-        if queued > 0 {
-            let bytes = frame.as_bytes().len();
-            self.appended += bytes;
-            self.published.unwritten += bytes;
-            self.published.queued += queued * bytes;
-            self.stats.add(Counter::Deliveries, queued as u64);
-        }
+        self.stats.add(Counter::Deliveries, queued as u64);
+        // Whoever is passed by, and a publish for nobody, count too: who publishes until it is refused comes to an end in any case.
+        let bytes = frame.as_bytes().len();
+        self.appended += bytes;
+        self.published.unwritten += bytes;
     }
 
     /// What becomes of the subscribers for whom there was no room, in their outbox or in the core's memory. Returns for how many there was

@@ -237,7 +237,7 @@ impl Actor {
                 let frames: Vec<_> = (0..count).map(|_| self.frame(cx)).collect();
                 let result = cx.send_batch(peer, &frames);
                 for frame in &frames {
-                    self.taken(peer, &result, frame.meta(), Item::sent(&frame));
+                    self.taken(peer, &result, frame.meta(), Item::sent(frame));
                 }
             }
             (46..58, _) => {

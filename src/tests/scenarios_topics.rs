@@ -251,6 +251,17 @@ fn sim_changing_ones_mind_fills_no_memory() {
 }
 
 #[test]
+fn sim_who_publishes_until_it_is_refused_comes_to_an_end_also_without_subscribers() {
+    let mut world = world([config()]);
+    world.on(0, |_, cx| {
+        let frame = cx.frame(META, &[1; 1 << 20]).unwrap();
+        let taken = (0..100).take_while(|_| cx.publish(TOPIC, &frame) == Ok(())).count();
+        assert_eq!(taken, 7, "half of 16 MiB, with headers");
+    });
+    world.on(0, |_, cx| assert_eq!(cx.publish(TOPIC, &cx.frame(META, b"later").unwrap()), Ok(())));
+}
+
+#[test]
 fn sim_a_flood_of_subscriptions_is_bounded_by_the_read_budget() {
     let mut world = World::new(7, Faults::none(), Pace { read_budget: 1, ..Pace::prompt() });
     world.oracle.borrow_mut().records_told = true;
