@@ -44,6 +44,7 @@ impl Config {
             shard::sends(self, slots),
             shard::reassembly(self, slots),
             shard::input(self, slots),
+            slots * limits.subscriptions * shard::SUBSCRIPTION,
             slots * (shard::PEER + shard::GRANT + reactor::SOCKET),
             limits.max_half_open * (shard::HALF_OPEN + reactor::SOCKET),
             limits.max_dials * (shard::DIAL + reactor::SOCKET),

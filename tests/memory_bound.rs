@@ -89,6 +89,7 @@ fn config() -> Config {
     limits.max_half_open = 16;
     limits.max_dials = 16;
     limits.max_timers = 16;
+    limits.subscriptions = 16;
     limits.max_message = LONG;
     limits.outbox_hard = 9 << 18;
     limits.outbox_soft = limits.outbox_hard;
@@ -162,7 +163,7 @@ impl Handler for Press {
                 let mut taken = 0;
                 while taken < bytes {
                     // Too long for some peers and not for others, by turns: for those that are left out it is noted.
-                    let frame = cx.frame(1, &body[..if taken % 2 == 0 { 101 } else { 3 }]).unwrap();
+                    let frame = cx.frame(1, &body[..if taken.is_multiple_of(2) { 101 } else { 3 }]).unwrap();
                     if cx.broadcast(&frame).is_err() {
                         break;
                     }
@@ -222,8 +223,8 @@ fn write(raw: &mut Raw, bytes: &[u8]) {
 fn press_from_outside(engine: &Engine<Order>, peers: &[PeerId], body: &[u8]) -> usize {
     let handle = engine.handle();
     let mut refused = 0;
-    for round in 0..2_000 {
-        let frame = handle.frame(1, &body[..if round % 100 == 0 { LONG } else { 600 }]).unwrap();
+    for round in 0..2_000_usize {
+        let frame = handle.frame(1, &body[..if round.is_multiple_of(100) { LONG } else { 600 }]).unwrap();
         refused += usize::from(handle.send(peers[round % peers.len()], frame).is_err());
     }
     refused

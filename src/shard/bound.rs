@@ -83,6 +83,9 @@ pub(crate) const GRANT: usize = 4 * Directory::GRANT + 2 * CONTROL;
 /// A dial: as the directory knows it, its timer, and the attempt that is under way.
 pub(crate) const DIAL: usize = 4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<SocketAddr>();
 
+/// A topic that a peer is subscribed to here, and one that this side is at the peer: see `Limits::subscriptions`.
+pub(crate) const SUBSCRIPTION: usize = 90 + 60;
+
 /// A timer of the handler's.
 pub(crate) const USER_TIMER: usize = TIMER + EVENT;
 
