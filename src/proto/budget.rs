@@ -35,12 +35,6 @@ impl Budget {
         self.shared_used
     }
 
-    /// Bytes of the shared part.
-    #[inline]
-    pub(crate) fn shared(&self) -> usize {
-        self.shared
-    }
-
     /// What of a peer's use comes out of the shared part.
     #[inline]
     pub(crate) fn beyond(&self, used: usize) -> usize {
