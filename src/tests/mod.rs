@@ -10,6 +10,7 @@ mod acks;
 mod actor;
 mod lanes;
 mod oracle;
+mod pace;
 mod pipe;
 mod scenarios;
 mod scenarios_acks;
@@ -22,8 +23,9 @@ use std::time::Duration;
 
 use acks::{BY_HANDLER, LONGEST_DEADLINE};
 use actor::Mood;
+use pace::Pace;
 use pipe::Faults;
-use sim::{MILLI, Pace, SECOND, World, address};
+use sim::{MILLI, SECOND, World, address};
 
 use crate::config::{Config, Cores, WhenSlow};
 use crate::handler::Dial;

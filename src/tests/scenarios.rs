@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::actor::{Actor, Mood};
 use super::oracle::Told;
+use super::pace::Pace;
 use super::pipe::{End, Faults, Read};
-use super::sim::{MILLI, Pace, SECOND, World, address};
+use super::sim::{MILLI, SECOND, World, address};
 use crate::config::{Config, Cores};
 use crate::error::{CloseReason, DialError, RequestError, SendError, Slow};
 use crate::handler::{Context, Dial, Direction, Sent};

@@ -2,9 +2,10 @@
 
 use super::actor::{Actor, Mood};
 use super::oracle::Told;
+use super::pace::Pace;
 use super::pipe::{End, Faults};
 use super::scenarios::{META, config, pair, world};
-use super::sim::{MILLI, Pace, SECOND, World};
+use super::sim::{MILLI, SECOND, World};
 use crate::config::Cores;
 use crate::error::{CloseReason, SendError, Slow};
 use crate::handler::Context;

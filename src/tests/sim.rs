@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::actor::{Actor, Mood, Owed, Pool, Task};
 use super::oracle::{Item, Oracle};
+use super::pace::Pace;
 use super::pipe::{Edge, End, Faults, Net, Read};
 use crate::config::{Config, WhenSlow};
 use crate::handler::{Context, Dial};
@@ -77,29 +78,6 @@ pub(super) struct Node {
     pub(super) engine: usize,
     backlog: VecDeque<End>,
     pub(super) listening: bool,
-}
-
-/// How the scheduler treats the cores.
-#[derive(Clone, Debug)]
-pub(super) struct Pace {
-    /// From a reason to run to running, nanoseconds at most.
-    pub(super) wake: u64,
-    /// From core to core, nanoseconds at most.
-    pub(super) mail: u64,
-    /// Per 100,000 turns: one that begins long after it should.
-    pub(super) freeze: u64,
-    pub(super) longest_freeze: u64,
-    /// Bytes read from a peer, and peers written to, in a turn.
-    pub(super) read_budget: usize,
-    pub(super) flush_peers: usize,
-    pub(super) write_budget: usize,
-}
-
-impl Pace {
-    /// Everything at once.
-    pub(super) fn prompt() -> Self {
-        Self { wake: 0, mail: 0, freeze: 0, longest_freeze: 0, read_budget: 256 << 10, flush_peers: 512, write_budget: 256 << 10 }
-    }
 }
 
 /// What the kernel took of one offer, and in which turn of the core.
@@ -405,6 +383,7 @@ impl World {
     fn handle_mail(&mut self, node: usize, core: usize, mail: Mail) {
         let engine = self.nodes[node].engine;
         let shard = &mut self.nodes[node].cores[core].shard;
+        self.oracle.borrow_mut().taken_acked(engine, shard.take_queued_acked());
         if matches!(mail, Mail::Publish { .. } | Mail::Subscribe { .. }) {
             return self.handle_topic_mail(node, core, mail);
         }
@@ -423,7 +402,6 @@ impl World {
             Some(peer) => vec![peer],
             None => shard.peers().filter(|peer| Some(*peer) != except).collect(),
         };
-        self.oracle.borrow_mut().taken_acked(engine, shard.take_queued_acked());
         let refused = shard.stats().get(Counter::SendsRefused);
         shard.handle_mail(mail);
         self.oracle.borrow_mut().taken_acked(engine, shard.take_queued_acked());
