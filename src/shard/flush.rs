@@ -36,10 +36,9 @@ impl Shard {
         }
     }
 
-    /// Something was queued that may wait for long: no more memory than it needs.
-    #[cold]
+    /// What is queued may wait for long: no more memory than it needs.
     fn fit_blocked(&mut self, slot: u32) {
-        self.slots.at_mut(slot).peer.outbox.fit(&mut self.pool);
+        self.with_outbox(slot, |outbox, _, pool| outbox.fit(pool));
     }
 
     /// Begins a flush. Broadcasts since the last sweep are for every peer, so a sweep over all of them begins, unless one is under way.
@@ -175,6 +174,7 @@ impl Shard {
             entry.blocked = true;
             self.blocked += 1;
         }
+
         if !entry.behind {
             entry.behind = true;
             entry.cold.behind_since = self.now;
@@ -183,6 +183,7 @@ impl Shard {
             entry.peer.timers.set(Timer::WriteStall, self.now + self.shared.config.timeouts.write_stall);
             self.rearm(slot);
         }
+        self.fit_blocked(slot);
     }
 
     /// The socket can be written to again.

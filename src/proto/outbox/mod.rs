@@ -103,13 +103,14 @@ impl Outbox {
 
     /// Bytes that only this peer keeps in memory.
     pub(crate) fn private(&self) -> usize {
-        self.queued.as_ref().map_or(0, |queued| queued.private)
+        self.queued.as_ref().map_or(0, |queued| queued.private())
     }
 
-    /// What the outbox uses of the core's budget: the private bytes, and the charges for all spans, which are memory of its own too.
+    /// What the outbox uses of the core's budget: the private bytes; the charges for all spans, which are memory of its own too; and what
+    /// has left its tails since [`Outbox::fit`] or since it was empty, for the memory of that is still there.
     #[inline]
     pub(crate) fn used(&self) -> usize {
-        self.queued.as_ref().map_or(0, |queued| queued.used())
+        self.queued.as_ref().map_or(0, |queued| queued.used)
     }
 
     /// Bytes of memory, without what it had when the pool lent it.
@@ -327,7 +328,7 @@ impl Outbox {
         (self.started, self.rounds) = (Started::default(), Rounds::default());
         if let Some(mut queued) = self.queued.take() {
             advanced.messages += queued.messages();
-            advanced.freed = queued.private;
+            advanced.freed = queued.private();
             queued.clear();
             pool.give_back(queued);
         }
@@ -379,15 +380,16 @@ impl Outbox {
     /// After something was dropped.
     fn settle_dropped(&mut self, logs: &Logs, pool: &mut QueuedPool) {
         self.release_queued(pool);
+        self.fit(pool);
         if self.is_empty(logs) {
             self.rounds = Rounds::default();
         }
     }
 
     fn release_queued(&mut self, pool: &mut QueuedPool) {
-        if self.queued.as_ref().is_some_and(|queued| !queued.is_empty()) {
-            self.fit(pool);
-        } else if let Some(queued) = self.queued.take() {
+        if self.queued.as_ref().is_some_and(|queued| queued.is_empty())
+            && let Some(queued) = self.queued.take()
+        {
             pool.give_back(queued);
         }
     }
@@ -407,7 +409,7 @@ impl Outbox {
         (self.started, self.rounds) = (Started::default(), Rounds::default());
         let mut dropped = Advanced::default();
         if let Some(mut queued) = self.queued.take() {
-            dropped = Advanced { messages: queued.messages(), freed: queued.private };
+            dropped = Advanced { messages: queued.messages(), freed: queued.private() };
             queued.clear();
             pool.give_back(queued);
         }

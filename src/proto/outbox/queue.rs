@@ -1,6 +1,6 @@
 //! The spans of one peer, lane by lane, and the memory behind them.
 //!
-//! What is counted here, `claimed` and `private`, is exact after every call. Cursors, lanes' turns and the order between lanes are the
+//! What is counted here, `claimed` and `used`, is exact after every call. Cursors, lanes' turns and the order between lanes are the
 //! outbox's.
 
 use std::collections::VecDeque;
@@ -27,10 +27,8 @@ pub(crate) struct Queued {
     pub(super) lanes: [Queue; LANES],
     /// Bytes of all spans, and their charges.
     pub(super) claimed: usize,
-    /// Of these, the bytes that only this peer keeps in memory.
-    pub(super) private: usize,
-    /// Of the claimed bytes, those that stand in logs: what is claimed beyond them is memory of this peer's own.
-    pub(super) logged: usize,
+    /// See [`super::Outbox::used`].
+    pub(super) used: usize,
     /// Memory that it had when the pool lent it, until that is fitted to what is in it.
     pub(super) lent: usize,
     /// No message expires before then; without one, none does. That one may have left since.
@@ -46,6 +44,8 @@ pub(super) struct Queue {
     /// The bytes of the `Tail` spans, in order, from `head` on.
     pub(super) tail: Vec<u8>,
     pub(super) head: usize,
+    /// Bytes that have left the tail, and charges of spans that have left, whose memory is still there.
+    pub(super) spare: usize,
     /// The number of the first span: spans are numbered in order, from far above zero, since one may be put in front.
     pub(super) first: u64,
     pub(super) keys: Option<Box<Keys>>,
@@ -53,7 +53,7 @@ pub(super) struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { spans: VecDeque::new(), bytes: 0, tail: Vec::new(), head: 0, first: 1 << 32, keys: None }
+        Self { spans: VecDeque::new(), bytes: 0, tail: Vec::new(), head: 0, spare: 0, first: 1 << 32, keys: None }
     }
 }
 
@@ -76,11 +76,8 @@ impl Queued {
         self.lanes[lane].bytes += len;
         self.lanes[lane].spans.push_back(span);
         self.claimed += len + SPAN_CHARGE;
-        if matches!(self.lanes[lane].spans.back(), Some(Span::Shared(_))) {
-            self.private += len;
-        } else {
-            self.logged += len;
-        }
+        let is_own = matches!(self.lanes[lane].spans.back(), Some(Span::Shared(_)));
+        self.used += SPAN_CHARGE + if is_own { len } else { 0 };
     }
 
     pub(super) fn push_shared(&mut self, lane: usize, shared: Shared) {
@@ -93,29 +90,25 @@ impl Queued {
         self.expiry = self.expiry.into_iter().chain(expiry).min();
     }
 
-    /// See [`super::Outbox::used`].
-    #[inline]
-    pub(super) fn used(&self) -> usize {
-        self.claimed - self.logged
+    /// Bytes that only this peer keeps in memory.
+    pub(super) fn private(&self) -> usize {
+        self.used - self.lanes.iter().map(|queue| queue.spare + queue.spans.len() * SPAN_CHARGE).sum::<usize>()
     }
 
     /// Accounts for `len` bytes that were just appended to the tail of a lane.
     #[inline]
     pub(super) fn extend_tail(&mut self, lane: usize, len: usize, messages: u32) {
         let queue = &mut self.lanes[lane];
-        if queue.head > 0 {
-            // It grows by doubling, and what was sent must not be doubled too.
-            queue.fit();
-        }
         queue.bytes += len;
-        self.private += len;
         self.claimed += len;
+        self.used += len;
         if let Some(Span::Tail { len: run, messages: count }) = queue.spans.back_mut() {
             *run += len;
             *count += messages;
         } else {
             queue.spans.push_back(Span::Tail { len, messages });
             self.claimed += SPAN_CHARGE;
+            self.used += SPAN_CHARGE;
         }
     }
 
@@ -130,12 +123,11 @@ impl Queued {
             let part = taken.min(len);
             self.claimed -= part;
             if front.is_private() {
-                self.private -= part;
                 advanced.freed += part;
-            } else {
-                self.logged -= part;
             }
             let of_tail = if front.is_tail() { part } else { 0 };
+            queue.spare += of_tail;
+            self.used -= if front.is_private() { part - of_tail } else { 0 };
             if part == len {
                 // Where a span ends, a frame ends.
                 advanced.messages += front.messages();
@@ -143,6 +135,7 @@ impl Queued {
                 queue.spans.pop_front();
                 queue.first += 1;
                 self.claimed -= SPAN_CHARGE;
+                queue.spare += SPAN_CHARGE;
             } else {
                 let messages;
                 (messages, begun) = front.take_off(lane, logs, &queue.tail[queue.head..], part, begun);
@@ -151,15 +144,15 @@ impl Queued {
             queue.head += of_tail;
             taken -= part;
         }
-        queue.trim();
+        self.used -= queue.trim();
         begun
     }
 
     /// Accounts for private bytes of a lane that are gone, and for spans.
     pub(super) fn remove(&mut self, lane: usize, private: usize, spans: usize) {
         self.lanes[lane].bytes -= private;
-        self.private -= private;
         self.claimed -= private + spans * SPAN_CHARGE;
+        self.used -= private + spans * SPAN_CHARGE;
     }
 
     pub(super) fn evacuate(&mut self, lane: usize, logs: &Logs) {
@@ -174,8 +167,7 @@ impl Queued {
         let mut head = std::mem::take(&mut queue.head);
         self.claimed -= queue.bytes + spans.len() * SPAN_CHARGE;
         let private = spans.iter().filter(|span| span.is_private()).map(Span::len).sum::<usize>();
-        self.private -= private;
-        self.logged -= queue.bytes - private;
+        self.used -= private + spans.len() * SPAN_CHARGE + std::mem::take(&mut queue.spare);
         queue.bytes = 0;
         for span in spans {
             match span {
@@ -205,17 +197,17 @@ impl Queued {
             queue.keys = None;
             queue.tail.clear();
             queue.head = 0;
+            queue.spare = 0;
             queue.bytes = 0;
         }
         self.claimed = 0;
-        self.private = 0;
-        self.logged = 0;
+        self.used = 0;
         self.expiry = None;
     }
 
     #[cold]
     pub(super) fn fit(&mut self) {
-        self.lanes.iter_mut().for_each(Queue::fit);
+        self.used -= self.lanes.iter_mut().map(Queue::fit).sum::<usize>();
     }
 
     /// Bytes of memory.
@@ -248,10 +240,11 @@ impl Queued {
         let spans = || self.lanes.iter().flat_map(|queue| &queue.spans);
         assert!(!self.is_empty(), "an empty box belongs in the pool");
         assert_eq!(self.claimed, spans().map(|span| span.len() + SPAN_CHARGE).sum::<usize>());
-        assert_eq!(self.private, spans().filter(|span| span.is_private()).map(Span::len).sum::<usize>());
-        assert_eq!(self.logged, spans().filter(|span| !span.is_private()).map(Span::len).sum::<usize>());
-        let most = 2 * self.used() + super::OUTBOX_SPARE + self.lent;
-        assert!(self.memory() <= most, "{} bytes of memory where {} are used, and {most} may be", self.memory(), self.used());
+        assert_eq!(self.private(), spans().filter(|span| span.is_private()).map(Span::len).sum::<usize>());
+        let own = |queue: &Queue| queue.spare + queue.spans.len() * SPAN_CHARGE;
+        assert_eq!(self.used, self.private() + self.lanes.iter().map(own).sum::<usize>());
+        let most = 2 * self.used + super::OUTBOX_SPARE + self.lent;
+        assert!(self.memory() <= most, "{} bytes of memory where {} are used, and {most} may be", self.memory(), self.used);
         for queue in &self.lanes {
             assert_eq!(queue.bytes, queue.spans.iter().map(Span::len).sum::<usize>());
             let tails = queue.spans.iter().filter(|span| span.is_tail()).map(Span::len).sum::<usize>();
@@ -282,19 +275,26 @@ impl Queue {
         })
     }
 
-    /// Gives the front of the tail back when it is empty, or when moving the rest costs less than what was sent.
-    pub(super) fn trim(&mut self) {
+    /// Gives the front of the tail back when it is empty, or when moving the rest costs less than what was sent. Returns by how much that
+    /// makes less of what is spare: no more is than there is memory.
+    pub(super) fn trim(&mut self) -> usize {
         if self.head == self.tail.len() {
             self.tail.clear();
             self.head = 0;
         } else if self.head > TRIMMED && self.head > self.tail.len() / 2 {
             self.tail.drain(..self.head);
             self.head = 0;
+        } else {
+            return 0;
         }
+        let room = (self.spans.capacity() - self.spans.len()) * SPAN_CHARGE;
+        let less = self.spare.saturating_sub(self.tail.capacity() - self.tail.len() + room);
+        self.spare -= less;
+        less
     }
 
-    #[cold]
-    fn fit(&mut self) {
+    /// Fits the memory to what is in it. Returns by how much that makes less of what is spare.
+    fn fit(&mut self) -> usize {
         let waiting = self.tail.len() - self.head;
         if self.tail.capacity() > 2 * waiting + SPARE_TAIL {
             self.tail.drain(..self.head);
@@ -304,6 +304,8 @@ impl Queue {
         if self.spans.capacity() > 2 * self.spans.len() + SPARE_SPANS {
             self.spans.shrink_to(self.spans.len() + self.spans.len() / 2);
         }
+        // What stands in front of a tail that stays is doubled with it, when it grows.
+        std::mem::replace(&mut self.spare, self.head) - self.head
     }
 
     pub(super) fn oldest(&self) -> Option<u64> {

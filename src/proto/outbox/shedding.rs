@@ -191,7 +191,7 @@ impl Queued {
             gone += if span.is_tail() { bytes } else { 0 };
             self.account(lane, first, (bytes, messages), bytes == before, shed);
         }
-        self.lanes[lane].cut_tail(kept, gone);
+        self.used -= self.lanes[lane].cut_tail(kept, gone);
         self.join_begun(lane, first);
     }
 
@@ -210,7 +210,7 @@ impl Queued {
             }
             self.account(lane, last, (bytes, messages), bytes == before, shed);
         }
-        self.lanes[lane].trim();
+        self.used -= self.lanes[lane].trim();
         self.join_begun(lane, first);
     }
 
@@ -234,6 +234,7 @@ impl Queued {
             spans.push_front(begun);
             self.lanes[lane].first -= 1;
             self.claimed += SPAN_CHARGE;
+            self.used += SPAN_CHARGE;
             shed.excess += SPAN_CHARGE;
         }
         1
@@ -256,6 +257,7 @@ impl Queued {
         spans[0] = joined;
         self.lanes[lane].first += 1;
         self.claimed -= SPAN_CHARGE;
+        self.used -= SPAN_CHARGE;
     }
 
     /// Accounts for what was cut off a span, and removes this if that was all of it.
@@ -263,14 +265,18 @@ impl Queued {
         let queue = &mut self.lanes[lane];
         let freed = if queue.spans[at].is_private() { bytes } else { 0 };
         queue.bytes -= bytes;
-        self.private -= freed;
-        self.logged -= bytes - freed;
+        if queue.spans[at].is_tail() {
+            queue.spare += bytes;
+        } else {
+            self.used -= freed;
+        }
         let mut less = bytes;
         if whole {
             // Taken out at the front, or behind a message that has begun, whose number nobody asks for: those behind keep theirs.
             queue.first += u64::from(at + 1 < queue.spans.len());
             queue.spans.remove(at);
             less += SPAN_CHARGE;
+            self.used -= SPAN_CHARGE;
         }
         self.claimed -= less;
         shed.excess = shed.excess.saturating_sub(less);
@@ -286,19 +292,19 @@ impl Queued {
         *old = shared();
         let (more, expiry) = (old.bytes.len(), old.expiry);
         queue.bytes = queue.bytes + more - freed;
-        self.private = self.private + more - freed;
         self.claimed = self.claimed + more - freed;
+        self.used = self.used + more - freed;
         self.note_expiry(expiry);
         Some(freed)
     }
 }
 
 impl Queue {
-    /// Takes `gone` bytes out of the tail, behind the first `kept`.
-    fn cut_tail(&mut self, kept: usize, gone: usize) {
+    /// Takes `gone` bytes out of the tail, behind the first `kept`. Returns what [`Queue::trim`] does.
+    fn cut_tail(&mut self, kept: usize, gone: usize) -> usize {
         let behind = self.tail.len() - self.head - kept - gone;
         if gone == 0 {
-            return;
+            return 0;
         }
         if behind < kept {
             self.tail.drain(self.head + kept..self.head + kept + gone);
@@ -306,7 +312,7 @@ impl Queue {
             self.tail.copy_within(self.head..self.head + kept, self.head + gone);
             self.head += gone;
         }
-        self.trim();
+        self.trim()
     }
 }
 

@@ -366,7 +366,7 @@ impl<'a> Core<'a> {
         }
         let busy = self.peers.iter().filter(|peer| peer.outbox.queued.is_some()).count();
         assert!(busy + self.pool.free.len() <= self.peers.len(), "a box was made though one was free");
-        assert!(self.pool.free.iter().all(|queued| queued.is_empty() && queued.claimed == 0 && queued.private == 0));
+        assert!(self.pool.free.iter().all(|queued| queued.is_empty() && queued.claimed == 0 && queued.private() == 0));
     }
 
     fn broadcast(&mut self, except: Option<usize>) {
