@@ -49,10 +49,10 @@ impl Shard {
     /// Sends a message to a peer of this core, to be acknowledged; for the first time or again.
     pub(super) fn deliver_to(&mut self, peer: PeerId, delivery: &Delivery) -> Result<Sent, SendError> {
         let (body, bytes) = (delivery.frame.body_len(), delivery.frame.as_bytes().len());
-        self.check_room(peer, body, SPANS_CHARGE + bytes).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
+        let claimed = self.check_room(peer, body, SPANS_CHARGE + bytes).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
         self.push(peer.slot(), super::Payload::Frame(&delivery.frame));
         self.await_ack(delivery, vec![peer.slot()]);
-        Ok(self.after_push(peer.slot()))
+        Ok(self.after_push(peer.slot(), claimed))
     }
 
     /// Sends a message to all peers of this core, each of which is to acknowledge it. Returns how many that are.

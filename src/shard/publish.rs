@@ -108,9 +108,9 @@ impl Shard {
                 continue;
             }
             match self.check_room(peer, body, charge) {
-                Ok(()) => {
+                Ok(claimed) => {
                     self.push(slot, payload);
-                    self.after_push(slot);
+                    self.after_push(slot, claimed);
                     queued += 1;
                 }
                 Err(SendError::OutboxFull) => self.published.without_room.push(peer),
@@ -152,9 +152,9 @@ impl Shard {
         peers.retain(|&peer| {
             // What has expired since it was queued may be in the way.
             self.expire(peer.slot());
-            if self.check_room(peer, 0, charge).is_ok() {
+            if let Ok(claimed) = self.check_room(peer, 0, charge) {
                 self.push(peer.slot(), Payload::Frame(frame));
-                self.after_push(peer.slot());
+                self.after_push(peer.slot(), claimed);
                 queued += 1;
                 return false;
             }
@@ -168,7 +168,7 @@ impl Shard {
             let used = self.slots.at(peer.slot()).peer.outbox.used();
             if self.sends.fits(used, used + charge) {
                 self.push(peer.slot(), Payload::Frame(frame));
-                self.after_push(peer.slot());
+                self.after_push(peer.slot(), usize::MAX);
                 queued += 1;
             } else {
                 self.pass_by(peer);

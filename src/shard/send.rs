@@ -64,12 +64,16 @@ impl Shard {
             return self.forward(peer, payload);
         }
         let (body, charge) = (payload.body_len(), payload.charge(self.shared.config.limits.fragment));
-        if let Err(error) = self.room(peer, || payload.lane(), body, charge) {
-            self.stats.count(Counter::SendsRefused);
-            return Err(error);
+        match self.room(peer, || payload.lane(), body, charge) {
+            Ok(claimed) => {
+                self.push(peer.slot(), payload);
+                Ok(self.after_push(peer.slot(), claimed))
+            }
+            Err(error) => {
+                self.stats.count(Counter::SendsRefused);
+                Err(error)
+            }
         }
-        self.push(peer.slot(), payload);
-        Ok(self.after_push(peer.slot()))
     }
 
     /// All of these, or none.
@@ -82,19 +86,16 @@ impl Shard {
         let charge = frames.iter().map(|frame| Payload::Frame(frame).charge(0)).sum();
         // The policy of the first one's lane makes room: batches of several lanes are rare, and the marks are for all lanes together.
         let lane = || frames.first().map_or(Lane::Normal, Frame::lane);
-        if let Err(error) = self.room(peer, lane, longest, charge) {
-            self.stats.add(Counter::SendsRefused, frames.len() as u64);
-            return Err(error);
-        }
+        let claimed = self.room(peer, lane, longest, charge).inspect_err(|_| self.stats.add(Counter::SendsRefused, frames.len() as u64))?;
         for frame in frames {
             self.push(peer.slot(), Payload::Frame(frame));
         }
-        Ok(self.after_push(peer.slot()))
+        Ok(self.after_push(peer.slot(), claimed))
     }
 
     /// The same as [`Shard::check_room`], after making room where there is none and what waits may go.
     #[inline]
-    pub(super) fn room(&mut self, peer: PeerId, lane: impl Fn() -> Lane, body: usize, charge: usize) -> Result<(), SendError> {
+    pub(super) fn room(&mut self, peer: PeerId, lane: impl Fn() -> Lane, body: usize, charge: usize) -> Result<usize, SendError> {
         let result = self.check_room(peer, body, charge);
         if !self.drops && result != Err(SendError::OutboxFull) {
             return result;
@@ -102,9 +103,9 @@ impl Shard {
         if self.find_room(peer, lane(), charge) { self.check_room(peer, body, charge) } else { Err(SendError::OutboxFull) }
     }
 
-    /// Whether a message may be queued for a peer of this core.
+    /// Whether a message may be queued for a peer of this core. Returns how much that peer has to receive then, at most.
     #[inline]
-    pub(super) fn check_room(&self, peer: PeerId, body: usize, charge: usize) -> Result<(), SendError> {
+    pub(super) fn check_room(&self, peer: PeerId, body: usize, charge: usize) -> Result<usize, SendError> {
         let limits = &self.shared.config.limits;
         let entry = self.slots.find(peer).ok_or(SendError::NotConnected)?;
         if !entry.is_established() {
@@ -114,11 +115,11 @@ impl Shard {
         if body > max {
             return Err(SendError::TooLong { len: body, max });
         }
-        let private = entry.peer.outbox.used();
-        if entry.peer.outbox.claimed(&self.logs) + charge > limits.outbox_hard || !self.sends.fits(private, private + charge) {
+        let (claimed, used) = (entry.peer.outbox.claimed(&self.logs) + charge, entry.peer.outbox.used());
+        if claimed > limits.outbox_hard || !self.sends.fits(used, used + charge) {
             return Err(SendError::OutboxFull);
         }
-        Ok(())
+        Ok(claimed)
     }
 
     /// Changes what a peer has to receive, and what the core's budget knows of it.
@@ -149,11 +150,17 @@ impl Shard {
         self.sends.grow(after - before, after);
     }
 
+    /// Something was queued for a peer, which has no more than `claimed` bytes to receive now.
     #[inline]
-    pub(super) fn after_push(&mut self, slot: u32) -> Sent {
+    pub(super) fn after_push(&mut self, slot: u32, claimed: usize) -> Sent {
         self.mark_dirty(slot);
-        let entry = self.slots.at_mut(slot);
-        if entry.peer.outbox.claimed(&self.logs) < self.shared.config.limits.outbox_soft {
+        if claimed < self.shared.config.limits.outbox_soft { Sent::Queued } else { self.weigh(slot) }
+    }
+
+    /// Looks closely at what is about enough to be too much.
+    #[cold]
+    fn weigh(&mut self, slot: u32) -> Sent {
+        if self.slots.at(slot).peer.outbox.claimed(&self.logs) < self.shared.config.limits.outbox_soft {
             return Sent::Queued;
         }
         self.press(slot);
@@ -328,7 +335,7 @@ impl Shard {
         }
         let cut = self.shared.config.limits.fragment;
         let charge = SPANS_CHARGE + message_wire_len(true, body.len(), cut);
-        self.room(peer, || meta.lane, body.len(), charge).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
+        let claimed = self.room(peer, || meta.lane, body.len(), charge).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
         let entry = self.slots.at_mut(peer.slot());
         let limits = &self.shared.config.limits;
         if entry.peer.pending_requests() >= limits.pending_requests || self.requests >= limits.max_requests {
@@ -341,7 +348,7 @@ impl Shard {
         self.requests += 1;
         self.stats.count(Counter::RequestsSent);
         self.push(peer.slot(), Payload::Draft(Draft::request(meta, correlation, body)));
-        Ok(self.after_push(peer.slot()))
+        Ok(self.after_push(peer.slot(), claimed))
     }
 
     /// A message from another core or a handle.

@@ -69,7 +69,8 @@ struct Started {
 pub(crate) struct Advanced {
     /// Messages that have left whole.
     pub(crate) messages: u64,
-    /// Private bytes that were given back.
+    /// Private bytes that were among what left.
+    #[cfg(test)]
     pub(crate) freed: usize,
 }
 
@@ -102,6 +103,7 @@ impl Outbox {
     }
 
     /// Bytes that only this peer keeps in memory.
+    #[cfg(test)]
     pub(crate) fn private(&self) -> usize {
         self.queued.as_ref().map_or(0, |queued| queued.private())
     }
@@ -229,16 +231,14 @@ impl Outbox {
         })
     }
 
-    /// Copies what this outbox needs of the logs into its own memory, so that it keeps no segment alive. Returns the bytes.
-    pub(crate) fn evacuate(&mut self, logs: &Logs, pool: &mut QueuedPool) -> usize {
-        let before = self.private();
+    /// Copies what this outbox needs of the logs into its own memory, so that it keeps no segment alive.
+    pub(crate) fn evacuate(&mut self, logs: &Logs, pool: &mut QueuedPool) {
         for log in 0..self.cursors.len() {
             self.settle(logs, pool, log);
             if let Some(queued) = &mut self.queued {
                 queued.evacuate(log + 1, logs);
             }
         }
-        self.private() - before
     }
 
     /// Everything that is waiting, where it is one run of bytes: the common case, which needs no list of slices.
@@ -327,9 +327,11 @@ impl Outbox {
         }
         (self.started, self.rounds) = (Started::default(), Rounds::default());
         if let Some(mut queued) = self.queued.take() {
-            advanced.messages += queued.messages();
-            advanced.freed = queued.private();
-            queued.clear();
+            #[cfg(test)]
+            {
+                advanced.freed = queued.private();
+            }
+            advanced.messages += queued.clear();
             pool.give_back(queued);
         }
         advanced
@@ -409,8 +411,11 @@ impl Outbox {
         (self.started, self.rounds) = (Started::default(), Rounds::default());
         let mut dropped = Advanced::default();
         if let Some(mut queued) = self.queued.take() {
-            dropped = Advanced { messages: queued.messages(), freed: queued.private() };
-            queued.clear();
+            #[cfg(test)]
+            {
+                dropped.freed = queued.private();
+            }
+            dropped.messages = queued.clear();
             pool.give_back(queued);
         }
         dropped

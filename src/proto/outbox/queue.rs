@@ -91,6 +91,7 @@ impl Queued {
     }
 
     /// Bytes that only this peer keeps in memory.
+    #[cfg(test)]
     pub(super) fn private(&self) -> usize {
         self.used - self.lanes.iter().map(|queue| queue.spare + queue.spans.len() * SPAN_CHARGE).sum::<usize>()
     }
@@ -122,6 +123,7 @@ impl Queued {
             let len = front.len();
             let part = taken.min(len);
             self.claimed -= part;
+            #[cfg(test)]
             if front.is_private() {
                 advanced.freed += part;
             }
@@ -187,22 +189,25 @@ impl Queued {
         }
     }
 
-    pub(super) fn messages(&self) -> u64 {
-        self.lanes.iter().flat_map(|queue| &queue.spans).map(Span::messages).sum()
-    }
-
-    pub(super) fn clear(&mut self) {
+    /// Lets go of everything. Returns how many messages that was.
+    pub(super) fn clear(&mut self) -> u64 {
+        let mut messages = 0;
         for queue in &mut self.lanes {
-            queue.spans.clear();
-            queue.keys = None;
-            queue.tail.clear();
+            if !queue.spans.is_empty() {
+                while let Some(span) = queue.spans.pop_front() {
+                    messages += span.messages();
+                }
+                queue.keys = None;
+                queue.tail.clear();
+                queue.bytes = 0;
+            }
             queue.head = 0;
             queue.spare = 0;
-            queue.bytes = 0;
         }
         self.claimed = 0;
         self.used = 0;
         self.expiry = None;
+        messages
     }
 
     #[cold]

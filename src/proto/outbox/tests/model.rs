@@ -592,7 +592,9 @@ impl<'a> Core<'a> {
 
     fn evacuate(&mut self, at: usize) {
         let peer = &mut self.peers[at];
-        peer.private += peer.outbox.evacuate(&self.logs, &mut self.pool);
+        let before = peer.outbox.private();
+        peer.outbox.evacuate(&self.logs, &mut self.pool);
+        peer.private += peer.outbox.private() - before;
         assert_eq!(peer.private, peer.bytes, "something is still in a log");
         assert_eq!(peer.outbox.oldest(&self.logs), self.logs.ends().map(|cursor| cursor.position));
     }

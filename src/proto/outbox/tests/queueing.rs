@@ -198,8 +198,9 @@ fn an_evacuated_outbox_lets_the_log_go_and_loses_nothing() {
     }
     outbox.advance(&logs, &mut pool, &QUANTA, 50);
     let (before, private) = (waiting(&outbox, &logs), outbox.private());
-    let copied = outbox.evacuate(&logs, &mut pool);
-    assert_eq!(outbox.private(), private + copied);
+    outbox.evacuate(&logs, &mut pool);
+    assert!(outbox.private() > private);
+    assert_eq!(outbox.private(), before.len());
     logs.release(outbox.oldest(&logs));
     assert!(logs.is_empty());
     outbox.push_control(&mut pool, &pong());
