@@ -10,7 +10,7 @@
 //! | [`spec`] | what is run: a workload and all that it was told |
 //! | [`run`] | one run of one workload: connect, warm up, measure (in phases, where something disturbs), drain, verify |
 //! | [`client`] | the peers that load a server: an engine's handler, and what every workload needs |
-//! | [`workload`] | echo, fan-out, flood, mixed, slow readers: one file each |
+//! | [`workload`] | echo, fan-out, flood, mixed, slow readers, topics: one file each |
 //! | [`server`], [`serve`] | the servers that are loaded; the process around one |
 //! | [`probe`] | what a client asks a server about itself |
 //! | [`payload`], [`bulk`], [`verify`] | the bytes of a message, and of a large one; whether each came once and in order |
@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         Some(Command::Flood(args)) => run::main(args.into()),
         Some(Command::Mixed(args)) => run::main(args.into()),
         Some(Command::SlowReaders(args)) => run::main(args.into()),
+        Some(Command::Topics(args)) => run::main(args.into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

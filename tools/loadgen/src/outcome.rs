@@ -62,12 +62,13 @@ impl Total {
         (window.bulk, window.elapsed_ns())
     }
 
-    pub(crate) fn verified(&self, deliveries_per_message: u64) -> Verified {
+    /// `deliveries`: of so many messages, as far as they are known to lead to some.
+    pub(crate) fn verified(&self, deliveries: impl Fn(u64) -> u64) -> Verified {
         Verified {
             total_sent: self.sent,
             unsent: self.unsent,
             total_delivered: self.tally.delivered,
-            lost: (self.sent * deliveries_per_message).saturating_sub(self.tally.delivered),
+            lost: deliveries(self.sent).saturating_sub(self.tally.delivered),
             duplicated: self.tally.duplicated + self.slow.duplicated,
             reordered: self.tally.reordered + self.slow.reordered,
             corrupt: self.tally.corrupt + self.slow.corrupt,

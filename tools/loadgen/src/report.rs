@@ -12,7 +12,7 @@ use crate::outcome::{Total, per_second};
 use crate::probe::Counters;
 use crate::run::Phases;
 use crate::spec::Spec;
-use crate::workload::Bulk;
+use crate::workload::{Bulk, Subscriptions};
 
 /// Names the meaning of the fields below. A change of meaning changes the number.
 pub(crate) const SCHEMA: &str = "corecast-loadgen/3";
@@ -69,6 +69,11 @@ pub(crate) enum Figures {
         with_bulk: Measured,
         bulk: BulkFigures,
     },
+    Topics {
+        #[serde(flatten)]
+        measured: Measured,
+        topics: TopicFigures,
+    },
     SlowReaders {
         rounds: u32,
         undisturbed: Measured,
@@ -95,6 +100,18 @@ pub(crate) struct BulkFigures {
     pub(crate) bytes_per_s: f64,
 }
 
+/// What was subscribed to.
+#[derive(Debug, Serialize)]
+pub(crate) struct TopicFigures {
+    /// How many topics there are.
+    pub(crate) count: u32,
+    /// How many of them each peer had subscribed to.
+    pub(crate) per_peer: u32,
+    /// How many peers had subscribed to each, at the fewest and at the most.
+    pub(crate) subscribers_min: u64,
+    pub(crate) subscribers_max: u64,
+}
+
 /// The subscribers that stopped reading.
 #[derive(Debug, Serialize)]
 pub(crate) struct SlowFigures {
@@ -119,7 +136,7 @@ pub(crate) struct SlowFigures {
 impl Figures {
     pub(crate) fn of(spec: &Spec, total: &Total, phases: &Phases) -> Self {
         let [undisturbed, disturbed] = Condition::BOTH.map(|condition| total.measured(spec.kind, condition, phases));
-        let Some(rounds) = spec.rounds else { return Self::One(undisturbed) };
+        let Some(rounds) = spec.rounds else { return Self::of_one_phase(spec, undisturbed) };
         if let Some(Bulk { size, ahead }) = spec.bulk {
             let (delivered, elapsed_ns) = total.bulk();
             let deliveries_per_s = per_second(delivered, elapsed_ns);
@@ -147,10 +164,17 @@ impl Figures {
         Self::SlowReaders { rounds, undisturbed, disturbed, rate_ratio, slow }
     }
 
+    fn of_one_phase(spec: &Spec, measured: Measured) -> Self {
+        let Some(subscriptions) = spec.subscriptions else { return Self::One(measured) };
+        let (subscribers_min, subscribers_max) = subscriptions.per_topic(spec.load.peers);
+        let Subscriptions { topics: count, per_peer } = subscriptions;
+        Self::Topics { measured, topics: TopicFigures { count, per_peer, subscribers_min, subscribers_max } }
+    }
+
     /// What has no figure although it was run: a comparison with nothing shows nothing.
     fn missing(&self) -> Option<&'static str> {
         let counts = match self {
-            Self::One(_) => return None,
+            Self::One(_) | Self::Topics { .. } => return None,
             Self::Mixed { without_bulk, with_bulk, bulk, .. } => [
                 (without_bulk.delivered, "no round trip without bulk"),
                 (with_bulk.delivered, "none with bulk"),
@@ -172,7 +196,7 @@ pub(crate) struct Setup {
     pub(crate) workload: &'static str,
     /// `embedded`, or the target's address.
     pub(crate) server: String,
-    /// Peers as asked for: fan-out has one publisher besides.
+    /// Peers as asked for: fan-out and topics have one publisher besides.
     pub(crate) peers: u32,
     pub(crate) size: usize,
     /// Closed loop only.
@@ -218,7 +242,7 @@ pub(crate) struct Measured {
     pub(crate) deliveries_per_s: f64,
     /// From when a message was sent (with a rate: was due) to its arrival. Flood: at the server, where its clock is the client's.
     pub(crate) latency_ns: Option<Latency>,
-    /// Closed-loop fan-out: from when a broadcast was sent to its arrival at the last subscriber.
+    /// Closed-loop fan-out and topics: from when a message was sent to its arrival at the last of its subscribers.
     pub(crate) completion_ns: Option<Latency>,
     /// Open loop: how late the generator itself was.
     pub(crate) send_lag_ns: Option<Latency>,
@@ -250,7 +274,7 @@ impl Report {
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let receivers = if matches!(self.workload, "fanout" | "slow-readers") { "subscriber" } else { "peer" };
+        let receivers = if matches!(self.workload, "fanout" | "slow-readers" | "topics") { "subscriber" } else { "peer" };
         let plural = if self.peers == 1 { "" } else { "s" };
         write!(f, "{}: {} {receivers}{plural}, {} bytes", self.workload, group(u64::from(self.peers)), group(self.size as u64))?;
         match (self.in_flight, self.rate) {
@@ -300,6 +324,10 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::One(measured) => measured.fmt(f),
+            Self::Topics { measured, topics } => {
+                row(f, "topics", &topics.to_string())?;
+                measured.fmt(f)
+            }
             Self::Mixed { rounds, without_bulk, with_bulk, bulk } => {
                 let times = (without_bulk.elapsed_s, with_bulk.elapsed_s);
                 row(f, "measured", &format!("{}, {:.2} s without and {:.2} s with bulk in all", rounds_text(*rounds), times.0, times.1))?;
@@ -328,6 +356,17 @@ impl fmt::Display for Figures {
                 disturbed.doubts(f)
             }
         }
+    }
+}
+
+impl fmt::Display for TopicFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, per_peer, subscribers_min, subscribers_max } = self;
+        write!(f, "{}, {} subscribed to by each peer, {} ", group(u64::from(*count)), per_peer, group(*subscribers_min))?;
+        if subscribers_min < subscribers_max {
+            write!(f, "or {} ", group(*subscribers_max))?;
+        }
+        f.write_str("subscribers each")
     }
 }
 

@@ -1,4 +1,4 @@
-//! The servers that are loaded: a handler with four modes, and the engine around it.
+//! The servers that are loaded: a handler with a few modes, and the engine around it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -28,10 +28,12 @@ pub(crate) enum Mode {
     Sink,
     /// Sends it back in the lane it came in, and bulk messages to whom asks for them.
     Mixed,
+    /// Publishes it to the topic that it names.
+    Topics,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Mode; 4] = [Self::Echo, Self::Fanout, Self::Sink, Self::Mixed];
+    pub(crate) const ALL: [Mode; 5] = [Self::Echo, Self::Fanout, Self::Sink, Self::Mixed, Self::Topics];
 
     /// The mode in a [`Sample`].
     pub(crate) fn code(self) -> u64 {
@@ -46,6 +48,7 @@ impl fmt::Display for Mode {
             Self::Fanout => "fanout",
             Self::Sink => "sink",
             Self::Mixed => "mixed",
+            Self::Topics => "topics",
         })
     }
 }
@@ -159,6 +162,14 @@ impl Core {
         }
     }
 
+    fn publish(&self, cx: &mut Context<'_>, message: Message<'_>) {
+        let frame = cx.frame(message.meta, message.body).ok();
+        let published = payload::topic_of(message.body).zip(frame).is_some_and(|(topic, frame)| cx.publish(topic, &frame).is_ok());
+        if !published {
+            self.refuse();
+        }
+    }
+
     fn count(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
         let slot = &self.shared.cores[self.index];
         match (payload::parse(message.body), cx.user_mut::<Received>(peer)) {
@@ -225,6 +236,7 @@ impl Handler for Core {
             Mode::Sink if message.meta.message_type == DATA => self.count(cx, peer, message),
             Mode::Sink => {}
             Mode::Mixed => self.mix(cx, peer, message),
+            Mode::Topics => self.publish(cx, message),
         }
     }
 

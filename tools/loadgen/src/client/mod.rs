@@ -12,7 +12,9 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use corecast::{CloseReason, Context, DialError, DialId, Handle, Handler, Lane, Message, Meta, PeerId, PeerInfo, RequestError, Sent};
+use corecast::{
+    CloseReason, Context, DialError, DialId, Handle, Handler, Lane, Message, Meta, PeerId, PeerInfo, RequestError, SendError, Sent,
+};
 
 use crate::bulk::Pull;
 use crate::measure::{Condition, Window};
@@ -51,6 +53,21 @@ pub(crate) struct Share {
     pub(crate) total: u32,
 }
 
+impl Share {
+    /// How so many peers are divided among so many engines.
+    pub(crate) fn split(total: u32, engines: usize) -> Vec<Self> {
+        let among = engines as u32;
+        let mut first = 0;
+        let share = |engine: u32| {
+            let count = total / among + u32::from(engine < total % among);
+            let share = Self { engine: engine as usize, engines, first, count, total };
+            first += count;
+            share
+        };
+        (0..among).map(share).collect()
+    }
+}
+
 /// What the main thread, the pacer and other drivers tell a driver.
 pub(crate) enum Command {
     /// All peers of the run are ready: send, from this time on.
@@ -65,8 +82,8 @@ pub(crate) enum Command {
     CloseWindow,
     /// Send nothing new.
     Stop,
-    /// Fan-out: the broadcast with this sequence number has reached all subscribers of one engine.
-    Reached { seq: u64 },
+    /// Fan-out and topics: the message with this number has reached all subscribers of one engine.
+    Reached { number: u64 },
     /// Ask the server, through the engine's first peer.
     Probe { question: Question, answer: Sender<Result<Vec<u8>, RequestError>> },
     /// Say what came of it.
@@ -173,11 +190,29 @@ impl Core {
         self.peers.len()
     }
 
+    /// The run's number of peer `index`.
+    #[inline]
+    pub(crate) fn number(&self, index: usize) -> u32 {
+        self.share.first + index as u32
+    }
+
+    /// Subscribes peer `index` to a topic of this run.
+    pub(crate) fn subscribe(&self, cx: &mut Context<'_>, index: usize, topic: u32) -> Result<(), SendError> {
+        let peer = self.peers[index].ok_or(SendError::NotConnected)?;
+        cx.subscribe(peer, payload::topic(self.builder.run(), topic))
+    }
+
     /// Sends the message `seq` of the stream of peer `index`.
     #[inline]
     pub(crate) fn send(&mut self, cx: &mut Context<'_>, index: usize, seq: u64, sent_at: u64) -> Push {
+        self.send_as(cx, index, self.number(index), seq, sent_at)
+    }
+
+    /// Sends, by peer `index`, the message `seq` of the stream of `sender`.
+    #[inline]
+    pub(crate) fn send_as(&mut self, cx: &mut Context<'_>, index: usize, sender: u32, seq: u64, sent_at: u64) -> Push {
         let Some(peer) = self.peers[index] else { return Push::Refused };
-        let body = self.builder.build(seq, self.share.first + index as u32, sent_at);
+        let body = self.builder.build(seq, sender, sent_at);
         let push = match cx.send(peer, self.meta, body) {
             Ok(Sent::Backpressure) => Push::TakenSlow,
             Ok(_) => Push::Taken,
@@ -366,7 +401,9 @@ impl<W: Workload> Handler for Driver<W> {
             add(&self.core.progress.fatal);
             return;
         }
-        if let Err(error) = cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(), PROBE_TIMEOUT, GREET_TAG) {
+        let joined = self.workload.on_connected(cx, &mut self.core, index as usize);
+        let greet = |()| cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(), PROBE_TIMEOUT, GREET_TAG);
+        if let Err(error) = joined.and_then(greet) {
             self.connector.note(error);
             cx.close(peer);
         }
@@ -448,7 +485,7 @@ impl<W: Workload> Handler for Driver<W> {
                 self.core.sending = false;
                 self.workload.on_stop(cx, &mut self.core);
             }
-            Command::Reached { seq } => self.workload.on_reached(cx, &mut self.core, seq),
+            Command::Reached { number } => self.workload.on_reached(cx, &mut self.core, number),
             Command::Probe { question, answer } => self.ask(cx, question, answer),
             Command::Report { answer } => {
                 let _ = answer.send(self.report());

@@ -96,7 +96,7 @@ impl Workload for Mixed {
             return self.on_bulk(cx, core, index, message);
         }
         let Some(header) = core.parse(&message) else { return };
-        if header.sender != core.share.first + index as u32 {
+        if header.sender != core.number(index) {
             core.tally.corrupt += 1;
             return;
         }

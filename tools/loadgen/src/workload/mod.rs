@@ -5,15 +5,18 @@ mod fanout;
 mod flood;
 mod mixed;
 mod open_loop;
+mod publisher;
 pub(crate) mod slow_readers;
+mod topics;
 
-use corecast::{Context, Message};
+use corecast::{Context, Message, SendError};
 
 pub(crate) use echo::Echo;
 pub(crate) use fanout::Fanout;
 pub(crate) use flood::Flood;
 pub(crate) use mixed::Mixed;
 pub(crate) use slow_readers::SlowReaders;
+pub(crate) use topics::{Subscriptions, Topics};
 
 use crate::client::Core;
 use crate::measure::Condition;
@@ -22,6 +25,10 @@ use crate::server::Mode;
 
 /// What one core's peers do. Everything is called on the core's thread; `index` is a peer's position in the core's share.
 pub(crate) trait Workload: 'static {
+    /// A peer is connected. What is sent to it now, the server has read before the peer counts as ready. On error it is connected again.
+    fn on_connected(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _index: usize) -> Result<(), SendError> {
+        Ok(())
+    }
     /// Every peer of the run is ready. With a fixed rate, `at` is when the first message is due.
     fn begin(&mut self, cx: &mut Context<'_>, core: &mut Core, at: u64);
     /// The condition changes: begin, or end, what disturbs.
@@ -34,8 +41,8 @@ pub(crate) trait Workload: 'static {
     fn on_pace(&mut self, _cx: &mut Context<'_>, _core: &mut Core) {}
     /// Every 50 ms: what was refused for a reason that nobody says the end of may be tried again.
     fn on_tick(&mut self, _cx: &mut Context<'_>, _core: &mut Core) {}
-    /// A broadcast has reached all subscribers of one engine.
-    fn on_reached(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _seq: u64) {}
+    /// A message has reached all subscribers of one engine.
+    fn on_reached(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _number: u64) {}
     /// Nothing new is to be sent; `core.sending` is off already.
     fn on_stop(&mut self, _cx: &mut Context<'_>, _core: &mut Core) {}
     /// What the server had received of the peer when it was asked, behind all that had been sent before; nothing where it did not answer.
@@ -87,6 +94,7 @@ pub(crate) enum Kind {
     Flood,
     Mixed,
     SlowReaders,
+    Topics,
 }
 
 impl Kind {
@@ -97,6 +105,7 @@ impl Kind {
             Self::Flood => "flood",
             Self::Mixed => "mixed",
             Self::SlowReaders => "slow-readers",
+            Self::Topics => "topics",
         }
     }
 
@@ -107,12 +116,13 @@ impl Kind {
             Self::Fanout | Self::SlowReaders => Mode::Fanout,
             Self::Flood => Mode::Sink,
             Self::Mixed => Mode::Mixed,
+            Self::Topics => Mode::Topics,
         }
     }
 
-    /// Whether one peer publishes and all others subscribe.
+    /// Whether one peer publishes, and the others subscribe.
     pub(crate) fn has_publisher(self) -> bool {
-        matches!(self, Self::Fanout | Self::SlowReaders)
+        matches!(self, Self::Fanout | Self::SlowReaders | Self::Topics)
     }
 
     /// Whether messages end at the server, which then knows how many came, and how fast.
