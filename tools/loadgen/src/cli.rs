@@ -42,11 +42,18 @@ The table of mixed and slow-readers, which measure in rounds of an undisturbed a
   whole run, verified              mixed: both lanes; a bulk message counts as sent when it was asked for. slow-readers: the subscribers
                 that read all the time, which must get everything; the others must get what they read in order, without a gap
 
+The table of receipts:
+  first ack, quorum, last ack      from when the server broadcast a message to the first acknowledgement, to the one that made the quorum,
+                and to the last, by the server's own receipts, which know the time of the engine's turn: latency, above, is from the
+                client to the server and to every subscriber
+  receipts      whole run: broadcasts that every peer has acknowledged; those that somebody has not, or of which the server said nothing
+
 The JSON:
   elapsed_s, sent, delivered, msgs_per_s (sent / elapsed_s), deliveries_per_s (delivered / elapsed_s), latency_ns and the other times
   and server_cpu*: the measured time alone.
   total_sent, total_delivered, unsent, lost, duplicated, reordered, corrupt, disconnected: the whole run.
   topics: topics: what was subscribed to.
+  receipts: receipts: complete and incomplete of the whole run; first_ns, quorum_ns, last_ns of the measured time.
   mixed: without_bulk and with_bulk hold what elsewhere is at the top, for their phases; bulk: what was asked for and what arrived.
   slow-readers: undisturbed and disturbed likewise; rate_ratio: deliveries_per_s of disturbed / undisturbed; slow: stopped, cut_off.
 
@@ -91,6 +98,10 @@ pub(crate) enum Command {
     /// --target needs `serve --mode topics`.
     #[command(after_long_help = GLOSSARY)]
     Topics(TopicsArgs),
+    /// The server broadcasts what one peer sends, every peer acknowledges it: when the first has, a quorum has, and the last has. A
+    /// --target needs `serve --mode receipts`, and no other peers.
+    #[command(after_long_help = GLOSSARY)]
+    Receipts(ReceiptsArgs),
 }
 
 /// The command line, or the end of the process with what is wrong with it.
@@ -104,7 +115,16 @@ pub(crate) fn parse() -> Cli {
 
 /// What makes sense alone and not together.
 fn check(cli: &Cli) -> Result<(), String> {
-    let Some(Command::Topics(args)) = &cli.command else { return Ok(()) };
+    match &cli.command {
+        Some(Command::Topics(args)) => check_topics(args),
+        Some(Command::Receipts(args)) if args.quorum() > args.load.peers => {
+            Err(format!("--quorum {}: there are only {} --peers", args.quorum(), args.load.peers))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_topics(args: &TopicsArgs) -> Result<(), String> {
     let Subscriptions { topics, per_peer } = args.subscriptions();
     if per_peer > topics {
         return Err(format!("--per-peer {per_peer}: there are only {topics} --topics"));
@@ -125,6 +145,9 @@ fn command() -> clap::Command {
         .mut_subcommand("mixed", |mixed| {
             defaults(mixed, [("peers", "8"), ("size", "128"), ("duration", "12")])
                 .mut_arg("duration", |arg| arg.help("How long to measure, in seconds, all phases together"))
+        })
+        .mut_subcommand("receipts", |receipts| {
+            receipts.mut_arg("in_flight", |arg| arg.help("Closed loop: broadcasts of which the server has not said what came of them"))
         })
         .mut_subcommand("topics", |topics| {
             defaults(topics, [("peers", "1000"), ("in_flight", "64")])
@@ -387,6 +410,27 @@ pub(crate) struct TopicsArgs {
 impl TopicsArgs {
     pub(crate) fn subscriptions(&self) -> Subscriptions {
         Subscriptions { topics: self.topics, per_peer: self.per_peer.unwrap_or(10.min(self.topics)) }
+    }
+}
+
+/// `receipts`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReceiptsArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) pacing: PacingArgs,
+    /// Acknowledgements that make a quorum. Without it: two thirds of the peers and one more.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) quorum: Option<u32>,
+    /// A broadcast that somebody has not acknowledged after so long has failed, in seconds.
+    #[arg(long, value_name = "S", default_value = "5", value_parser = parse_positive_seconds, allow_negative_numbers = true)]
+    pub(crate) deadline: Duration,
+}
+
+impl ReceiptsArgs {
+    pub(crate) fn quorum(&self) -> u32 {
+        self.quorum.unwrap_or(2 * self.load.peers / 3 + 1)
     }
 }
 

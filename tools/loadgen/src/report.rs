@@ -6,6 +6,7 @@ use std::fmt::{self, Write as _};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::acked::Terms;
 use crate::machine::Machine;
 use crate::measure::{Condition, percentiles};
 use crate::outcome::{Total, per_second};
@@ -69,6 +70,11 @@ pub(crate) enum Figures {
         with_bulk: Measured,
         bulk: BulkFigures,
     },
+    Receipts {
+        #[serde(flatten)]
+        measured: Measured,
+        receipts: ReceiptFigures,
+    },
     Topics {
         #[serde(flatten)]
         measured: Measured,
@@ -98,6 +104,25 @@ pub(crate) struct BulkFigures {
     pub(crate) delivered: u64,
     pub(crate) deliveries_per_s: f64,
     pub(crate) bytes_per_s: f64,
+}
+
+/// What became of acknowledged broadcasts.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReceiptFigures {
+    /// So many acknowledgements make a quorum.
+    pub(crate) quorum: u32,
+    pub(crate) deadline_s: f64,
+    /// Broadcasts that every peer has acknowledged, warm-up and drain included.
+    pub(crate) complete: u64,
+    /// All others.
+    pub(crate) incomplete: u64,
+    pub(crate) incomplete_reasons: BTreeMap<String, u64>,
+    /// From the broadcast to the first acknowledgement, by the server's engine; of those receipts that came in the measured time.
+    pub(crate) first_ns: Option<Latency>,
+    /// To the one that made the quorum.
+    pub(crate) quorum_ns: Option<Latency>,
+    /// To the last.
+    pub(crate) last_ns: Option<Latency>,
 }
 
 /// What was subscribed to.
@@ -136,7 +161,7 @@ pub(crate) struct SlowFigures {
 impl Figures {
     pub(crate) fn of(spec: &Spec, total: &Total, phases: &Phases) -> Self {
         let [undisturbed, disturbed] = Condition::BOTH.map(|condition| total.measured(spec.kind, condition, phases));
-        let Some(rounds) = spec.rounds else { return Self::of_one_phase(spec, undisturbed) };
+        let Some(rounds) = spec.rounds else { return Self::of_one_phase(spec, total, undisturbed) };
         if let Some(Bulk { size, ahead }) = spec.bulk {
             let (delivered, elapsed_ns) = total.bulk();
             let deliveries_per_s = per_second(delivered, elapsed_ns);
@@ -164,17 +189,29 @@ impl Figures {
         Self::SlowReaders { rounds, undisturbed, disturbed, rate_ratio, slow }
     }
 
-    fn of_one_phase(spec: &Spec, measured: Measured) -> Self {
+    fn of_one_phase(spec: &Spec, total: &Total, measured: Measured) -> Self {
+        if let Some(Terms { quorum, deadline }) = spec.terms {
+            let (complete, incomplete_reasons) = total.receipts();
+            let [first_ns, quorum_ns, last_ns] = total.acked();
+            let (incomplete, deadline_s) = (incomplete_reasons.values().sum(), deadline.as_secs_f64());
+            let receipts = ReceiptFigures { quorum, deadline_s, complete, incomplete, incomplete_reasons, first_ns, quorum_ns, last_ns };
+            return Self::Receipts { measured, receipts };
+        }
         let Some(subscriptions) = spec.subscriptions else { return Self::One(measured) };
         let (subscribers_min, subscribers_max) = subscriptions.per_topic(spec.load.peers);
         let Subscriptions { topics: count, per_peer } = subscriptions;
         Self::Topics { measured, topics: TopicFigures { count, per_peer, subscribers_min, subscribers_max } }
     }
 
+    /// Whether every broadcast that was to be acknowledged was, by every peer.
+    fn all_acknowledged(&self) -> bool {
+        if let Self::Receipts { receipts, .. } = self { receipts.incomplete == 0 } else { true }
+    }
+
     /// What has no figure although it was run: a comparison with nothing shows nothing.
     fn missing(&self) -> Option<&'static str> {
         let counts = match self {
-            Self::One(_) | Self::Topics { .. } => return None,
+            Self::One(_) | Self::Topics { .. } | Self::Receipts { .. } => return None,
             Self::Mixed { without_bulk, with_bulk, bulk, .. } => [
                 (without_bulk.delivered, "no round trip without bulk"),
                 (with_bulk.delivered, "none with bulk"),
@@ -263,7 +300,7 @@ impl Verified {
 
 impl Report {
     pub(crate) fn passed(&self) -> bool {
-        self.verified.passed() && self.missing().is_none()
+        self.verified.passed() && self.figures.all_acknowledged() && self.missing().is_none()
     }
 
     /// Who ends a run early has not asked for all of it.
@@ -274,7 +311,7 @@ impl Report {
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let receivers = if matches!(self.workload, "fanout" | "slow-readers" | "topics") { "subscriber" } else { "peer" };
+        let receivers = if matches!(self.workload, "fanout" | "slow-readers" | "topics" | "receipts") { "subscriber" } else { "peer" };
         let plural = if self.peers == 1 { "" } else { "s" };
         write!(f, "{}: {} {receivers}{plural}, {} bytes", self.workload, group(u64::from(self.peers)), group(self.size as u64))?;
         match (self.in_flight, self.rate) {
@@ -324,6 +361,7 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::One(measured) => measured.fmt(f),
+            Self::Receipts { measured, receipts } => write!(f, "{measured}{receipts}"),
             Self::Topics { measured, topics } => {
                 row(f, "topics", &topics.to_string())?;
                 measured.fmt(f)
@@ -356,6 +394,18 @@ impl fmt::Display for Figures {
                 disturbed.doubts(f)
             }
         }
+    }
+}
+
+impl fmt::Display for ReceiptFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, latency) in [("first ack", self.first_ns), ("quorum", self.quorum_ns), ("last ack", self.last_ns)] {
+            latency.map_or(Ok(()), |latency| row(f, name, &percentile_text(&latency)))?;
+        }
+        let failed = if self.incomplete > 0 { "   FAILED" } else { "" };
+        let (complete, incomplete) = (group(self.complete), group(self.incomplete));
+        row(f, "receipts", &format!("{complete} complete, {incomplete} incomplete, quorum of {}{failed}", self.quorum))?;
+        self.incomplete_reasons.iter().try_for_each(|(reason, count)| row(f, "incomplete", &format!("{count} x {reason}")))
     }
 }
 

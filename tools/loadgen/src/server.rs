@@ -1,14 +1,16 @@
 //! The servers that are loaded: a handler with a few modes, and the engine around it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use clap::ValueEnum;
-use corecast::{Config, Context, Engine, Handle, Handler, Message, PeerId, PeerInfo, RequestError, Responder, Sent, Stats};
+use corecast::{Config, Context, Engine, Handle, Handler, Message, PeerId, PeerInfo, Receipt, RequestError, Responder, Sent, Stats};
 use hdrhistogram::Histogram;
 
+use crate::acked::{Settled, TERMS, Terms};
 use crate::bulk::{PULL, Pull, Ring};
 use crate::error::Error;
 use crate::machine::{CpuMeter, CpuTime, boot_id};
@@ -30,10 +32,12 @@ pub(crate) enum Mode {
     Mixed,
     /// Publishes it to the topic that it names.
     Topics,
+    /// Broadcasts it, to be acknowledged, and says to the sender what came of it.
+    Receipts,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Mode; 5] = [Self::Echo, Self::Fanout, Self::Sink, Self::Mixed, Self::Topics];
+    pub(crate) const ALL: [Mode; 6] = [Self::Echo, Self::Fanout, Self::Sink, Self::Mixed, Self::Topics, Self::Receipts];
 
     /// The mode in a [`Sample`].
     pub(crate) fn code(self) -> u64 {
@@ -49,6 +53,7 @@ impl fmt::Display for Mode {
             Self::Sink => "sink",
             Self::Mixed => "mixed",
             Self::Topics => "topics",
+            Self::Receipts => "receipts",
         })
     }
 }
@@ -143,6 +148,20 @@ struct Core {
     index: usize,
     tally: Tally,
     bulk: Ring,
+    orders: Orders,
+}
+
+/// Broadcasts that have no outcome yet, by tag. The engine bounds them.
+#[derive(Default)]
+struct Orders {
+    next_tag: u64,
+    running: HashMap<u64, Order>,
+}
+
+struct Order {
+    peer: PeerId,
+    seq: u64,
+    quorum: u32,
 }
 
 impl Core {
@@ -202,6 +221,35 @@ impl Core {
         }
     }
 
+    fn broadcast(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        if message.meta.message_type == TERMS {
+            if !Terms::decode(message.body).is_some_and(|terms| cx.set_user(peer, terms)) {
+                self.refuse();
+            }
+            return;
+        }
+        let Some((Terms { quorum, deadline }, header)) = cx.user::<Terms>(peer).copied().zip(payload::parse(message.body)) else {
+            return self.refuse();
+        };
+        let (tag, seq) = (self.orders.next_tag, header.seq);
+        self.orders.next_tag += 1;
+        match cx.broadcast_acked(message.meta, message.body, deadline, tag) {
+            Ok(_) => {
+                self.orders.running.insert(tag, Order { peer, seq, quorum });
+            }
+            Err(error) => {
+                self.refuse();
+                self.settle(cx, peer, &Settled::refused(seq, &error));
+            }
+        }
+    }
+
+    fn settle(&self, cx: &mut Context<'_>, peer: PeerId, settled: &Settled) {
+        if cx.send(peer, Settled::meta(), &settled.encode()).is_err() {
+            self.refuse();
+        }
+    }
+
     #[cold]
     fn refuse(&self) {
         self.shared.refused.fetch_add(1, Relaxed);
@@ -237,6 +285,7 @@ impl Handler for Core {
             Mode::Sink => {}
             Mode::Mixed => self.mix(cx, peer, message),
             Mode::Topics => self.publish(cx, message),
+            Mode::Receipts => self.broadcast(cx, peer, message),
         }
     }
 
@@ -262,6 +311,12 @@ impl Handler for Core {
     }
 
     fn on_response(&mut self, _cx: &mut Context<'_>, _peer: PeerId, _tag: u64, _result: Result<Message<'_>, RequestError>) {}
+
+    fn on_receipt(&mut self, cx: &mut Context<'_>, receipt: Receipt) {
+        if let Some(Order { peer, seq, quorum }) = self.orders.running.remove(&receipt.tag()) {
+            self.settle(cx, peer, &Settled::of(&receipt, seq, quorum));
+        }
+    }
 
     fn on_drained(&mut self, cx: &mut Context<'_>, peer: PeerId) {
         if self.shared.mode == Mode::Echo {
@@ -295,6 +350,7 @@ impl Server {
             index,
             tally: Tally::default(),
             bulk: Ring::default(),
+            orders: Orders::default(),
         });
         let engine = engine.map_err(|source| Error::Start { what: "server", source })?;
         let _ = shared.handle.set(engine.handle());

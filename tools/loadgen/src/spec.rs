@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::acked::Terms;
 use crate::cli::{
-    EchoArgs, FanoutArgs, FloodArgs, FloodPacingArgs, LoadArgs, MixedArgs, PacingArgs, PhaseArgs, SlowPeerArgs, SlowReadersArgs, TopicsArgs,
+    EchoArgs, FanoutArgs, FloodArgs, FloodPacingArgs, LoadArgs, MixedArgs, PacingArgs, PhaseArgs, ReceiptsArgs, SlowPeerArgs,
+    SlowReadersArgs, TopicsArgs,
 };
 use crate::workload::{Bulk, Kind, Pacing, Subscriptions};
 
@@ -32,6 +34,8 @@ pub(crate) struct Spec {
     pub(crate) slow: u32,
     /// Topics only.
     pub(crate) subscriptions: Option<Subscriptions>,
+    /// Receipts only.
+    pub(crate) terms: Option<Terms>,
     pub(crate) tuning: Tuning,
 }
 
@@ -46,7 +50,7 @@ impl Spec {
     /// A workload with one phase.
     pub(crate) fn plain(kind: Kind, pacing: Pacing, load: LoadArgs) -> Self {
         let tuning = Tuning::default();
-        Self { kind, pacing, load, rounds: None, bulk: None, receive_buffer: None, slow: 0, subscriptions: None, tuning }
+        Self { kind, pacing, load, rounds: None, bulk: None, receive_buffer: None, slow: 0, subscriptions: None, terms: None, tuning }
     }
 
     fn phased(kind: Kind, pacing: Pacing, mut load: LoadArgs, phases: &PhaseArgs) -> Self {
@@ -73,7 +77,7 @@ impl Spec {
     pub(crate) fn deliveries(&self, sent: u64) -> u64 {
         match self.subscriptions {
             Some(subscriptions) => subscriptions.deliveries(self.load.peers, sent),
-            None if self.kind.has_publisher() => sent * u64::from(self.readers()),
+            None if self.kind.one_sends() => sent * u64::from(self.readers()),
             None => sent,
         }
     }
@@ -126,6 +130,13 @@ impl From<&TopicsArgs> for Spec {
     fn from(args: &TopicsArgs) -> Self {
         let subscriptions = Some(args.subscriptions());
         Self { subscriptions, ..Self::plain(Kind::Topics, args.pacing.into(), args.load.clone()) }
+    }
+}
+
+impl From<&ReceiptsArgs> for Spec {
+    fn from(args: &ReceiptsArgs) -> Self {
+        let terms = Some(Terms { quorum: args.quorum(), deadline: args.deadline });
+        Self { terms, ..Self::plain(Kind::Receipts, args.pacing.into(), args.load.clone()) }
     }
 }
 

@@ -217,6 +217,9 @@ fn wrong_arguments_are_answered_with_two() {
         (&["topics", "--per-peer", "0"], "--per-peer"),
         (&["topics", "--topics", "5", "--per-peer", "6"], "only 5 --topics"),
         (&["topics", "--peers", "3", "--topics", "7", "--per-peer", "2"], "without a subscriber"),
+        (&["receipts", "--quorum", "0"], "--quorum"),
+        (&["receipts", "--peers", "3", "--quorum", "4"], "only 3 --peers"),
+        (&["receipts", "--deadline", "0"], "0.001 seconds"),
         (&["dance"], "dance"),
     ] {
         let output = run(args);

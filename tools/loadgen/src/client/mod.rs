@@ -16,6 +16,7 @@ use corecast::{
     CloseReason, Context, DialError, DialId, Handle, Handler, Lane, Message, Meta, PeerId, PeerInfo, RequestError, SendError, Sent,
 };
 
+use crate::acked::{Settled, Terms};
 use crate::bulk::Pull;
 use crate::measure::{Condition, Window};
 use crate::payload::{self, Header};
@@ -96,12 +97,22 @@ pub(crate) struct Outcome {
     /// Open loop: messages that were due and could not be sent.
     pub(crate) unsent: u64,
     pub(crate) tally: Tally,
+    pub(crate) receipts: Receipts,
     /// In the order of [`Condition::BOTH`].
     pub(crate) windows: [Window; 2],
     /// Why connecting failed, and how often.
     pub(crate) failures: BTreeMap<String, u64>,
     /// Why peers ended during the run, and how often.
     pub(crate) endings: BTreeMap<String, u64>,
+}
+
+/// What became of acknowledged broadcasts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Receipts {
+    /// All peers of the run have acknowledged so many.
+    pub(crate) complete: u64,
+    /// What was wrong with the others, and how often.
+    pub(crate) incomplete: BTreeMap<String, u64>,
 }
 
 /// What the drivers of a run share.
@@ -130,6 +141,7 @@ pub(crate) struct Core {
     /// Whose window was opened last.
     condition: Condition,
     pub(crate) tally: Tally,
+    receipts: Receipts,
     /// Type and lane of the messages.
     meta: Meta,
     /// Open loop: messages that were due and had not been sent when sending stopped.
@@ -162,6 +174,7 @@ impl Core {
             windows: [Window::new(), Window::new()],
             condition: Condition::Undisturbed,
             tally: Tally::default(),
+            receipts: Receipts::default(),
             meta: Meta::new(DATA),
             unsent: 0,
             sending: false,
@@ -200,6 +213,12 @@ impl Core {
     pub(crate) fn subscribe(&self, cx: &mut Context<'_>, index: usize, topic: u32) -> Result<(), SendError> {
         let peer = self.peers[index].ok_or(SendError::NotConnected)?;
         cx.subscribe(peer, payload::topic(self.builder.run(), topic))
+    }
+
+    /// Tells the server on what terms it is to broadcast what peer `index` sends.
+    pub(crate) fn say_terms(&self, cx: &mut Context<'_>, index: usize, terms: Terms) -> Result<(), SendError> {
+        let peer = self.peers[index].ok_or(SendError::NotConnected)?;
+        cx.send(peer, Terms::meta(), &terms.encode()).map(|_| ())
     }
 
     /// Sends the message `seq` of the stream of peer `index`.
@@ -267,6 +286,19 @@ impl Core {
         }
     }
 
+    /// The server has said what came of a broadcast to all peers of the run.
+    pub(crate) fn settled(&mut self, settled: &Settled) {
+        if settled.is_complete(self.share.total.into()) {
+            self.receipts.complete += 1;
+            self.window().acked(settled.after_ns);
+        } else {
+            let Settled { expected, acked, failed, reason, .. } = settled;
+            let reason = if reason.is_empty() { "nothing failed, but somebody is missing or too many" } else { reason };
+            let reason = format!("{acked} of {expected} acknowledgements, {failed} failed: {reason}");
+            *self.receipts.incomplete.entry(reason).or_default() += 1;
+        }
+    }
+
     /// Counts a bulk message that arrived.
     pub(crate) fn bulk_arrived(&mut self, verdict: Verdict) {
         if self.count_arrived(verdict) {
@@ -274,8 +306,8 @@ impl Core {
         }
     }
 
-    /// Bulk messages that were asked for and have not arrived.
-    pub(crate) fn bulk_outstanding(&self, count: u64) {
+    /// What the server owes besides: bulk messages that were asked for, word of broadcasts that were sent.
+    pub(crate) fn outstanding(&self, count: u64) {
         self.progress.outstanding.store(count, Relaxed);
     }
 
@@ -370,6 +402,7 @@ impl<W: Workload> Driver<W> {
             sent: self.core.sent,
             unsent: self.core.unsent,
             tally: self.core.tally,
+            receipts: self.core.receipts.clone(),
             windows: std::mem::replace(&mut self.core.windows, [Window::new(), Window::new()]),
             failures: self.connector.failures().clone(),
             endings: self.endings.clone(),

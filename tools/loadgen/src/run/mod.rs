@@ -24,7 +24,7 @@ use crate::report::{Figures, Report, SCHEMA, Setup, reasons_text};
 use crate::serve::Stop;
 use crate::server::Server;
 use crate::spec::Spec;
-use crate::workload::{Echo, Fanout, Flood, Kind, Mixed, Pacing, SlowReaders, Topics, Workload};
+use crate::workload::{Echo, Fanout, Flood, Kind, Mixed, Pacing, Receipts, SlowReaders, Topics, Workload};
 use crate::{clock, limits, payload};
 pub(crate) use phases::Phases;
 
@@ -138,6 +138,7 @@ fn start_server(spec: &Spec, placement: &Placement) -> Result<Server, Error> {
     let connections = (spec.connections() + 2 * spec.slow) as usize;
     limits::fit_messages(&mut config.limits, spec.longest(), spec.under_way());
     limits::fit_peers(&mut config.limits, connections, spec.longest(), spec.under_way());
+    limits::fit_acks(&mut config.acks, spec.longest(), spec.under_way());
     config.io.notsent_lowat = spec.tuning.notsent_lowat;
     limits::cut_off(&mut config, &spec.tuning.slow_peers);
     Server::start(config, placement.server.len().max(1), spec.kind.server_mode())
@@ -343,8 +344,8 @@ impl Run {
 
     fn start_pacer(&self, spec: &Spec, at: u64) -> Result<Option<Pacer>, Error> {
         let Pacing::Open { rate } = spec.pacing else { return Ok(None) };
-        // Only the first engine publishes.
-        let senders = if spec.kind.has_publisher() { 1 } else { self.handles.len() };
+        // Only the first engine sends.
+        let senders = if spec.kind.one_sends() { 1 } else { self.handles.len() };
         Pacer::start(rate, at, self.handles[..senders].to_vec()).map(Some)
     }
 
@@ -395,7 +396,8 @@ impl Run {
         while quiet < 2 && Instant::now() < until && (interrupted || !stop.requested()) {
             let (received, expected) = (self.received(), spec.deliveries(self.sent()));
             self.line.show("draining", received, "delivered");
-            quiet = if received >= expected { quiet + 1 } else { 0 };
+            let owed = self.cohort.sum(|progress| &progress.outstanding);
+            quiet = if received >= expected && owed == 0 { quiet + 1 } else { 0 };
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
         }
     }
@@ -439,6 +441,7 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     let (peers, size, in_flight) = (parts.share.count as usize, spec.longest(), spec.under_way());
     limits::fit_messages(&mut config.limits, size, in_flight);
     limits::fit_peers(&mut config.limits, peers, size, in_flight);
+    limits::fit_acks(&mut config.acks, size, in_flight);
     if spec.pacing == Pacing::Greedy {
         limits::fit_flood(&mut config.limits, peers, size);
     }
@@ -462,6 +465,10 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
         Kind::Topics => {
             let subscriptions = spec.subscriptions.expect("topics has subscriptions");
             start_engine(config, target, core, move |core| Topics::new(pacing, subscriptions, core))
+        }
+        Kind::Receipts => {
+            let terms = spec.terms.expect("receipts has terms");
+            start_engine(config, target, core, move |core| Receipts::new(pacing, terms, core))
         }
         Kind::Flood => start_engine(config, target, core, move |core| Flood::new(pacing, core.count())),
     }

@@ -61,7 +61,7 @@ impl Mixed {
             flow.outstanding += 1;
             self.outstanding += 1;
         }
-        core.bulk_outstanding(self.outstanding);
+        core.outstanding(self.outstanding);
     }
 
     fn on_bulk(&mut self, cx: &mut Context<'_>, core: &mut Core, index: usize, message: Message<'_>) {

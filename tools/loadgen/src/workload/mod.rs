@@ -1,11 +1,13 @@
 //! What the peers of a run do. One file each; a new one needs its file, a [`Kind`], and a line in [`crate::run`]'s table.
 
+mod cadence;
 mod echo;
 mod fanout;
 mod flood;
 mod mixed;
 mod open_loop;
 mod publisher;
+mod receipts;
 pub(crate) mod slow_readers;
 mod topics;
 
@@ -15,6 +17,7 @@ pub(crate) use echo::Echo;
 pub(crate) use fanout::Fanout;
 pub(crate) use flood::Flood;
 pub(crate) use mixed::Mixed;
+pub(crate) use receipts::Receipts;
 pub(crate) use slow_readers::SlowReaders;
 pub(crate) use topics::{Subscriptions, Topics};
 
@@ -93,6 +96,7 @@ pub(crate) enum Kind {
     Fanout,
     Flood,
     Mixed,
+    Receipts,
     SlowReaders,
     Topics,
 }
@@ -104,6 +108,7 @@ impl Kind {
             Self::Fanout => "fanout",
             Self::Flood => "flood",
             Self::Mixed => "mixed",
+            Self::Receipts => "receipts",
             Self::SlowReaders => "slow-readers",
             Self::Topics => "topics",
         }
@@ -116,13 +121,19 @@ impl Kind {
             Self::Fanout | Self::SlowReaders => Mode::Fanout,
             Self::Flood => Mode::Sink,
             Self::Mixed => Mode::Mixed,
+            Self::Receipts => Mode::Receipts,
             Self::Topics => Mode::Topics,
         }
     }
 
-    /// Whether one peer publishes, and the others subscribe.
+    /// Whether one peer publishes besides those that subscribe.
     pub(crate) fn has_publisher(self) -> bool {
         matches!(self, Self::Fanout | Self::SlowReaders | Self::Topics)
+    }
+
+    /// Whether one peer sends for the whole run.
+    pub(crate) fn one_sends(self) -> bool {
+        self.has_publisher() || self == Self::Receipts
     }
 
     /// Whether messages end at the server, which then knows how many came, and how fast.

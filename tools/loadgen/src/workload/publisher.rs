@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 
 use corecast::{Context, Message, SendError};
 
+use super::cadence::Cadence;
 use super::{Pacing, Workload};
-use crate::client::{Command, Core, Push, Share};
+use crate::client::{Command, Core};
 use crate::clock;
-use crate::pacer::Schedule;
 use crate::payload::Header;
 use crate::verify::Verdict;
 
@@ -41,18 +41,12 @@ struct Unfinished {
 }
 
 /// The peer that publishes. On the first engine only.
-#[derive(Default)]
 struct Publisher {
     /// The next message's number.
     next: u64,
     /// Closed loop: the number of the first is `next - len`.
     unfinished: VecDeque<Unfinished>,
-    /// Open loop.
-    schedule: Option<Schedule>,
-    /// Open loop: when the messages that could not be sent were due.
-    overdue: VecDeque<u64>,
-    /// Told to wait.
-    blocked: bool,
+    cadence: Cadence,
 }
 
 /// One core's subscribers, and on the first core the publisher.
@@ -67,30 +61,22 @@ pub(crate) struct Published<A> {
 
 impl<A: Audience> Published<A> {
     pub(super) fn to(audience: A, pacing: Pacing, core: &Core) -> Self {
-        let publisher = (core.share.first == PUBLISHER).then(Publisher::default);
+        let publisher = Publisher { next: 0, unfinished: VecDeque::new(), cadence: Cadence::new(pacing) };
+        let publisher = (core.share.first == PUBLISHER).then_some(publisher);
         Self { pacing, publisher, audience, awaited: VecDeque::new(), first: 0 }
     }
 
     /// Sends what may be sent now.
     fn publish(&mut self, cx: &mut Context<'_>, core: &mut Core) {
         let Some(publisher) = &mut self.publisher else { return };
-        while core.sending && !publisher.blocked {
-            let sent_at = match self.pacing {
-                Pacing::Closed { in_flight } if publisher.unfinished.len() < in_flight as usize => clock::now_ns(),
-                Pacing::Open { .. } if !publisher.overdue.is_empty() => publisher.overdue[0],
-                _ => return,
-            };
+        while let Some(sent_at) = publisher.cadence.next(core, publisher.unfinished.len()) {
             let (sender, seq) = self.audience.address(publisher.next);
             let push = core.send_as(cx, PUBLISHER as usize, sender, seq, sent_at);
-            publisher.blocked = push != Push::Taken;
-            if push == Push::Refused {
+            if !publisher.cadence.pushed(core, push) {
                 return;
             }
             if matches!(self.pacing, Pacing::Closed { .. }) {
                 publisher.unfinished.push_back(Unfinished { sent_at, engines: self.audience.engines(publisher.next) });
-            } else {
-                publisher.overdue.pop_front();
-                core.window().lagged(clock::now_ns().saturating_sub(sent_at));
             }
             publisher.next += 1;
         }
@@ -126,10 +112,8 @@ impl<A: Audience> Workload for Published<A> {
     }
 
     fn begin(&mut self, cx: &mut Context<'_>, core: &mut Core, at: u64) {
-        if let (Some(publisher), Pacing::Open { rate }) = (&mut self.publisher, self.pacing) {
-            // One engine publishes, so the rate is not shared.
-            let share = Share { engine: 0, engines: 1, ..core.share };
-            publisher.schedule = Some(Schedule::new(rate, at, &share));
+        if let Some(publisher) = &mut self.publisher {
+            publisher.cadence.begin(at, core);
         }
         self.publish(cx, core);
     }
@@ -150,23 +134,20 @@ impl<A: Audience> Workload for Published<A> {
 
     fn on_drained(&mut self, cx: &mut Context<'_>, core: &mut Core, _index: usize) {
         if let Some(publisher) = &mut self.publisher {
-            publisher.blocked = false;
+            publisher.cadence.unblock();
         }
         self.publish(cx, core);
     }
 
     fn on_pace(&mut self, cx: &mut Context<'_>, core: &mut Core) {
-        let Some(publisher) = &mut self.publisher else { return };
-        let Some(schedule) = &mut publisher.schedule else { return };
-        let now = clock::now_ns();
-        while let Some(due) = schedule.due(now) {
-            publisher.overdue.push_back(due);
+        if let Some(publisher) = &mut self.publisher {
+            publisher.cadence.look();
         }
         self.publish(cx, core);
     }
 
     fn on_stop(&mut self, _cx: &mut Context<'_>, core: &mut Core) {
-        core.unsent = self.publisher.as_ref().map_or(0, |publisher| publisher.overdue.len() as u64);
+        core.unsent = self.publisher.as_ref().map_or(0, |publisher| publisher.cadence.unsent());
     }
 
     fn on_tick(&mut self, cx: &mut Context<'_>, core: &mut Core) {

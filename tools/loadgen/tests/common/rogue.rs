@@ -1,13 +1,15 @@
 //! Servers that a test makes of the library itself, to do what the tool's own would not.
 
-use corecast::{Config, Context, Engine, Handler, Message, PeerId, Responder};
+use corecast::{Config, Context, Engine, Handler, Message, PeerId, Receipt, Responder};
 
 /// The modes of a server, as a sample numbers them.
 pub(crate) const TOPICS: u64 = 4;
+pub(crate) const RECEIPTS: u64 = 5;
 
 /// What a server does with messages.
 pub(crate) trait Rogue: 'static {
     fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>);
+    fn on_receipt(&mut self, _cx: &mut Context<'_>, _receipt: Receipt) {}
 }
 
 /// A running server of one core. Ends when it is dropped.
@@ -42,5 +44,9 @@ impl<R: Rogue> Handler for Core<R> {
         sample[..8].copy_from_slice(b"ccload02");
         sample[8..16].copy_from_slice(&self.mode.to_le_bytes());
         let _ = cx.respond(responder, request.meta, &sample);
+    }
+
+    fn on_receipt(&mut self, cx: &mut Context<'_>, receipt: Receipt) {
+        self.rogue.on_receipt(cx, receipt);
     }
 }
