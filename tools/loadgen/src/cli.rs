@@ -4,12 +4,14 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use corecast::{NetworkId, Spin};
 
 use crate::error::Error;
 use crate::payload::HEADER_LEN;
 use crate::server::Mode;
+use crate::workload::Subscriptions;
 
 const EXIT_CODES: &str = "\
 Exit code: 0 when everything arrived once, in order and undamaged; 1 when not, or when a run failed; 2 for a wrong command line.";
@@ -19,14 +21,15 @@ const GLOSSARY: &str = "\
 The table:
   measured      what was sent and what arrived in the measured time alone; the rates are these counts a second
   latency       from when a message was sent (with --rate: was due) to its arrival
-  last of all   fan-out: from when a message was sent to its arrival at the last of all subscribers
+  last of all   fan-out and topics: from when a message was sent to its arrival at the last of its subscribers
   sent late by  with --rate: how late the load generator itself was
   server CPU    processor time of the server's cores for each delivery; `1.00 processors busy` is one processor all the time, which a
                 core that looks for work instead of sleeping (--spin-us) is even when there is none
   NOT ALONE     something else ran on the processors that the server needed: measure again on a quieter machine, or with other cores
   NOT SENT      with --rate: messages were due that could not be sent, so the latencies are better than they should be
   whole run     the counts from the first message to the last: warm-up, measured time, drain
-  verified      of the whole run: lost (sent and did not arrive), duplicated, reordered, corrupt (wrong checksum, length, lane or sender)
+  verified      of the whole run: lost (sent and did not arrive), duplicated, reordered, corrupt (wrong checksum, length, lane, sender or
+                topic). Topics: everything in the order of each topic, and nothing of a topic that was not subscribed to
 
 The table of mixed and slow-readers, which measure in rounds of an undisturbed and a disturbed phase, every other one:
   without bulk, with bulk          mixed: the round trip of the messages that were due in these phases: from when each was due at the
@@ -39,10 +42,18 @@ The table of mixed and slow-readers, which measure in rounds of an undisturbed a
   whole run, verified              mixed: both lanes; a bulk message counts as sent when it was asked for. slow-readers: the subscribers
                 that read all the time, which must get everything; the others must get what they read in order, without a gap
 
+The table of receipts:
+  first ack, quorum, last ack      from when the server broadcast a message to the first acknowledgement, to the one that made the quorum,
+                and to the last, by the server's own receipts, which know the time of the engine's turn: latency, above, is from the
+                client to the server and to every subscriber
+  receipts      whole run: broadcasts that every peer has acknowledged; those that somebody has not, or of which the server said nothing
+
 The JSON:
   elapsed_s, sent, delivered, msgs_per_s (sent / elapsed_s), deliveries_per_s (delivered / elapsed_s), latency_ns and the other times
   and server_cpu*: the measured time alone.
   total_sent, total_delivered, unsent, lost, duplicated, reordered, corrupt, disconnected: the whole run.
+  topics: topics: what was subscribed to.
+  receipts: receipts: complete and incomplete of the whole run; first_ns, quorum_ns, last_ns of the measured time.
   mixed: without_bulk and with_bulk hold what elsewhere is at the top, for their phases; bulk: what was asked for and what arrived.
   slow-readers: undisturbed and disturbed likewise; rate_ratio: deliveries_per_s of disturbed / undisturbed; slow: stopped, cut_off.
 
@@ -83,11 +94,45 @@ pub(crate) enum Command {
     /// off. A --target needs `serve --mode fanout`.
     #[command(after_long_help = GLOSSARY)]
     SlowReaders(SlowReadersArgs),
+    /// One peer publishes to numbered topics in turn, the server sends each message to the peers that have subscribed to its topic. A
+    /// --target needs `serve --mode topics`.
+    #[command(after_long_help = GLOSSARY)]
+    Topics(TopicsArgs),
+    /// The server broadcasts what one peer sends, every peer acknowledges it: when the first has, a quorum has, and the last has. A
+    /// --target needs `serve --mode receipts`, and no other peers.
+    #[command(after_long_help = GLOSSARY)]
+    Receipts(ReceiptsArgs),
 }
 
 /// The command line, or the end of the process with what is wrong with it.
 pub(crate) fn parse() -> Cli {
-    Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    if let Err(wrong) = check(&cli) {
+        command().error(ErrorKind::ValueValidation, wrong).exit();
+    }
+    cli
+}
+
+/// What makes sense alone and not together.
+fn check(cli: &Cli) -> Result<(), String> {
+    match &cli.command {
+        Some(Command::Topics(args)) => check_topics(args),
+        Some(Command::Receipts(args)) if args.quorum() > args.load.peers => {
+            Err(format!("--quorum {}: there are only {} --peers", args.quorum(), args.load.peers))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_topics(args: &TopicsArgs) -> Result<(), String> {
+    let Subscriptions { topics, per_peer } = args.subscriptions();
+    if per_peer > topics {
+        return Err(format!("--per-peer {per_peer}: there are only {topics} --topics"));
+    }
+    if u64::from(args.load.peers) * u64::from(per_peer) < u64::from(topics) {
+        return Err(format!("--topics {topics}: {} --peers with {per_peer} --per-peer leave some without a subscriber", args.load.peers));
+    }
+    Ok(())
 }
 
 /// What is said once for all workloads, with what is different for some.
@@ -100,6 +145,13 @@ fn command() -> clap::Command {
         .mut_subcommand("mixed", |mixed| {
             defaults(mixed, [("peers", "8"), ("size", "128"), ("duration", "12")])
                 .mut_arg("duration", |arg| arg.help("How long to measure, in seconds, all phases together"))
+        })
+        .mut_subcommand("receipts", |receipts| {
+            receipts.mut_arg("in_flight", |arg| arg.help("Closed loop: broadcasts of which the server has not said what came of them"))
+        })
+        .mut_subcommand("topics", |topics| {
+            defaults(topics, [("peers", "1000"), ("in_flight", "64")])
+                .mut_arg("in_flight", |arg| arg.help("Closed loop: messages that the slowest of their subscribers does not have yet"))
         })
         .mut_subcommand("slow-readers", |slow| {
             let slow = defaults(slow, [("peers", "1000"), ("size", "1k"), ("duration", "16"), ("in_flight", "16"), ("rounds", "2")])
@@ -202,7 +254,7 @@ pub(crate) struct LoadArgs {
     /// peer.
     #[arg(long, value_name = "ADDR", value_parser = parse_target)]
     pub(crate) target: Option<SocketAddr>,
-    /// Peers; fan-out: subscribers, and one publisher besides.
+    /// Peers; fan-out and topics: subscribers, and one publisher besides.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
     pub(crate) peers: u32,
     /// Bytes of each message, 32 (sequence number, time, sender, checksum) to 16M.
@@ -337,6 +389,49 @@ pub(crate) struct FanoutArgs {
     pub(crate) load: LoadArgs,
     #[command(flatten)]
     pub(crate) pacing: PacingArgs,
+}
+
+/// `topics`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TopicsArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) pacing: PacingArgs,
+    /// Topics, to which the publisher publishes in turn. Each has a subscriber at least.
+    #[arg(long, value_name = "T", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) topics: u32,
+    /// Topics that each peer subscribes to. They are dealt evenly: each topic has peers x M / T subscribers, or one more. Without it: 10,
+    /// or all where there are fewer.
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) per_peer: Option<u32>,
+}
+
+impl TopicsArgs {
+    pub(crate) fn subscriptions(&self) -> Subscriptions {
+        Subscriptions { topics: self.topics, per_peer: self.per_peer.unwrap_or(10.min(self.topics)) }
+    }
+}
+
+/// `receipts`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReceiptsArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) pacing: PacingArgs,
+    /// Acknowledgements that make a quorum. Without it: two thirds of the peers and one more.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) quorum: Option<u32>,
+    /// A broadcast that somebody has not acknowledged after so long has failed, in seconds.
+    #[arg(long, value_name = "S", default_value = "5", value_parser = parse_positive_seconds, allow_negative_numbers = true)]
+    pub(crate) deadline: Duration,
+}
+
+impl ReceiptsArgs {
+    pub(crate) fn quorum(&self) -> u32 {
+        self.quorum.unwrap_or(2 * self.load.peers / 3 + 1)
+    }
 }
 
 /// `flood`.

@@ -1,6 +1,6 @@
 //! What an engine of a run must be allowed: messages of the run's size, as many under way as the run asks for, as many peers.
 
-use corecast::{Config, Limits};
+use corecast::{Acks, Config, Limits};
 
 use crate::cli::SlowPeerArgs;
 use crate::machine::SPARE_DESCRIPTORS;
@@ -28,6 +28,14 @@ pub(crate) fn fit_messages(limits: &mut Limits, message: usize, outstanding: usi
     limits.send_bytes = limits.send_bytes.max(2 * under_way);
     limits.reassembly_bytes = limits.reassembly_bytes.max(2 * limits.max_message);
     limits.inbox_bytes = limits.inbox_bytes.max(4 * wire);
+}
+
+/// Makes room for so many broadcasts of `message` bytes that have not all their acknowledgements. Both sides need it: the one remembers
+/// what the other may repeat. Never lowers a limit.
+pub(crate) fn fit_acks(acks: &mut Acks, message: usize, outstanding: usize) {
+    acks.pending = acks.pending.max(outstanding);
+    acks.bytes = acks.bytes.max(wire_len(message).saturating_mul(outstanding.saturating_add(2)).min(OUTBOX_CEILING));
+    acks.window = acks.window.max(4 * acks.pending);
 }
 
 /// How many peers, and how many half-open connections besides, `descriptors` file descriptors allow where `wanted` peers are asked for.
@@ -99,6 +107,7 @@ mod tests {
                 let mut config = Config::plaintext();
                 fit_messages(&mut config.limits, message, outstanding);
                 fit_peers(&mut config.limits, peers, message, outstanding);
+                fit_acks(&mut config.acks, message, outstanding);
                 config.validate().unwrap_or_else(|error| panic!("{message} {peers} {outstanding}: {error}"));
                 fit_flood(&mut config.limits, peers, message);
                 config.validate().unwrap_or_else(|error| panic!("flood {message} {peers} {outstanding}: {error}"));

@@ -10,9 +10,10 @@
 //! | [`spec`] | what is run: a workload and all that it was told |
 //! | [`run`] | one run of one workload: connect, warm up, measure (in phases, where something disturbs), drain, verify |
 //! | [`client`] | the peers that load a server: an engine's handler, and what every workload needs |
-//! | [`workload`] | echo, fan-out, flood, mixed, slow readers: one file each |
+//! | [`workload`] | echo, fan-out, flood, mixed, slow readers, topics, receipts: one file each |
 //! | [`server`], [`serve`] | the servers that are loaded; the process around one |
 //! | [`probe`] | what a client asks a server about itself |
+//! | [`acked`] | the terms of acknowledged broadcasts, and what came of them |
 //! | [`payload`], [`bulk`], [`verify`] | the bytes of a message, and of a large one; whether each came once and in order |
 //! | [`pacer`] | open-loop sending |
 //! | [`limits`] | what the engines of a run are allowed |
@@ -22,6 +23,7 @@
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
 #![forbid(unsafe_code)]
 
+mod acked;
 mod bulk;
 mod cli;
 mod client;
@@ -62,6 +64,8 @@ fn main() -> ExitCode {
         Some(Command::Flood(args)) => run::main(args.into()),
         Some(Command::Mixed(args)) => run::main(args.into()),
         Some(Command::SlowReaders(args)) => run::main(args.into()),
+        Some(Command::Topics(args)) => run::main(args.into()),
+        Some(Command::Receipts(args)) => run::main(args.into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -48,6 +48,8 @@ pub(crate) struct Window {
     pub(crate) latency: Histogram<u64>,
     /// Fan-out: publication to arrival at the last subscriber. One core's run only knows it where it sees the end of every broadcast.
     pub(crate) completion: Histogram<u64>,
+    /// Receipts: broadcast to the first acknowledgement, to that which made the quorum, to the last.
+    pub(crate) acked: [Histogram<u64>; 3],
     /// Open loop: how much later than intended the generator itself sent.
     pub(crate) send_lag: Histogram<u64>,
 }
@@ -55,7 +57,8 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new() -> Self {
         let [latency, completion, send_lag] = std::array::from_fn(|_| new_histogram());
-        Self { opened_at: None, spans: Vec::new(), elapsed_ns: 0, sent: 0, delivered: 0, bulk: 0, latency, completion, send_lag }
+        let acked = std::array::from_fn(|_| new_histogram());
+        Self { opened_at: None, spans: Vec::new(), elapsed_ns: 0, sent: 0, delivered: 0, bulk: 0, latency, completion, acked, send_lag }
     }
 
     pub(crate) fn open(&mut self) {
@@ -83,6 +86,9 @@ impl Window {
         for (mine, others) in
             [(&mut self.latency, &other.latency), (&mut self.completion, &other.completion), (&mut self.send_lag, &other.send_lag)]
         {
+            mine.add(others).expect("histograms of one shape");
+        }
+        for (mine, others) in self.acked.iter_mut().zip(&other.acked) {
             mine.add(others).expect("histograms of one shape");
         }
     }
@@ -128,6 +134,13 @@ impl Window {
     pub(crate) fn completed(&mut self, latency: u64) {
         if self.is_open() {
             self.completion.saturating_record(latency);
+        }
+    }
+
+    /// The times after which a broadcast was acknowledged, in the order of `acked`.
+    pub(crate) fn acked(&mut self, after_ns: [u64; 3]) {
+        if self.is_open() {
+            self.acked.iter_mut().zip(after_ns).for_each(|(histogram, after)| histogram.saturating_record(after));
         }
     }
 

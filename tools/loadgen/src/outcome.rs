@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::client::Outcome;
+use crate::client::{Outcome, Receipts};
 use crate::machine::boot_id;
 use crate::measure::{Condition, Window};
 use crate::probe::Sample;
@@ -23,6 +23,7 @@ pub(crate) struct Total {
     windows: [Window; 2],
     pub(crate) failures: BTreeMap<String, u64>,
     endings: BTreeMap<String, u64>,
+    receipts: Receipts,
     /// What the subscribers that stop received while they read.
     slow: Tally,
 }
@@ -31,14 +32,19 @@ impl Total {
     pub(crate) fn of(outcomes: Vec<Outcome>) -> Self {
         let mut outcomes = outcomes.into_iter();
         let first = outcomes.next().expect("a run has an engine");
-        let Outcome { sent, unsent, tally, windows, failures, endings } = first;
-        let mut total = Self { sent, unsent, tally, windows, failures, endings, slow: Tally::default() };
+        let Outcome { sent, unsent, tally, receipts, windows, failures, endings } = first;
+        let mut total = Self { sent, unsent, tally, windows, failures, endings, receipts, slow: Tally::default() };
         for outcome in outcomes {
             total.sent += outcome.sent;
             total.unsent += outcome.unsent;
             total.tally += outcome.tally;
             total.windows.iter_mut().zip(&outcome.windows).for_each(|(window, other)| window.add(other));
-            for (reasons, more) in [(&mut total.failures, outcome.failures), (&mut total.endings, outcome.endings)] {
+            total.receipts.complete += outcome.receipts.complete;
+            for (reasons, more) in [
+                (&mut total.failures, outcome.failures),
+                (&mut total.endings, outcome.endings),
+                (&mut total.receipts.incomplete, outcome.receipts.incomplete),
+            ] {
                 more.into_iter().for_each(|(reason, count)| *reasons.entry(reason).or_default() += count);
             }
         }
@@ -49,6 +55,22 @@ impl Total {
     pub(crate) fn add_slow(&mut self, outcome: slow_readers::Outcome) {
         self.slow = outcome.tally;
         outcome.endings.into_iter().for_each(|(reason, count)| *self.endings.entry(reason).or_default() += count);
+    }
+
+    /// Broadcasts that all peers have acknowledged; what was wrong with the others, and how often: those that nobody has said anything of
+    /// are among them.
+    pub(crate) fn receipts(&self) -> (u64, BTreeMap<String, u64>) {
+        let Receipts { complete, mut incomplete } = self.receipts.clone();
+        let silent = self.sent.saturating_sub(complete + incomplete.values().sum::<u64>());
+        if silent > 0 {
+            incomplete.insert("the server has said nothing of it".into(), silent);
+        }
+        (complete, incomplete)
+    }
+
+    /// Broadcast to the first acknowledgement, to that which made the quorum, to the last.
+    pub(crate) fn acked(&self) -> [Option<Latency>; 3] {
+        self.windows[Condition::Undisturbed as usize].acked.each_ref().map(Latency::of)
     }
 
     /// Messages that the subscribers that stop received while they read.
@@ -62,12 +84,13 @@ impl Total {
         (window.bulk, window.elapsed_ns())
     }
 
-    pub(crate) fn verified(&self, deliveries_per_message: u64) -> Verified {
+    /// `deliveries`: of so many messages, as far as they are known to lead to some.
+    pub(crate) fn verified(&self, deliveries: impl Fn(u64) -> u64) -> Verified {
         Verified {
             total_sent: self.sent,
             unsent: self.unsent,
             total_delivered: self.tally.delivered,
-            lost: (self.sent * deliveries_per_message).saturating_sub(self.tally.delivered),
+            lost: deliveries(self.sent).saturating_sub(self.tally.delivered),
             duplicated: self.tally.duplicated + self.slow.duplicated,
             reordered: self.tally.reordered + self.slow.reordered,
             corrupt: self.tally.corrupt + self.slow.corrupt,

@@ -8,6 +8,8 @@
 //! All fields are little-endian. The filler differs from message to message, so that a fragment that ends up in another message of
 //! the same length is noticed. The checksum covers everything but itself; it is fast and has no other merit.
 
+use corecast::Topic;
+
 /// Bytes before the filler, and so the smallest message.
 pub(crate) const HEADER_LEN: usize = 32;
 const CHECKSUM_AT: usize = 24;
@@ -21,7 +23,7 @@ pub(crate) struct Header {
     pub(crate) seq: u64,
     /// When it was sent or, with a fixed rate, should have been; see [`crate::clock::now_ns`].
     pub(crate) sent_at: u64,
-    /// The sending peer's number in its run.
+    /// The sending peer's number in its run. Topics: the topic's, which has a stream of its own.
     pub(crate) sender: u32,
     /// The run that it belongs to: a fan-out server may serve several at once.
     pub(crate) run: u32,
@@ -78,6 +80,17 @@ pub(crate) fn parse(body: &[u8]) -> Option<Header> {
     Some(Header { seq: word(header), sent_at: word(&header[8..]), sender: ids as u32, run: (ids >> 32) as u32 })
 }
 
+/// A topic of a run: a server may serve several runs at once.
+pub(crate) fn topic(run: u32, number: u32) -> Topic {
+    Topic(u64::from(run) << 32 | u64::from(number))
+}
+
+/// The topic of a message, damaged or not: it is for its subscribers to say that it is. Nothing where the message is too short.
+pub(crate) fn topic_of(body: &[u8]) -> Option<Topic> {
+    let (header, _) = body.split_at_checked(HEADER_LEN)?;
+    Some(Topic(word(&header[16..])))
+}
+
 fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(*bytes.first_chunk().expect("eight bytes"))
 }
@@ -126,6 +139,7 @@ mod tests {
             let mut builder = Builder::new(7, size);
             let body = builder.build(1 << 40, 9, 77).to_vec();
             assert_eq!(parse(&body), Some(Header { seq: 1 << 40, sent_at: 77, sender: 9, run: 7 }), "size {size}");
+            assert_eq!(topic_of(&body), Some(topic(7, 9)));
         }
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct Progress {
     pub(crate) sent: AtomicU64,
     /// Messages that arrived, each counted once.
     pub(crate) received: AtomicU64,
-    /// Mixed: bulk messages that were asked for and have not arrived.
+    /// What the server owes besides: bulk messages that were asked for, word of broadcasts that were sent.
     pub(crate) outstanding: AtomicU64,
 }
 

@@ -6,13 +6,14 @@ use std::fmt::{self, Write as _};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::acked::Terms;
 use crate::machine::Machine;
 use crate::measure::{Condition, percentiles};
 use crate::outcome::{Total, per_second};
 use crate::probe::Counters;
 use crate::run::Phases;
 use crate::spec::Spec;
-use crate::workload::Bulk;
+use crate::workload::{Bulk, Subscriptions};
 
 /// Names the meaning of the fields below. A change of meaning changes the number.
 pub(crate) const SCHEMA: &str = "corecast-loadgen/3";
@@ -69,6 +70,16 @@ pub(crate) enum Figures {
         with_bulk: Measured,
         bulk: BulkFigures,
     },
+    Receipts {
+        #[serde(flatten)]
+        measured: Measured,
+        receipts: ReceiptFigures,
+    },
+    Topics {
+        #[serde(flatten)]
+        measured: Measured,
+        topics: TopicFigures,
+    },
     SlowReaders {
         rounds: u32,
         undisturbed: Measured,
@@ -95,6 +106,37 @@ pub(crate) struct BulkFigures {
     pub(crate) bytes_per_s: f64,
 }
 
+/// What became of acknowledged broadcasts.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReceiptFigures {
+    /// So many acknowledgements make a quorum.
+    pub(crate) quorum: u32,
+    pub(crate) deadline_s: f64,
+    /// Broadcasts that every peer has acknowledged, warm-up and drain included.
+    pub(crate) complete: u64,
+    /// All others.
+    pub(crate) incomplete: u64,
+    pub(crate) incomplete_reasons: BTreeMap<String, u64>,
+    /// From the broadcast to the first acknowledgement, by the server's engine; of those receipts that came in the measured time.
+    pub(crate) first_ns: Option<Latency>,
+    /// To the one that made the quorum.
+    pub(crate) quorum_ns: Option<Latency>,
+    /// To the last.
+    pub(crate) last_ns: Option<Latency>,
+}
+
+/// What was subscribed to.
+#[derive(Debug, Serialize)]
+pub(crate) struct TopicFigures {
+    /// How many topics there are.
+    pub(crate) count: u32,
+    /// How many of them each peer had subscribed to.
+    pub(crate) per_peer: u32,
+    /// How many peers had subscribed to each, at the fewest and at the most.
+    pub(crate) subscribers_min: u64,
+    pub(crate) subscribers_max: u64,
+}
+
 /// The subscribers that stopped reading.
 #[derive(Debug, Serialize)]
 pub(crate) struct SlowFigures {
@@ -119,7 +161,7 @@ pub(crate) struct SlowFigures {
 impl Figures {
     pub(crate) fn of(spec: &Spec, total: &Total, phases: &Phases) -> Self {
         let [undisturbed, disturbed] = Condition::BOTH.map(|condition| total.measured(spec.kind, condition, phases));
-        let Some(rounds) = spec.rounds else { return Self::One(undisturbed) };
+        let Some(rounds) = spec.rounds else { return Self::of_one_phase(spec, total, undisturbed) };
         if let Some(Bulk { size, ahead }) = spec.bulk {
             let (delivered, elapsed_ns) = total.bulk();
             let deliveries_per_s = per_second(delivered, elapsed_ns);
@@ -147,10 +189,29 @@ impl Figures {
         Self::SlowReaders { rounds, undisturbed, disturbed, rate_ratio, slow }
     }
 
+    fn of_one_phase(spec: &Spec, total: &Total, measured: Measured) -> Self {
+        if let Some(Terms { quorum, deadline }) = spec.terms {
+            let (complete, incomplete_reasons) = total.receipts();
+            let [first_ns, quorum_ns, last_ns] = total.acked();
+            let (incomplete, deadline_s) = (incomplete_reasons.values().sum(), deadline.as_secs_f64());
+            let receipts = ReceiptFigures { quorum, deadline_s, complete, incomplete, incomplete_reasons, first_ns, quorum_ns, last_ns };
+            return Self::Receipts { measured, receipts };
+        }
+        let Some(subscriptions) = spec.subscriptions else { return Self::One(measured) };
+        let (subscribers_min, subscribers_max) = subscriptions.per_topic(spec.load.peers);
+        let Subscriptions { topics: count, per_peer } = subscriptions;
+        Self::Topics { measured, topics: TopicFigures { count, per_peer, subscribers_min, subscribers_max } }
+    }
+
+    /// Whether every broadcast that was to be acknowledged was, by every peer.
+    fn all_acknowledged(&self) -> bool {
+        if let Self::Receipts { receipts, .. } = self { receipts.incomplete == 0 } else { true }
+    }
+
     /// What has no figure although it was run: a comparison with nothing shows nothing.
     fn missing(&self) -> Option<&'static str> {
         let counts = match self {
-            Self::One(_) => return None,
+            Self::One(_) | Self::Topics { .. } | Self::Receipts { .. } => return None,
             Self::Mixed { without_bulk, with_bulk, bulk, .. } => [
                 (without_bulk.delivered, "no round trip without bulk"),
                 (with_bulk.delivered, "none with bulk"),
@@ -172,7 +233,7 @@ pub(crate) struct Setup {
     pub(crate) workload: &'static str,
     /// `embedded`, or the target's address.
     pub(crate) server: String,
-    /// Peers as asked for: fan-out has one publisher besides.
+    /// Peers as asked for: fan-out and topics have one publisher besides.
     pub(crate) peers: u32,
     pub(crate) size: usize,
     /// Closed loop only.
@@ -218,7 +279,7 @@ pub(crate) struct Measured {
     pub(crate) deliveries_per_s: f64,
     /// From when a message was sent (with a rate: was due) to its arrival. Flood: at the server, where its clock is the client's.
     pub(crate) latency_ns: Option<Latency>,
-    /// Closed-loop fan-out: from when a broadcast was sent to its arrival at the last subscriber.
+    /// Closed-loop fan-out and topics: from when a message was sent to its arrival at the last of its subscribers.
     pub(crate) completion_ns: Option<Latency>,
     /// Open loop: how late the generator itself was.
     pub(crate) send_lag_ns: Option<Latency>,
@@ -239,7 +300,7 @@ impl Verified {
 
 impl Report {
     pub(crate) fn passed(&self) -> bool {
-        self.verified.passed() && self.missing().is_none()
+        self.verified.passed() && self.figures.all_acknowledged() && self.missing().is_none()
     }
 
     /// Who ends a run early has not asked for all of it.
@@ -250,7 +311,7 @@ impl Report {
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let receivers = if matches!(self.workload, "fanout" | "slow-readers") { "subscriber" } else { "peer" };
+        let receivers = if matches!(self.workload, "fanout" | "slow-readers" | "topics" | "receipts") { "subscriber" } else { "peer" };
         let plural = if self.peers == 1 { "" } else { "s" };
         write!(f, "{}: {} {receivers}{plural}, {} bytes", self.workload, group(u64::from(self.peers)), group(self.size as u64))?;
         match (self.in_flight, self.rate) {
@@ -300,6 +361,11 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::One(measured) => measured.fmt(f),
+            Self::Receipts { measured, receipts } => write!(f, "{measured}{receipts}"),
+            Self::Topics { measured, topics } => {
+                row(f, "topics", &topics.to_string())?;
+                measured.fmt(f)
+            }
             Self::Mixed { rounds, without_bulk, with_bulk, bulk } => {
                 let times = (without_bulk.elapsed_s, with_bulk.elapsed_s);
                 row(f, "measured", &format!("{}, {:.2} s without and {:.2} s with bulk in all", rounds_text(*rounds), times.0, times.1))?;
@@ -328,6 +394,29 @@ impl fmt::Display for Figures {
                 disturbed.doubts(f)
             }
         }
+    }
+}
+
+impl fmt::Display for ReceiptFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, latency) in [("first ack", self.first_ns), ("quorum", self.quorum_ns), ("last ack", self.last_ns)] {
+            latency.map_or(Ok(()), |latency| row(f, name, &percentile_text(&latency)))?;
+        }
+        let failed = if self.incomplete > 0 { "   FAILED" } else { "" };
+        let (complete, incomplete) = (group(self.complete), group(self.incomplete));
+        row(f, "receipts", &format!("{complete} complete, {incomplete} incomplete, quorum of {}{failed}", self.quorum))?;
+        self.incomplete_reasons.iter().try_for_each(|(reason, count)| row(f, "incomplete", &format!("{count} x {reason}")))
+    }
+}
+
+impl fmt::Display for TopicFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, per_peer, subscribers_min, subscribers_max } = self;
+        write!(f, "{}, {} subscribed to by each peer, {} ", group(u64::from(*count)), per_peer, group(*subscribers_min))?;
+        if subscribers_min < subscribers_max {
+            write!(f, "or {} ", group(*subscribers_max))?;
+        }
+        f.write_str("subscribers each")
     }
 }
 

@@ -1,14 +1,16 @@
-//! The servers that are loaded: a handler with four modes, and the engine around it.
+//! The servers that are loaded: a handler with a few modes, and the engine around it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use clap::ValueEnum;
-use corecast::{Config, Context, Engine, Handle, Handler, Message, PeerId, PeerInfo, RequestError, Responder, Sent, Stats};
+use corecast::{Config, Context, Engine, Handle, Handler, Message, PeerId, PeerInfo, Receipt, RequestError, Responder, Sent, Stats};
 use hdrhistogram::Histogram;
 
+use crate::acked::{Settled, TERMS, Terms};
 use crate::bulk::{PULL, Pull, Ring};
 use crate::error::Error;
 use crate::machine::{CpuMeter, CpuTime, boot_id};
@@ -28,10 +30,14 @@ pub(crate) enum Mode {
     Sink,
     /// Sends it back in the lane it came in, and bulk messages to whom asks for them.
     Mixed,
+    /// Publishes it to the topic that it names.
+    Topics,
+    /// Broadcasts it, to be acknowledged, and says to the sender what came of it.
+    Receipts,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Mode; 4] = [Self::Echo, Self::Fanout, Self::Sink, Self::Mixed];
+    pub(crate) const ALL: [Mode; 6] = [Self::Echo, Self::Fanout, Self::Sink, Self::Mixed, Self::Topics, Self::Receipts];
 
     /// The mode in a [`Sample`].
     pub(crate) fn code(self) -> u64 {
@@ -46,6 +52,8 @@ impl fmt::Display for Mode {
             Self::Fanout => "fanout",
             Self::Sink => "sink",
             Self::Mixed => "mixed",
+            Self::Topics => "topics",
+            Self::Receipts => "receipts",
         })
     }
 }
@@ -140,6 +148,20 @@ struct Core {
     index: usize,
     tally: Tally,
     bulk: Ring,
+    orders: Orders,
+}
+
+/// Broadcasts that have no outcome yet, by tag. The engine bounds them.
+#[derive(Default)]
+struct Orders {
+    next_tag: u64,
+    running: HashMap<u64, Order>,
+}
+
+struct Order {
+    peer: PeerId,
+    seq: u64,
+    quorum: u32,
 }
 
 impl Core {
@@ -155,6 +177,14 @@ impl Core {
     fn fan_out(&self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
         let Ok(frame) = cx.frame(message.meta, message.body) else { return self.refuse() };
         if cx.broadcast_except(&frame, peer).is_err() {
+            self.refuse();
+        }
+    }
+
+    fn publish(&self, cx: &mut Context<'_>, message: Message<'_>) {
+        let frame = cx.frame(message.meta, message.body).ok();
+        let published = payload::topic_of(message.body).zip(frame).is_some_and(|(topic, frame)| cx.publish(topic, &frame).is_ok());
+        if !published {
             self.refuse();
         }
     }
@@ -187,6 +217,35 @@ impl Core {
             _ => false,
         };
         if !taken {
+            self.refuse();
+        }
+    }
+
+    fn broadcast(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        if message.meta.message_type == TERMS {
+            if !Terms::decode(message.body).is_some_and(|terms| cx.set_user(peer, terms)) {
+                self.refuse();
+            }
+            return;
+        }
+        let Some((Terms { quorum, deadline }, header)) = cx.user::<Terms>(peer).copied().zip(payload::parse(message.body)) else {
+            return self.refuse();
+        };
+        let (tag, seq) = (self.orders.next_tag, header.seq);
+        self.orders.next_tag += 1;
+        match cx.broadcast_acked(message.meta, message.body, deadline, tag) {
+            Ok(_) => {
+                self.orders.running.insert(tag, Order { peer, seq, quorum });
+            }
+            Err(error) => {
+                self.refuse();
+                self.settle(cx, peer, &Settled::refused(seq, &error));
+            }
+        }
+    }
+
+    fn settle(&self, cx: &mut Context<'_>, peer: PeerId, settled: &Settled) {
+        if cx.send(peer, Settled::meta(), &settled.encode()).is_err() {
             self.refuse();
         }
     }
@@ -225,6 +284,8 @@ impl Handler for Core {
             Mode::Sink if message.meta.message_type == DATA => self.count(cx, peer, message),
             Mode::Sink => {}
             Mode::Mixed => self.mix(cx, peer, message),
+            Mode::Topics => self.publish(cx, message),
+            Mode::Receipts => self.broadcast(cx, peer, message),
         }
     }
 
@@ -250,6 +311,12 @@ impl Handler for Core {
     }
 
     fn on_response(&mut self, _cx: &mut Context<'_>, _peer: PeerId, _tag: u64, _result: Result<Message<'_>, RequestError>) {}
+
+    fn on_receipt(&mut self, cx: &mut Context<'_>, receipt: Receipt) {
+        if let Some(Order { peer, seq, quorum }) = self.orders.running.remove(&receipt.tag()) {
+            self.settle(cx, peer, &Settled::of(&receipt, seq, quorum));
+        }
+    }
 
     fn on_drained(&mut self, cx: &mut Context<'_>, peer: PeerId) {
         if self.shared.mode == Mode::Echo {
@@ -283,6 +350,7 @@ impl Server {
             index,
             tally: Tally::default(),
             bulk: Ring::default(),
+            orders: Orders::default(),
         });
         let engine = engine.map_err(|source| Error::Start { what: "server", source })?;
         let _ = shared.handle.set(engine.handle());

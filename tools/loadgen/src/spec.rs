@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use crate::acked::Terms;
 use crate::cli::{
-    EchoArgs, FanoutArgs, FloodArgs, FloodPacingArgs, LoadArgs, MixedArgs, PacingArgs, PhaseArgs, SlowPeerArgs, SlowReadersArgs,
+    EchoArgs, FanoutArgs, FloodArgs, FloodPacingArgs, LoadArgs, MixedArgs, PacingArgs, PhaseArgs, ReceiptsArgs, SlowPeerArgs,
+    SlowReadersArgs, TopicsArgs,
 };
-use crate::workload::{Bulk, Kind, Pacing};
+use crate::workload::{Bulk, Kind, Pacing, Subscriptions};
 
 /// `--quick`: peers at most, measured time, warm-up.
 const QUICK: (u32, Duration, Duration) = (50, Duration::from_millis(600), Duration::from_millis(100));
@@ -30,6 +32,10 @@ pub(crate) struct Spec {
     pub(crate) receive_buffer: Option<usize>,
     /// Slow readers: so many of the peers.
     pub(crate) slow: u32,
+    /// Topics only.
+    pub(crate) subscriptions: Option<Subscriptions>,
+    /// Receipts only.
+    pub(crate) terms: Option<Terms>,
     pub(crate) tuning: Tuning,
 }
 
@@ -43,7 +49,8 @@ pub(crate) struct Tuning {
 impl Spec {
     /// A workload with one phase.
     pub(crate) fn plain(kind: Kind, pacing: Pacing, load: LoadArgs) -> Self {
-        Self { kind, pacing, load, rounds: None, bulk: None, receive_buffer: None, slow: 0, tuning: Tuning::default() }
+        let tuning = Tuning::default();
+        Self { kind, pacing, load, rounds: None, bulk: None, receive_buffer: None, slow: 0, subscriptions: None, terms: None, tuning }
     }
 
     fn phased(kind: Kind, pacing: Pacing, mut load: LoadArgs, phases: &PhaseArgs) -> Self {
@@ -66,9 +73,13 @@ impl Spec {
         self.readers() + u32::from(self.kind.has_publisher())
     }
 
-    /// Deliveries of each message that is sent, to those that read all the time.
-    pub(crate) fn deliveries_per_message(&self) -> u64 {
-        if self.kind.has_publisher() { u64::from(self.readers()) } else { 1 }
+    /// Deliveries that so many sent messages lead to, to those that read all the time.
+    pub(crate) fn deliveries(&self, sent: u64) -> u64 {
+        match self.subscriptions {
+            Some(subscriptions) => subscriptions.deliveries(self.load.peers, sent),
+            None if self.kind.one_sends() => sent * u64::from(self.readers()),
+            None => sent,
+        }
     }
 
     /// Bytes of the longest message.
@@ -112,6 +123,20 @@ impl From<&EchoArgs> for Spec {
 impl From<&FanoutArgs> for Spec {
     fn from(args: &FanoutArgs) -> Self {
         Self::plain(Kind::Fanout, args.pacing.into(), args.load.clone())
+    }
+}
+
+impl From<&TopicsArgs> for Spec {
+    fn from(args: &TopicsArgs) -> Self {
+        let subscriptions = Some(args.subscriptions());
+        Self { subscriptions, ..Self::plain(Kind::Topics, args.pacing.into(), args.load.clone()) }
+    }
+}
+
+impl From<&ReceiptsArgs> for Spec {
+    fn from(args: &ReceiptsArgs) -> Self {
+        let terms = Some(Terms { quorum: args.quorum(), deadline: args.deadline });
+        Self { terms, ..Self::plain(Kind::Receipts, args.pacing.into(), args.load.clone()) }
     }
 }
 

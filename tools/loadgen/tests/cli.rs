@@ -213,6 +213,13 @@ fn wrong_arguments_are_answered_with_two() {
         (&["slow-readers", "--slow", "0"], "--slow"),
         (&["slow-readers", "--rounds", "0"], "--rounds"),
         (&["slow-readers", "--target", "127.0.0.1:1", "--outbox-soft", "64k"], "cannot be used with"),
+        (&["topics", "--topics", "0"], "--topics"),
+        (&["topics", "--per-peer", "0"], "--per-peer"),
+        (&["topics", "--topics", "5", "--per-peer", "6"], "only 5 --topics"),
+        (&["topics", "--peers", "3", "--topics", "7", "--per-peer", "2"], "without a subscriber"),
+        (&["receipts", "--quorum", "0"], "--quorum"),
+        (&["receipts", "--peers", "3", "--quorum", "4"], "only 3 --peers"),
+        (&["receipts", "--deadline", "0"], "0.001 seconds"),
         (&["dance"], "dance"),
     ] {
         let output = run(args);

@@ -12,8 +12,11 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use corecast::{CloseReason, Context, DialError, DialId, Handle, Handler, Lane, Message, Meta, PeerId, PeerInfo, RequestError, Sent};
+use corecast::{
+    CloseReason, Context, DialError, DialId, Handle, Handler, Lane, Message, Meta, PeerId, PeerInfo, RequestError, SendError, Sent,
+};
 
+use crate::acked::{Settled, Terms};
 use crate::bulk::Pull;
 use crate::measure::{Condition, Window};
 use crate::payload::{self, Header};
@@ -51,6 +54,21 @@ pub(crate) struct Share {
     pub(crate) total: u32,
 }
 
+impl Share {
+    /// How so many peers are divided among so many engines.
+    pub(crate) fn split(total: u32, engines: usize) -> Vec<Self> {
+        let among = engines as u32;
+        let mut first = 0;
+        let share = |engine: u32| {
+            let count = total / among + u32::from(engine < total % among);
+            let share = Self { engine: engine as usize, engines, first, count, total };
+            first += count;
+            share
+        };
+        (0..among).map(share).collect()
+    }
+}
+
 /// What the main thread, the pacer and other drivers tell a driver.
 pub(crate) enum Command {
     /// All peers of the run are ready: send, from this time on.
@@ -65,8 +83,8 @@ pub(crate) enum Command {
     CloseWindow,
     /// Send nothing new.
     Stop,
-    /// Fan-out: the broadcast with this sequence number has reached all subscribers of one engine.
-    Reached { seq: u64 },
+    /// Fan-out and topics: the message with this number has reached all subscribers of one engine.
+    Reached { number: u64 },
     /// Ask the server, through the engine's first peer.
     Probe { question: Question, answer: Sender<Result<Vec<u8>, RequestError>> },
     /// Say what came of it.
@@ -79,12 +97,22 @@ pub(crate) struct Outcome {
     /// Open loop: messages that were due and could not be sent.
     pub(crate) unsent: u64,
     pub(crate) tally: Tally,
+    pub(crate) receipts: Receipts,
     /// In the order of [`Condition::BOTH`].
     pub(crate) windows: [Window; 2],
     /// Why connecting failed, and how often.
     pub(crate) failures: BTreeMap<String, u64>,
     /// Why peers ended during the run, and how often.
     pub(crate) endings: BTreeMap<String, u64>,
+}
+
+/// What became of acknowledged broadcasts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Receipts {
+    /// All peers of the run have acknowledged so many.
+    pub(crate) complete: u64,
+    /// What was wrong with the others, and how often.
+    pub(crate) incomplete: BTreeMap<String, u64>,
 }
 
 /// What the drivers of a run share.
@@ -113,6 +141,7 @@ pub(crate) struct Core {
     /// Whose window was opened last.
     condition: Condition,
     pub(crate) tally: Tally,
+    receipts: Receipts,
     /// Type and lane of the messages.
     meta: Meta,
     /// Open loop: messages that were due and had not been sent when sending stopped.
@@ -145,6 +174,7 @@ impl Core {
             windows: [Window::new(), Window::new()],
             condition: Condition::Undisturbed,
             tally: Tally::default(),
+            receipts: Receipts::default(),
             meta: Meta::new(DATA),
             unsent: 0,
             sending: false,
@@ -173,11 +203,35 @@ impl Core {
         self.peers.len()
     }
 
+    /// The run's number of peer `index`.
+    #[inline]
+    pub(crate) fn number(&self, index: usize) -> u32 {
+        self.share.first + index as u32
+    }
+
+    /// Subscribes peer `index` to a topic of this run.
+    pub(crate) fn subscribe(&self, cx: &mut Context<'_>, index: usize, topic: u32) -> Result<(), SendError> {
+        let peer = self.peers[index].ok_or(SendError::NotConnected)?;
+        cx.subscribe(peer, payload::topic(self.builder.run(), topic))
+    }
+
+    /// Tells the server on what terms it is to broadcast what peer `index` sends.
+    pub(crate) fn say_terms(&self, cx: &mut Context<'_>, index: usize, terms: Terms) -> Result<(), SendError> {
+        let peer = self.peers[index].ok_or(SendError::NotConnected)?;
+        cx.send(peer, Terms::meta(), &terms.encode()).map(|_| ())
+    }
+
     /// Sends the message `seq` of the stream of peer `index`.
     #[inline]
     pub(crate) fn send(&mut self, cx: &mut Context<'_>, index: usize, seq: u64, sent_at: u64) -> Push {
+        self.send_as(cx, index, self.number(index), seq, sent_at)
+    }
+
+    /// Sends, by peer `index`, the message `seq` of the stream of `sender`.
+    #[inline]
+    pub(crate) fn send_as(&mut self, cx: &mut Context<'_>, index: usize, sender: u32, seq: u64, sent_at: u64) -> Push {
         let Some(peer) = self.peers[index] else { return Push::Refused };
-        let body = self.builder.build(seq, self.share.first + index as u32, sent_at);
+        let body = self.builder.build(seq, sender, sent_at);
         let push = match cx.send(peer, self.meta, body) {
             Ok(Sent::Backpressure) => Push::TakenSlow,
             Ok(_) => Push::Taken,
@@ -232,6 +286,19 @@ impl Core {
         }
     }
 
+    /// The server has said what came of a broadcast to all peers of the run.
+    pub(crate) fn settled(&mut self, settled: &Settled) {
+        if settled.is_complete(self.share.total.into()) {
+            self.receipts.complete += 1;
+            self.window().acked(settled.after_ns);
+        } else {
+            let Settled { expected, acked, failed, reason, .. } = settled;
+            let reason = if reason.is_empty() { "nothing failed, but somebody is missing or too many" } else { reason };
+            let reason = format!("{acked} of {expected} acknowledgements, {failed} failed: {reason}");
+            *self.receipts.incomplete.entry(reason).or_default() += 1;
+        }
+    }
+
     /// Counts a bulk message that arrived.
     pub(crate) fn bulk_arrived(&mut self, verdict: Verdict) {
         if self.count_arrived(verdict) {
@@ -239,8 +306,8 @@ impl Core {
         }
     }
 
-    /// Bulk messages that were asked for and have not arrived.
-    pub(crate) fn bulk_outstanding(&self, count: u64) {
+    /// What the server owes besides: bulk messages that were asked for, word of broadcasts that were sent.
+    pub(crate) fn outstanding(&self, count: u64) {
         self.progress.outstanding.store(count, Relaxed);
     }
 
@@ -335,6 +402,7 @@ impl<W: Workload> Driver<W> {
             sent: self.core.sent,
             unsent: self.core.unsent,
             tally: self.core.tally,
+            receipts: self.core.receipts.clone(),
             windows: std::mem::replace(&mut self.core.windows, [Window::new(), Window::new()]),
             failures: self.connector.failures().clone(),
             endings: self.endings.clone(),
@@ -366,7 +434,9 @@ impl<W: Workload> Handler for Driver<W> {
             add(&self.core.progress.fatal);
             return;
         }
-        if let Err(error) = cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(), PROBE_TIMEOUT, GREET_TAG) {
+        let joined = self.workload.on_connected(cx, &mut self.core, index as usize);
+        let greet = |()| cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(), PROBE_TIMEOUT, GREET_TAG);
+        if let Err(error) = joined.and_then(greet) {
             self.connector.note(error);
             cx.close(peer);
         }
@@ -448,7 +518,7 @@ impl<W: Workload> Handler for Driver<W> {
                 self.core.sending = false;
                 self.workload.on_stop(cx, &mut self.core);
             }
-            Command::Reached { seq } => self.workload.on_reached(cx, &mut self.core, seq),
+            Command::Reached { number } => self.workload.on_reached(cx, &mut self.core, number),
             Command::Probe { question, answer } => self.ask(cx, question, answer),
             Command::Report { answer } => {
                 let _ = answer.send(self.report());

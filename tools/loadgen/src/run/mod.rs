@@ -24,8 +24,7 @@ use crate::report::{Figures, Report, SCHEMA, Setup, reasons_text};
 use crate::serve::Stop;
 use crate::server::Server;
 use crate::spec::Spec;
-use crate::workload::{Echo, Fanout, Flood, Kind, Mixed, Pacing, SlowReaders, Workload};
-
+use crate::workload::{Echo, Fanout, Flood, Kind, Mixed, Pacing, Receipts, SlowReaders, Topics, Workload};
 use crate::{clock, limits, payload};
 pub(crate) use phases::Phases;
 
@@ -139,6 +138,7 @@ fn start_server(spec: &Spec, placement: &Placement) -> Result<Server, Error> {
     let connections = (spec.connections() + 2 * spec.slow) as usize;
     limits::fit_messages(&mut config.limits, spec.longest(), spec.under_way());
     limits::fit_peers(&mut config.limits, connections, spec.longest(), spec.under_way());
+    limits::fit_acks(&mut config.acks, spec.longest(), spec.under_way());
     config.io.notsent_lowat = spec.tuning.notsent_lowat;
     limits::cut_off(&mut config, &spec.tuning.slow_peers);
     Server::start(config, placement.server.len().max(1), spec.kind.server_mode())
@@ -147,15 +147,7 @@ fn start_server(spec: &Spec, placement: &Placement) -> Result<Server, Error> {
 /// How a run's peers are divided among its client engines.
 fn shares(total: u32, wanted: usize) -> Vec<Share> {
     let engines = (wanted as u32).clamp(total.div_ceil(CHANNELS), total.max(1)).max(1);
-    let mut first = 0;
-    (0..engines)
-        .map(|engine| {
-            let count = total / engines + u32::from(engine < total % engines);
-            let share = Share { engine: engine as usize, engines: engines as usize, first, count, total };
-            first += count;
-            share
-        })
-        .collect()
+    Share::split(total, engines as usize)
 }
 
 fn setup(spec: &Spec, placement: &Placement) -> Setup {
@@ -249,7 +241,7 @@ impl Run {
             setup: setup(spec, placement),
             connect_s,
             connect_failures: std::mem::take(&mut total.failures),
-            verified: total.verified(spec.deliveries_per_message()),
+            verified: total.verified(|sent| spec.deliveries(sent)),
             figures: Figures::of(spec, &total, &phases),
             interrupted: stop.requested(),
             server_counters: None,
@@ -352,8 +344,8 @@ impl Run {
 
     fn start_pacer(&self, spec: &Spec, at: u64) -> Result<Option<Pacer>, Error> {
         let Pacing::Open { rate } = spec.pacing else { return Ok(None) };
-        // Only the first engine publishes.
-        let senders = if spec.kind.has_publisher() { 1 } else { self.handles.len() };
+        // Only the first engine sends.
+        let senders = if spec.kind.one_sends() { 1 } else { self.handles.len() };
         Pacer::start(rate, at, self.handles[..senders].to_vec()).map(Some)
     }
 
@@ -399,13 +391,13 @@ impl Run {
     fn drain(&mut self, spec: &Spec, stop: &Stop) {
         let until = Instant::now() + spec.load.drain;
         let interrupted = stop.requested();
-        let factor = spec.deliveries_per_message();
         // Twice, with a pause: a core that has not yet seen `Stop` may have sent one more meanwhile.
         let mut quiet = 0;
         while quiet < 2 && Instant::now() < until && (interrupted || !stop.requested()) {
-            let (received, expected) = (self.received(), self.sent() * factor);
+            let (received, expected) = (self.received(), spec.deliveries(self.sent()));
             self.line.show("draining", received, "delivered");
-            quiet = if received >= expected { quiet + 1 } else { 0 };
+            let owed = self.cohort.sum(|progress| &progress.outstanding);
+            quiet = if received >= expected && owed == 0 { quiet + 1 } else { 0 };
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
         }
     }
@@ -449,10 +441,11 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     let (peers, size, in_flight) = (parts.share.count as usize, spec.longest(), spec.under_way());
     limits::fit_messages(&mut config.limits, size, in_flight);
     limits::fit_peers(&mut config.limits, peers, size, in_flight);
+    limits::fit_acks(&mut config.acks, size, in_flight);
     if spec.pacing == Pacing::Greedy {
         limits::fit_flood(&mut config.limits, peers, size);
     }
-    // Every engine's word that a broadcast has arrived goes to the first.
+    // Every engine's word that a message has arrived everywhere goes to the first.
     config.limits.inbox_messages = (config.limits.inbox_messages + parts.share.engines * in_flight).min(1 << 24);
     let (kind, pacing, drain) = (spec.kind, spec.pacing, spec.load.drain.max(GLANCE));
     let (own_size, longest) = (spec.load.size, spec.longest());
@@ -468,6 +461,14 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
         Kind::Mixed => {
             let (bulk, rate) = (spec.bulk.expect("mixed has bulk"), spec.pacing.rate().expect("mixed has a rate"));
             start_engine(config, target, move || core().in_lane(Lane::High), move |core| Mixed::new(rate, bulk, core.count()))
+        }
+        Kind::Topics => {
+            let subscriptions = spec.subscriptions.expect("topics has subscriptions");
+            start_engine(config, target, core, move |core| Topics::new(pacing, subscriptions, core))
+        }
+        Kind::Receipts => {
+            let terms = spec.terms.expect("receipts has terms");
+            start_engine(config, target, core, move |core| Receipts::new(pacing, terms, core))
         }
         Kind::Flood => start_engine(config, target, core, move |core| Flood::new(pacing, core.count())),
     }

@@ -70,7 +70,7 @@ impl Workload for Echo {
 
     fn on_message(&mut self, cx: &mut Context<'_>, core: &mut Core, index: usize, message: Message<'_>) {
         let Some(header) = core.parse(&message) else { return };
-        if header.sender != core.share.first + index as u32 {
+        if header.sender != core.number(index) {
             core.tally.corrupt += 1;
             return;
         }

@@ -61,7 +61,7 @@ impl Mixed {
             flow.outstanding += 1;
             self.outstanding += 1;
         }
-        core.bulk_outstanding(self.outstanding);
+        core.outstanding(self.outstanding);
     }
 
     fn on_bulk(&mut self, cx: &mut Context<'_>, core: &mut Core, index: usize, message: Message<'_>) {
@@ -96,7 +96,7 @@ impl Workload for Mixed {
             return self.on_bulk(cx, core, index, message);
         }
         let Some(header) = core.parse(&message) else { return };
-        if header.sender != core.share.first + index as u32 {
+        if header.sender != core.number(index) {
             core.tally.corrupt += 1;
             return;
         }

@@ -1,19 +1,25 @@
 //! What the peers of a run do. One file each; a new one needs its file, a [`Kind`], and a line in [`crate::run`]'s table.
 
+mod cadence;
 mod echo;
 mod fanout;
 mod flood;
 mod mixed;
 mod open_loop;
+mod publisher;
+mod receipts;
 pub(crate) mod slow_readers;
+mod topics;
 
-use corecast::{Context, Message};
+use corecast::{Context, Message, SendError};
 
 pub(crate) use echo::Echo;
 pub(crate) use fanout::Fanout;
 pub(crate) use flood::Flood;
 pub(crate) use mixed::Mixed;
+pub(crate) use receipts::Receipts;
 pub(crate) use slow_readers::SlowReaders;
+pub(crate) use topics::{Subscriptions, Topics};
 
 use crate::client::Core;
 use crate::measure::Condition;
@@ -22,6 +28,10 @@ use crate::server::Mode;
 
 /// What one core's peers do. Everything is called on the core's thread; `index` is a peer's position in the core's share.
 pub(crate) trait Workload: 'static {
+    /// A peer is connected. What is sent to it now, the server has read before the peer counts as ready. On error it is connected again.
+    fn on_connected(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _index: usize) -> Result<(), SendError> {
+        Ok(())
+    }
     /// Every peer of the run is ready. With a fixed rate, `at` is when the first message is due.
     fn begin(&mut self, cx: &mut Context<'_>, core: &mut Core, at: u64);
     /// The condition changes: begin, or end, what disturbs.
@@ -34,8 +44,8 @@ pub(crate) trait Workload: 'static {
     fn on_pace(&mut self, _cx: &mut Context<'_>, _core: &mut Core) {}
     /// Every 50 ms: what was refused for a reason that nobody says the end of may be tried again.
     fn on_tick(&mut self, _cx: &mut Context<'_>, _core: &mut Core) {}
-    /// A broadcast has reached all subscribers of one engine.
-    fn on_reached(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _seq: u64) {}
+    /// A message has reached all subscribers of one engine.
+    fn on_reached(&mut self, _cx: &mut Context<'_>, _core: &mut Core, _number: u64) {}
     /// Nothing new is to be sent; `core.sending` is off already.
     fn on_stop(&mut self, _cx: &mut Context<'_>, _core: &mut Core) {}
     /// What the server had received of the peer when it was asked, behind all that had been sent before; nothing where it did not answer.
@@ -86,7 +96,9 @@ pub(crate) enum Kind {
     Fanout,
     Flood,
     Mixed,
+    Receipts,
     SlowReaders,
+    Topics,
 }
 
 impl Kind {
@@ -96,7 +108,9 @@ impl Kind {
             Self::Fanout => "fanout",
             Self::Flood => "flood",
             Self::Mixed => "mixed",
+            Self::Receipts => "receipts",
             Self::SlowReaders => "slow-readers",
+            Self::Topics => "topics",
         }
     }
 
@@ -107,12 +121,19 @@ impl Kind {
             Self::Fanout | Self::SlowReaders => Mode::Fanout,
             Self::Flood => Mode::Sink,
             Self::Mixed => Mode::Mixed,
+            Self::Receipts => Mode::Receipts,
+            Self::Topics => Mode::Topics,
         }
     }
 
-    /// Whether one peer publishes and all others subscribe.
+    /// Whether one peer publishes besides those that subscribe.
     pub(crate) fn has_publisher(self) -> bool {
-        matches!(self, Self::Fanout | Self::SlowReaders)
+        matches!(self, Self::Fanout | Self::SlowReaders | Self::Topics)
+    }
+
+    /// Whether one peer sends for the whole run.
+    pub(crate) fn one_sends(self) -> bool {
+        self.has_publisher() || self == Self::Receipts
     }
 
     /// Whether messages end at the server, which then knows how many came, and how fast.

@@ -1,0 +1,75 @@
+//! When the next message of one peer is to be sent that sends for the whole run.
+
+use std::collections::VecDeque;
+
+use super::Pacing;
+use crate::client::{Core, Push, Share};
+use crate::clock;
+use crate::pacer::Schedule;
+
+/// One peer's pacing.
+pub(super) struct Cadence {
+    pacing: Pacing,
+    /// Open loop.
+    schedule: Option<Schedule>,
+    /// Open loop: when the messages that could not be sent were due.
+    overdue: VecDeque<u64>,
+    /// Told to wait.
+    blocked: bool,
+}
+
+impl Cadence {
+    pub(super) fn new(pacing: Pacing) -> Self {
+        Self { pacing, schedule: None, overdue: VecDeque::new(), blocked: false }
+    }
+
+    /// With a fixed rate, the first message is due at `at`.
+    pub(super) fn begin(&mut self, at: u64, core: &Core) {
+        if let Pacing::Open { rate } = self.pacing {
+            // One engine sends, so the rate is not shared.
+            let share = Share { engine: 0, engines: 1, ..core.share };
+            self.schedule = Some(Schedule::new(rate, at, &share));
+        }
+    }
+
+    /// Looks at what has become due.
+    pub(super) fn look(&mut self) {
+        let Some(schedule) = &mut self.schedule else { return };
+        let now = clock::now_ns();
+        while let Some(due) = schedule.due(now) {
+            self.overdue.push_back(due);
+        }
+    }
+
+    /// When the message that is to be sent now is said to be sent, where so many are under way. Nothing: none is to be sent now.
+    pub(super) fn next(&self, core: &Core, under_way: usize) -> Option<u64> {
+        match self.pacing {
+            _ if self.blocked || !core.sending => None,
+            Pacing::Closed { in_flight } => (under_way < in_flight as usize).then(clock::now_ns),
+            Pacing::Open { .. } => self.overdue.front().copied(),
+            Pacing::Greedy => None,
+        }
+    }
+
+    /// That message was sent, or not. Returns whether it was.
+    pub(super) fn pushed(&mut self, core: &mut Core, push: Push) -> bool {
+        self.blocked = push != Push::Taken;
+        if push == Push::Refused {
+            return false;
+        }
+        if let Some(due) = self.overdue.pop_front() {
+            core.window().lagged(clock::now_ns().saturating_sub(due));
+        }
+        true
+    }
+
+    /// The peer takes messages again.
+    pub(super) fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Messages that were due and have not been sent.
+    pub(super) fn unsent(&self) -> u64 {
+        self.overdue.len() as u64
+    }
+}

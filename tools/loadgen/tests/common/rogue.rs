@@ -1,0 +1,52 @@
+//! Servers that a test makes of the library itself, to do what the tool's own would not.
+
+use corecast::{Config, Context, Engine, Handler, Message, PeerId, Receipt, Responder};
+
+/// The modes of a server, as a sample numbers them.
+pub(crate) const TOPICS: u64 = 4;
+pub(crate) const RECEIPTS: u64 = 5;
+
+/// What a server does with messages.
+pub(crate) trait Rogue: 'static {
+    fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>);
+    fn on_receipt(&mut self, _cx: &mut Context<'_>, _receipt: Receipt) {}
+}
+
+/// A running server of one core. Ends when it is dropped.
+pub(crate) struct Server {
+    pub(crate) address: String,
+    _engine: Engine<()>,
+}
+
+impl Server {
+    pub(crate) fn start<R: Rogue>(mode: u64, rogue: impl Fn() -> R + Send + Sync + 'static) -> Self {
+        let config = Config::plaintext().listen("127.0.0.1:0".parse().expect("an address"));
+        let engine = Engine::start(config, move |_| Core { mode, rogue: rogue() }).expect("the server starts");
+        Self { address: engine.local_addrs()[0].to_string(), _engine: engine }
+    }
+}
+
+struct Core<R> {
+    mode: u64,
+    rogue: R,
+}
+
+impl<R: Rogue> Handler for Core<R> {
+    type Command = ();
+
+    fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        self.rogue.on_message(cx, peer, message);
+    }
+
+    /// Every question is answered with a sample in which nothing stands but the mode.
+    fn on_request(&mut self, cx: &mut Context<'_>, _peer: PeerId, request: Message<'_>, responder: Responder) {
+        let mut sample = [0; 15 * 8];
+        sample[..8].copy_from_slice(b"ccload02");
+        sample[8..16].copy_from_slice(&self.mode.to_le_bytes());
+        let _ = cx.respond(responder, request.meta, &sample);
+    }
+
+    fn on_receipt(&mut self, cx: &mut Context<'_>, receipt: Receipt) {
+        self.rogue.on_receipt(cx, receipt);
+    }
+}
