@@ -79,6 +79,11 @@
 //!   in them: an idle peer holds no buffer, and an echo writes into memory that is still in the cache.
 //! * **The receive buffer belongs to the core.** A peer keeps only the tail of an unfinished frame, in a buffer of the core's pool, and
 //!   gives it back with the frame's end. Messages that come in pieces are put together in buffers of the same pool.
+//! * **Votes pass bulk.** Each peer's outbox has lanes: control first, then high, normal and bulk by deficit round robin. Messages longer
+//!   than a fragment are cut, and what has begun to leave is finished frame by frame, so a message that comes into an idle lane waits for
+//!   one fragment. [`Lanes`] has the weights, the types' lanes, and what each lane does with a reader that is too slow.
+//! * **Acknowledgements are the core's business until a connection ends.** What is open then, and which ids were seen, goes to the
+//!   directory as the connection's *ledger*, and comes with the grant of the next connection of that node and channel.
 //! * **Batching is natural.** Everything queued during a turn leaves together at its end: at once when the loop is idle, in large writes
 //!   when it is busy. There is no linger timer.
 //!
@@ -91,7 +96,10 @@
 //!
 //! # Promises
 //!
-//! * At most once per connection, never duplicated, never reordered within a lane of one sender to one peer.
+//! * At most once per connection, never duplicated, never reordered within a lane of one sender to one peer (only a frame that takes the
+//!   place of an older one of its key comes earlier than it was sent).
+//! * Between a send into an idle high lane and its first byte in the kernel, one turn passes (more, where more peers wait than a turn
+//!   writes to: [`Io::flush_peers`]) and that peer's socket takes at most one fragment. No lane starves.
 //! * An acknowledged send ([`Context::send_acked`]): at least once across reconnects to the same node and channel, while this engine lives
 //!   and until its deadline; one outcome, whatever happens. The receiver is handed it once, within the bounds of [`Acks`].
 //! * Every message that did not leave has a typed error or a counted reason.
@@ -117,6 +125,11 @@
 //! * *Deadlines are a timerfd on Linux*, not the poll's timeout, which starts and cancels a kernel timer around every sleep.
 //! * *Broadcasts need no dirty peers.* After one, a sweep goes over all peers, looking at each and writing to it in one go; it may take
 //!   several turns, and takes turns with the peers that direct sends made dirty.
+//!
+//! * *A frame that says how long it is of use, or what takes its place, is never in the log*: each peer may let go of it at another time. It
+//!   goes to every peer by reference.
+//! * *Large shared frames are charged to each peer that waits for them*, not once to the core: one reference count cannot say which of the
+//!   peers let go of it last, and a budget that is right for the worst case needs no such knowledge.
 //!
 //! The wire protocol is specified byte by byte in `src/wire/WIRE.md`.
 #![forbid(unsafe_code)]
