@@ -178,6 +178,7 @@ impl Actor {
     }
 
     pub(super) fn send(&mut self, cx: &mut Context<'_>, peer: PeerId, meta: Meta, len: usize) -> Result<Sent, SendError> {
+        self.sync(cx);
         let body = self.body(len);
         let result = cx.send(peer, meta, &body);
         self.taken(peer, &result, meta, Item::new(Kind::Data, meta, &body));
@@ -185,6 +186,7 @@ impl Actor {
     }
 
     pub(super) fn broadcast(&mut self, cx: &mut Context<'_>, frames: &[Frame], except: Option<PeerId>) -> Result<(), SendError> {
+        self.sync(cx);
         let result = match (frames, except) {
             ([frame], Some(except)) => cx.broadcast_except(frame, except),
             ([frame], None) if self.rng.chance(1, 2) => cx.broadcast(frame),
@@ -195,6 +197,7 @@ impl Actor {
     }
 
     pub(super) fn request(&mut self, cx: &mut Context<'_>, peer: PeerId, meta: Meta, len: usize, timeout: Duration) -> u64 {
+        self.sync(cx);
         let body = self.body(len.max(STAMP));
         let tag = super::oracle::word(&body, 0);
         let result = cx.request(peer, meta, &body, timeout, tag);

@@ -305,7 +305,7 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 /// Seeds that once failed, and a few more. Each new failure is added.
-const SEEDS: &[u64] = &[0, 1, 2, 3, 1031, 1284];
+const SEEDS: &[u64] = &[0, 1, 2, 3, 1031, 1284, 52506];
 
 #[test]
 fn sim_random_worlds_keep_every_promise() {

@@ -16,6 +16,7 @@ use crate::wire::Frame;
 
 impl Actor {
     pub(super) fn publish(&mut self, cx: &mut Context<'_>, topic: Topic, frame: &Frame) -> Result<(), SendError> {
+        self.sync(cx);
         let result = cx.publish(topic, frame);
         let passed_by = cx.take_passed_by();
         let mut oracle = self.oracle.borrow_mut();
