@@ -225,7 +225,8 @@ fn run(seed: u64) -> Outcome {
     end(&mut world, &plan);
     let mut stats = Stats::default();
     world.nodes.iter_mut().flat_map(|node| &mut node.cores).for_each(|core| stats.merge(core.shard.stats()));
-    let reasons = [Counter::MessagesExpired, Counter::DroppedOldest, Counter::DroppedNewest, Counter::Conflated];
+    use Counter::{Conflated, DeliveriesRefused, DroppedNewest, DroppedOldest, MessagesExpired};
+    let reasons = [MessagesExpired, DroppedOldest, DroppedNewest, Conflated, DeliveriesRefused];
     let counted: u64 = reasons.iter().map(|&counter| stats.get(counter)).sum();
     let left_out = world.oracle.borrow().dropped;
     assert!(plan.restarts > 0 || left_out <= counted, "{left_out} messages were left out, and {counted} counted");
