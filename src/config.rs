@@ -92,7 +92,7 @@ pub struct Limits {
     /// announces one is cut off before anything is allocated.
     pub max_message: usize,
     /// Where long messages are cut, in bytes after the header, 1 KiB to 32 KiB. Default 16 KiB: smaller lets urgent lanes in sooner,
-    /// larger costs fewer headers.
+    /// larger costs fewer headers. What is encoded with [`crate::Frame::new`], which knows no configuration, is cut at 16 KiB.
     pub fragment: usize,
     /// Most that a peer may have still to receive, bytes. Default 16 MiB. A send that would pass it is refused (`OutboxFull`); a
     /// peer that a broadcast or a publish takes over it is cut off (`SlowPeer(HardBound)`). At least twice the longest message.

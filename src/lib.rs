@@ -99,7 +99,8 @@
 //! * At most once per connection, never duplicated, never reordered within a lane of one sender to one peer (only a frame that takes the
 //!   place of an older one of its key comes earlier than it was sent).
 //! * Between a send into an idle high lane and its first byte in the kernel, one turn passes (more, where more peers wait than a turn
-//!   writes to: [`Io::flush_peers`]) and that peer's socket takes at most one fragment. No lane starves.
+//!   writes to: [`Io::flush_peers`]) and that peer's socket takes at most one fragment, besides control frames. A high lane that has used up
+//!   its weight in the round that is under way waits for the weights of the others. No lane starves.
 //! * An acknowledged send ([`Context::send_acked`]): at least once across reconnects to the same node and channel, while this engine lives
 //!   and until its deadline; one outcome, whatever happens. The receiver is handed it once, within the bounds of [`Acks`].
 //! * Every message that did not leave has a typed error or a counted reason.
@@ -156,7 +157,6 @@ mod rng;
 mod shard;
 #[cfg(test)]
 mod tests;
-
 mod time;
 mod wheel;
 mod wire;

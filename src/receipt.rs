@@ -84,10 +84,10 @@ impl fmt::Debug for ReceiptId {
     }
 }
 
-/// The right to acknowledge one message, once. Keep it as long as needed; the sender's deadline is running.
+/// The right to acknowledge one message: the first time counts, later ones do nothing. Keep it as long as needed; the sender's deadline is running.
 ///
 /// It is worth nothing after the connection on which the message came: the sender repeats the message on the next, with a new one.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "the sender waits for the acknowledgement until its deadline"]
 pub struct AckId {
     pub(crate) peer: PeerId,
@@ -112,7 +112,7 @@ pub enum AckFailure {
     Refused(SendError),
     /// It waited for its node to come back, and more connections had ended than are remembered (`Limits::max_peers`).
     Evicted,
-    /// The engine stops.
+    /// The engine stops. Whether the message arrived is not known.
     Stopped,
 }
 

@@ -118,6 +118,11 @@ impl Exchange {
         self.sent += 1;
     }
 
+    /// Whether an acknowledgement of this is awaited.
+    pub(crate) fn awaits(&self, id: u64) -> bool {
+        self.awaited.contains_key(&id)
+    }
+
     /// An acknowledgement came: says whether it was still awaited.
     pub(crate) fn handle_ack(&mut self, id: u64) -> Result<bool, Violation> {
         if self.answered == self.sent {

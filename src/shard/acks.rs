@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 
 use super::mail::{Control, Mail};
-use super::slots::State;
+use super::slots::{Entry, State};
 use super::{Deadline, Shard};
 use crate::error::{CloseReason, SendError, Slow, Violation};
 use crate::handler::{Context, Handler, Message, Sent};
@@ -57,14 +57,30 @@ impl Shard {
 
     /// Sends a message to all peers of this core, each of which is to acknowledge it. Returns how many that are.
     pub(super) fn append_acked(&mut self, delivery: &Delivery) -> usize {
+        if delivery.is_over(self.now) {
+            return 0;
+        }
+        let (id, lane) = (delivery.id, delivery.frame.lane());
+        let has_it = |entry: &Entry| entry.cold.exchange.as_ref().is_some_and(|exchange| exchange.awaits(id));
+        // Who came here from another core may have been sent it again, as what its last connection left open.
+        let again: Vec<u32> = match self.unacked.open.contains_key(&id) {
+            true => self.slots.iter().filter(|(_, entry)| has_it(entry)).map(|(slot, _)| slot).collect(),
+            false => Vec::new(),
+        };
+        for &slot in &again {
+            self.with_outbox(slot, |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
+        }
         self.append(&delivery.frame, None);
         if self.shutting_down {
             return 0;
         }
+        for &slot in &again {
+            self.slots.at_mut(slot).peer.outbox.skip_to_end(&self.logs, lane);
+        }
         let body = delivery.frame.body_len();
         // Those that take only shorter messages were passed by.
-        let took = self.slots.iter().filter(|(_, entry)| entry.is_established() && entry.cold.info.max_message >= body);
-        let slots: Vec<u32> = took.map(|(slot, _)| slot).collect();
+        let took = |entry: &Entry| entry.is_established() && entry.cold.info.max_message >= body && !has_it(entry);
+        let slots: Vec<u32> = self.slots.iter().filter(|(_, entry)| took(entry)).map(|(slot, _)| slot).collect();
         let count = slots.len();
         if count > 0 {
             self.await_ack(delivery, slots);
@@ -75,6 +91,9 @@ impl Shard {
 
     /// From another core.
     pub(super) fn deliver_mail(&mut self, peer: PeerId, delivery: &Delivery) {
+        if delivery.is_over(self.now) {
+            return; // so is its receipt
+        }
         match self.deliver_to(peer, delivery) {
             Ok(_) => self.stats.count(Counter::AckedSent),
             Err(error) => self.report_answer(delivery.id, None, Err(AckFailure::Refused(error))),
@@ -197,9 +216,10 @@ impl Shard {
         if !matches!(entry.state, State::Established | State::Draining { .. }) {
             return;
         }
-        let outbox = &mut entry.peer.outbox;
-        let full =
-            outbox.control_bytes() >= config.acks.window * ACK_LEN || outbox.claimed(&self.logs) + ACK_LEN > config.limits.outbox_hard;
+        let (outbox, used) = (&entry.peer.outbox, entry.peer.outbox.used());
+        let full = outbox.control_bytes() >= config.acks.window * ACK_LEN
+            || outbox.claimed(&self.logs) + ACK_LEN > config.limits.outbox_hard
+            || !self.sends.fits(used, used + SPANS_CHARGE + ACK_LEN);
         if full {
             return self.close(peer.slot(), CloseReason::SlowPeer(Slow::HardBound));
         }
@@ -251,6 +271,9 @@ impl Shard {
 
     /// The directory has a message for a connection of this core.
     pub(super) fn deliver_by_grant(&mut self, grant: u64, node: NodeId, channel: u16, delivery: Delivery) {
+        if delivery.is_over(self.now) {
+            return; // so is its receipt
+        }
         let connection = self.slots.iter().find(|(_, entry)| entry.cold.grant == grant && entry.is_established());
         if let Some(peer) = connection.map(|(slot, _)| self.slots.id(slot)) {
             match self.deliver_to(peer, &delivery) {

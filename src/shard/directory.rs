@@ -198,7 +198,7 @@ impl Directory {
         if let Some(&(key, ..)) = self.numbers.get(&number).filter(|_| !self.shutting_down) {
             let evicted = self.ledgers.stow(key, ledger, means.now);
             self.report_evicted(evicted, means);
-            self.watch_ledgers(means);
+            self.watch_ledgers(self.ledgers.end_of(&key, means.now), means);
         }
     }
 
@@ -213,7 +213,7 @@ impl Directory {
         }
         let evicted = self.ledgers.add(key, delivery, means.now);
         self.report_evicted(evicted, means);
-        self.watch_ledgers(means);
+        self.watch_ledgers(self.ledgers.end_of(&key, means.now), means);
     }
 
     fn report_evicted(&self, evicted: Option<(Key, Box<Ledger>)>, means: &mut Means<'_>) {
@@ -223,8 +223,8 @@ impl Directory {
     }
 
     /// Sets the timer for the next look through the ledgers, if it has to be earlier than it is.
-    fn watch_ledgers(&mut self, means: &mut Means<'_>) {
-        let Some(next) = self.ledgers.next_sweep(means.now) else { return };
+    fn watch_ledgers(&mut self, next: Option<Timestamp>, means: &mut Means<'_>) {
+        let Some(next) = next else { return };
         match self.sweep {
             Some((at, _)) if at <= next => {}
             other => {
@@ -240,7 +240,7 @@ impl Directory {
     pub(super) fn sweep_ledgers(&mut self, means: &mut Means<'_>) {
         self.sweep = None;
         self.ledgers.sweep(means.now);
-        self.watch_ledgers(means);
+        self.watch_ledgers(self.ledgers.next_sweep(means.now), means);
     }
 
     fn judge(&self, ask: &Ask, key: &Key, now: Timestamp) -> Result<(), RefusalCode> {

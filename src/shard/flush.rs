@@ -163,7 +163,10 @@ impl Shard {
     /// A peer that had something left over from a write, or is being closed, has nothing more.
     #[cold]
     pub(super) fn emptied(&mut self, slot: u32) {
-        self.slots.at_mut(slot).behind = false;
+        let entry = self.slots.at_mut(slot);
+        entry.behind = false;
+        // A full socket that nothing waits for is nobody's fault.
+        entry.peer.timers.clear(Timer::WriteStall);
         self.drained_closing(slot);
     }
 
@@ -228,8 +231,17 @@ impl Shard {
             return;
         }
         let most = self.append_budget();
-        let one =
-            self.logs.held() + self.published.unwritten > most && self.waiting().any(|entry| entry.peer.outbox.claimed(&self.logs) > most);
+        let mut one = false;
+        if self.logs.held() + self.published.unwritten > most {
+            // What single peers were sent is not counted: whoever sends that much to one is told so by its outbox.
+            let mut largest = 0;
+            for entry in self.waiting() {
+                let (claimed, own) = (entry.peer.outbox.claimed(&self.logs), entry.peer.outbox.used());
+                one |= claimed.saturating_sub(own) + own.min(self.published.unwritten) > most;
+                largest = largest.max(own);
+            }
+            self.published.unwritten = self.published.unwritten.min(largest);
+        }
         // Nor may they have so much of the core's memory that there is none left for what comes next.
         let most = self.sends.shared() / 2;
         let many = self.published.unwritten > 0 && self.sends.used() > most;

@@ -23,6 +23,14 @@ struct Kept {
     until: Timestamp,
 }
 
+impl Kept {
+    /// When something of it is over.
+    fn end(&self, now: Timestamp) -> Timestamp {
+        let first = self.ledger.deliveries.iter().map(|delivery| delivery.deadline).min();
+        if self.until > now { first.map_or(self.until, |first| first.min(self.until)) } else { first.unwrap_or(self.until) }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Ledgers {
@@ -87,13 +95,14 @@ impl Ledgers {
         });
     }
 
-    /// When to sweep next; never while nothing is kept.
+    /// When to sweep next; never while nothing is kept. Looks at everything that is.
     pub(super) fn next_sweep(&self, now: Timestamp) -> Option<Timestamp> {
-        let ends = |kept: &Kept| {
-            let first = kept.ledger.deliveries.iter().map(|delivery| delivery.deadline).min();
-            if kept.until > now { first.map_or(kept.until, |first| first.min(kept.until)) } else { first.unwrap_or(kept.until) }
-        };
-        self.kept.values().map(ends).min().map(|end| end.max(now + SWEEP_INTERVAL))
+        self.kept.values().map(|kept| kept.end(now)).min().map(|end| end.max(now + SWEEP_INTERVAL))
+    }
+
+    /// When to sweep because of what is kept for one.
+    pub(super) fn end_of(&self, key: &Key, now: Timestamp) -> Option<Timestamp> {
+        self.kept.get(key).map(|kept| kept.end(now).max(now + SWEEP_INTERVAL))
     }
 
     /// The engine stops.

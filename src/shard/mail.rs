@@ -124,7 +124,6 @@ pub(crate) enum Control {
         grant: u64,
         received: bool,
     },
-    /// An attempt failed before it had a grant.
     /// What is open of the connection that has this grant and is over, or could not begin: it is for the next one.
     Ledger {
         grant: u64,
@@ -147,6 +146,7 @@ pub(crate) enum Control {
         channel: u16,
         delivery: Delivery,
     },
+    /// An attempt failed before it had a grant.
     AttemptFailed {
         dial: DialId,
         error: DialError,

@@ -248,13 +248,19 @@ impl Shard {
         }
         let bytes: usize = frames.iter().map(|frame| frame.as_bytes().len()).sum();
         let is_full = self.behind || self.appended + bytes > self.append_budget();
-        if is_full || (!self.wants_publishes() && frames.iter().any(Frame::has_terms)) {
+        if is_full || (frames.iter().any(Frame::has_terms) && !self.has_room_apart(frames, bytes)) {
             return Err(SendError::LogFull);
         }
         let cost = if frames.len() == 1 { bytes } else { bytes + std::mem::size_of_val(frames) };
         let own = self.core;
         let others = self.shared.credits.iter().enumerate().filter(|&(core, credit)| core != own && !credit.is_closed());
         reserve_all(others, cost).map_err(|core| SendError::InboxFull { core })
+    }
+
+    /// Whether this turn has room for frames with terms, which each peer is charged. One always goes if anything does, as a publish does.
+    #[cold]
+    fn has_room_apart(&self, frames: &[Frame], bytes: usize) -> bool {
+        self.wants_publishes() && (frames.len() == 1 || bytes * self.slots.established() <= self.sends.shared() / 4)
     }
 
     /// Bytes that may be broadcast in one turn: half of what a peer may have to receive, so that a burst alone cuts nobody off who
