@@ -10,7 +10,7 @@ use crate::error::{CloseReason, RequestError, SendError, Slow};
 use crate::handler::{Dial, PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
-use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE};
+use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE, TERMS_CHARGE};
 use crate::wire::{Draft, Frame, Lane, MAX_MESSAGE, Meta, message_wire_len};
 
 /// A message to be sent: to be encoded in place, or encoded already.
@@ -51,7 +51,7 @@ impl<'a> Payload<'a> {
         SPANS_CHARGE
             + match self {
                 Self::Draft(draft) => message_wire_len(draft.correlation.is_some(), draft.body.len(), cut),
-                Self::Frame(frame) => frame.as_bytes().len(),
+                Self::Frame(frame) => frame.as_bytes().len() + if frame.has_terms() { TERMS_CHARGE } else { 0 },
             }
     }
 }

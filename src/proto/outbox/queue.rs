@@ -74,8 +74,8 @@ impl Queued {
     pub(super) fn push_span(&mut self, lane: usize, span: Span) {
         let len = span.len();
         self.lanes[lane].bytes += len;
+        self.claimed += len + span.charge();
         self.lanes[lane].spans.push_back(span);
-        self.claimed += len + SPAN_CHARGE;
         if matches!(self.lanes[lane].spans.back(), Some(Span::Shared(_))) {
             self.private += len;
         } else {
@@ -140,9 +140,9 @@ impl Queued {
                 // Where a span ends, a frame ends.
                 advanced.messages += front.messages();
                 begun = 0;
+                self.claimed -= front.charge();
                 queue.spans.pop_front();
                 queue.first += 1;
-                self.claimed -= SPAN_CHARGE;
             } else {
                 let messages;
                 (messages, begun) = front.take_off(lane, logs, &queue.tail[queue.head..], part, begun);
@@ -155,11 +155,11 @@ impl Queued {
         begun
     }
 
-    /// Accounts for private bytes of a lane that are gone, and for spans.
-    pub(super) fn remove(&mut self, lane: usize, private: usize, spans: usize) {
+    /// Accounts for private bytes of a lane that are gone, and for what was charged besides.
+    pub(super) fn remove(&mut self, lane: usize, private: usize, charges: usize) {
         self.lanes[lane].bytes -= private;
         self.private -= private;
-        self.claimed -= private + spans * SPAN_CHARGE;
+        self.claimed -= private + charges;
     }
 
     pub(super) fn evacuate(&mut self, lane: usize, logs: &Logs) {
@@ -172,7 +172,7 @@ impl Queued {
         let spans = std::mem::take(&mut queue.spans);
         let old = std::mem::take(&mut queue.tail);
         let mut head = std::mem::take(&mut queue.head);
-        self.claimed -= queue.bytes + spans.len() * SPAN_CHARGE;
+        self.claimed -= queue.bytes + spans.iter().map(Span::charge).sum::<usize>();
         let private = spans.iter().filter(|span| span.is_private()).map(Span::len).sum::<usize>();
         self.private -= private;
         self.logged -= queue.bytes - private;
@@ -222,8 +222,10 @@ impl Queued {
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         let spans = self.lanes.iter().flat_map(|queue| &queue.spans);
-        let shared = spans.map(|span| if span.is_private() && !span.is_tail() { span.len() } else { 0 });
-        self.footprint() + shared.sum::<usize>()
+        // A shared message has a head of 16 bytes.
+        let shared = spans.map(|span| if span.is_private() && !span.is_tail() { 16 + span.len() } else { 0 });
+        let keys = self.lanes.iter().filter_map(|queue| queue.keys.as_ref()).map(|keys| keys.memory());
+        self.footprint() + shared.sum::<usize>() + keys.sum::<usize>()
     }
 
     /// Bytes of memory, of a box without spans.
@@ -247,7 +249,7 @@ impl Queued {
     pub(super) fn assert_invariants(&self) {
         let spans = || self.lanes.iter().flat_map(|queue| &queue.spans);
         assert!(!self.is_empty(), "an empty box belongs in the pool");
-        assert_eq!(self.claimed, spans().map(|span| span.len() + SPAN_CHARGE).sum::<usize>());
+        assert_eq!(self.claimed, spans().map(|span| span.len() + span.charge()).sum::<usize>());
         assert_eq!(self.private, spans().filter(|span| span.is_private()).map(Span::len).sum::<usize>());
         assert_eq!(self.logged, spans().filter(|span| !span.is_private()).map(Span::len).sum::<usize>());
         let most = 2 * self.used() + super::OUTBOX_SPARE + self.lent;
@@ -304,6 +306,7 @@ impl Queue {
         if self.spans.capacity() > 2 * self.spans.len() + SPARE_SPANS {
             self.spans.shrink_to(self.spans.len() + self.spans.len() / 2);
         }
+        self.fit_keys();
     }
 
     pub(super) fn oldest(&self) -> Option<u64> {
