@@ -178,15 +178,13 @@ impl Shard {
 
     pub(super) fn forward_mail(&mut self, core: usize, mail: Mail) -> Result<(), SendError> {
         let credit = self.shared.credits.get(core).ok_or(SendError::NotConnected)?;
-        if credit.is_closed() {
-            return Err(SendError::Stopped);
+        let taken = credit.take(core, mail.cost());
+        match taken {
+            Ok(()) => self.out.mail.push_back((core, mail)),
+            Err(SendError::InboxFull { .. }) => self.stats.count(Counter::InboxRefused),
+            Err(_) => {}
         }
-        if !credit.reserve(mail.cost()) {
-            self.stats.count(Counter::InboxRefused);
-            return Err(SendError::InboxFull { core });
-        }
-        self.out.mail.push_back((core, mail));
-        Ok(())
+        taken
     }
 
     /// To every established peer of every core, or to none.
@@ -368,6 +366,7 @@ impl Shard {
             Mail::SendAcked { peer, delivery } => self.deliver_mail(peer, &delivery),
             Mail::BroadcastAcked { delivery } => self.append_mail(&delivery),
             Mail::Ack(ack) => drop(self.ack(ack)),
+            Mail::Route { node, channel, delivery } => self.route(node, channel, delivery, None),
         }
     }
 
