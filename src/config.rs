@@ -201,13 +201,20 @@ pub struct Acks {
     /// acknowledgements the application may owe one peer (see `by_handler`): what comes beyond that is neither handed over nor
     /// acknowledged (`acked_dropped`), so that it expires at the sender instead of waiting here without a bound. Reading goes on.
     pub pending: usize,
+    /// Acknowledgements that those sends await or have, of each core: one for a single target, for a broadcast as many as it goes to.
+    /// Default 65,536: 64 broadcasts to 1,000 peers. One more is refused (`TooManyUnacked`); a broadcast alone never is. On several
+    /// cores a broadcast counts as one to `Limits::max_peers` and `max_half_open` together, until the others have said to how many it
+    /// went, a turn later. Each costs about a kilobyte at the worst: half of it while its acknowledgement is on its way between cores.
+    pub answers: usize,
     /// Frames of those sends, each core, bytes. Default 16 MiB, at least one longest message. One more is refused (`TooManyUnacked`). They
     /// are kept, wherever they are, until the outcome is known.
     pub bytes: usize,
     /// Ids of messages that are remembered for each connection, so that one that comes again is not handed over again. Default 4,096;
-    /// about 26 bytes each while the connection lives, 8 while it is gone. It suppresses every repetition as long as the *other* side has
+    /// 16 bytes each while the connection lives, 8 while it is gone. It suppresses every repetition as long as the *other* side has
     /// no more than this outstanding towards this node: its `pending`, times its cores if all of them send here. Not less than this
-    /// side's `pending`. A peer that leaves so many acknowledgements unread is cut off (`SlowPeer(HardBound)`).
+    /// side's `pending`. A peer that leaves so many acknowledgements unread is cut off (`SlowPeer(HardBound)`), or, while there is no
+    /// memory for more (`Limits::send_bytes`), one that leaves `pending` unread. At most 1,048,576: ids that a peer makes up cost a move
+    /// of half of them.
     pub window: usize,
     /// How long that is remembered after the connection has ended. Default 60 s. Messages that are not acknowledged are kept until their
     /// own deadline. Of at most `Limits::max_peers` ended connections; one more puts out the oldest, those first that keep no message.
@@ -367,7 +374,8 @@ impl Config {
         within("acks.pending", acks.pending, 1, 1 << 20, "1 to 1048576 sends")?;
         let message = message_wire_len(true, limits.max_message, limits.fragment.max(HEADER_LEN));
         at_least("acks.bytes", acks.bytes, message, "at least one max_message with its headers")?;
-        within("acks.window", acks.window, acks.pending, 1 << 24, "acks.pending to 16777216 ids")?;
+        at_least("acks.answers", acks.answers, 1, "at least 1")?;
+        within("acks.window", acks.window, acks.pending, 1 << 20, "acks.pending to 1048576 ids")?;
         at_least_time("acks.retain", acks.retain, Duration::ZERO)
     }
 
@@ -463,7 +471,7 @@ impl Default for BackoffConfig {
 
 impl Default for Acks {
     fn default() -> Self {
-        Self { pending: 1024, bytes: 16 << 20, window: 4096, retain: Duration::from_secs(60), by_handler: Vec::new() }
+        Self { pending: 1024, answers: 1 << 16, bytes: 16 << 20, window: 4096, retain: Duration::from_secs(60), by_handler: Vec::new() }
     }
 }
 

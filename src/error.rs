@@ -441,7 +441,9 @@ impl fmt::Display for SendError {
             }
             Self::TooManyRequests => f.write_str("limits.pending_requests requests to this peer are pending"),
             Self::TooManySubscriptions => f.write_str("limits.subscriptions topics are subscribed to at this peer"),
-            Self::TooManyUnacked => f.write_str("acks.pending sends, or acks.bytes of them, are not acknowledged yet"),
+            Self::TooManyUnacked => {
+                f.write_str("acks.pending sends, acks.answers of their peers or acks.bytes of their frames are not acknowledged yet")
+            }
             Self::InboxFull { core } => {
                 write!(f, "the inbox of core {core} is full; slow down, or raise limits.inbox_messages or limits.inbox_bytes")
             }

@@ -18,7 +18,7 @@ impl Config {
     /// Not in it: the kernel's socket buffers, the threads' stacks and what the allocator itself needs; the handlers and what they keep,
     /// values kept with peers, and commands (`Handler::Command`) as far as they are larger than a message's entry in a queue or point to
     /// memory of their own; frames that the application holds on to, and what its own calls return ([`crate::Handle::peers`], responses to
-    /// [`crate::Handle::request_blocking`]).
+    /// [`crate::Handle::request_blocking`], what a [`crate::PendingReceipt`] has been told).
     #[must_use]
     pub fn memory_bound(&self) -> usize {
         let (limits, io, cores) = (&self.limits, &self.io, self.cores.count());
@@ -45,6 +45,8 @@ impl Config {
             shard::reassembly(self, slots),
             shard::input(self, slots),
             slots * limits.subscriptions * shard::SUBSCRIPTION,
+            shard::receipts(self),
+            shard::exchanges(self, slots),
             slots * (shard::PEER + shard::GRANT + reactor::SOCKET),
             limits.max_half_open * (shard::HALF_OPEN + reactor::SOCKET),
             limits.max_dials * (shard::DIAL + reactor::SOCKET),
@@ -61,7 +63,7 @@ mod tests {
     #[test]
     fn the_default_configuration_has_a_bound_that_can_be_said() {
         let bound = Config::plaintext().memory_bound();
-        assert!((1 << 30..2 << 30).contains(&bound), "{bound} bytes: the README says how much");
+        assert!((2_000 << 20..2_300 << 20).contains(&bound), "{bound} bytes: the README says how much");
     }
 
     #[test]
@@ -87,6 +89,11 @@ mod tests {
         grows(&|c| c.limits.max_peers += 1, 68 << 10);
         grows(&|c| c.limits.max_half_open += 1, 68 << 10);
         grows(&|c| c.limits.max_dials += 1000, 200_000);
+        grows(&|c| c.acks.bytes += 1 << 20, 2 << 20);
+        grows(&|c| c.acks.answers += 1 << 10, 500 << 10);
+        grows(&|c| c.acks.pending += 1 << 10, 1000 << 10);
+        grows(&|c| c.acks.window += 1 << 10, 1024 * (16 + 8) << 10);
+        grows(&|c| c.acks.by_handler.push(1), 1024 * 1024 * 9);
         grows(&|c| c.io.receive_buffer += 1 << 20, 1 << 20);
         grows(&|c| c.cores = Cores::Unpinned(2), 256 << 20);
     }

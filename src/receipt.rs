@@ -236,8 +236,8 @@ impl Context<'_> {
     /// Sends a message that the receiver acknowledges. [`crate::Handler::on_receipt`] is called on this core, exactly once, with the
     /// outcome: at the latest when `deadline` is over.
     ///
-    /// The frame is made here and kept until the outcome. `TooManyUnacked`: `Acks::pending` of them, or `Acks::bytes` in frames, have no
-    /// outcome yet on this core. With any error nothing is sent, and no receipt follows. In a lane whose [`crate::WhenSlow`] drops what a
+    /// The frame is made here and kept until the outcome. `TooManyUnacked`: `Acks::pending` of them, `Acks::answers` of their peers,
+    /// or `Acks::bytes` of their frames, have no outcome yet on this core. With any error nothing is sent, and no receipt follows. In a lane whose [`crate::WhenSlow`] drops what a
     /// slow peer does not take, it may be dropped like any other message, and expires unless a new connection comes first: choose a lane
     /// that does not drop.
     pub fn send_acked(

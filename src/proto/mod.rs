@@ -17,11 +17,11 @@ mod rtt;
 mod session;
 mod timers;
 
-pub(crate) use acks::{Arrival, Delivery, Exchange, Ledger};
+pub(crate) use acks::{AWAITED_ID, Arrival, Delivery, Exchange, LEDGER_ID, Ledger, PENDING_ID, WINDOW_ID};
 pub(crate) use budget::Budget;
 pub(crate) use handshake::{Handshake, Progress};
 pub(crate) use log::{LOG_SPARE, Logs, log_segments};
-pub(crate) use outbox::{OUTBOX_SPARE, Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices};
+pub(crate) use outbox::{OUTBOX_SPARE, Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices, TERMS_CHARGE};
 pub(crate) use peer::{Due, Peer, Received};
 pub(crate) use reassembly::{REASSEMBLY, charge as reassembly_charge};
 pub(crate) use requests::{Origin, REQUEST_BYTES, REQUESTS_SPARE};

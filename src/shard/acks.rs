@@ -19,7 +19,11 @@ use crate::wheel::TimerKey;
 use crate::wire::{HEADER_LEN, Kind, Meta, control_frame};
 
 /// Bytes of an acknowledgement on the wire.
-const ACK_LEN: usize = HEADER_LEN + 8;
+pub(super) const ACK_LEN: usize = HEADER_LEN + 8;
+
+/// Memory of a message that waits for the peers of one core, and of each of them.
+pub(super) const OPEN: usize = 5 * size_of::<(u64, Open)>();
+pub(super) const OPEN_SLOT: usize = 2 * size_of::<u32>();
 
 /// One message that some peers of this core have not acknowledged.
 #[derive(Debug)]
@@ -209,18 +213,19 @@ impl Shard {
     }
 
     /// Says that a message was taken, if the connection still can. A peer that sends and does not read what it asked for is cut off: it
-    /// may leave as many acknowledgements unread as this side remembers ids, for more than that no sender waits.
+    /// may leave as many acknowledgements unread as this side remembers ids, for more than that no sender waits; and while there is no
+    /// memory for all, as many as this side would leave one of its own cores.
     fn queue_ack(&mut self, peer: PeerId, id: u64) {
         let config = &self.shared.config;
         let Some(entry) = self.slots.find_mut(peer) else { return };
         if !matches!(entry.state, State::Established | State::Draining { .. }) {
             return;
         }
-        let (outbox, used) = (&entry.peer.outbox, entry.peer.outbox.used());
-        let full = outbox.control_bytes() >= config.acks.window * ACK_LEN
-            || outbox.claimed(&self.logs) + ACK_LEN > config.limits.outbox_hard
-            || !self.sends.fits(used, used + SPANS_CHARGE + ACK_LEN);
-        if full {
+        let outbox = &entry.peer.outbox;
+        let (unread, used) = (outbox.control_bytes(), outbox.used());
+        let full = unread >= config.acks.window * ACK_LEN || outbox.claimed(&self.logs) + ACK_LEN > config.limits.outbox_hard;
+        let no_room = unread >= config.acks.pending * ACK_LEN && !self.sends.fits(used, used + ACK_LEN);
+        if full || no_room {
             return self.close(peer.slot(), CloseReason::SlowPeer(Slow::HardBound));
         }
         self.with_outbox(peer.slot(), |outbox, _, pool| outbox.push_control(pool, &control_frame(Kind::Ack, id.to_le_bytes())));

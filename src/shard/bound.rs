@@ -1,20 +1,26 @@
 //! How much memory a core's own state may take, part by part. [`crate::Config::memory_bound`] adds the parts up.
 //!
 //! Vectors and slabs grow by doubling, so each entry is counted twice; a hash table that has just grown is half full, and the old one is
-//! still there, so its entries are counted four times.
+//! still there, so its entries are counted four times; five where entries come and go, since it may grow for the places of those that
+//! have gone.
 
 use std::net::SocketAddr;
 
+use super::acks::{ACK_LEN, OPEN, OPEN_SLOT};
 use super::directory::Directory;
 use super::flush::RECLAIM_STEP;
 use super::half_open::HalfOpen;
 use super::mail::{Control, Mail};
+use super::receipts::{ANSWER, RUNNING};
 use super::receive::{PARKED_READS, parked_read};
 use super::slots::{Cold, Entry};
 use super::{Action, Deadline, Event};
 use crate::buffers::{MEDIUM, SMALL};
 use crate::config::Config;
-use crate::proto::{LOG_SPARE, OUTBOX_SPARE, REQUEST_BYTES, REQUESTS_SPARE, log_segments, reassembly_charge};
+use crate::proto::{
+    AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, WINDOW_ID, log_segments,
+    reassembly_charge,
+};
 use crate::wheel::TimerWheel;
 
 const TIMER: usize = 2 * TimerWheel::<Deadline>::BYTES;
@@ -22,6 +28,10 @@ const EVENT: usize = 2 * size_of::<Event>();
 const ACTION: usize = 2 * size_of::<Action>();
 /// What is queued for another core, and there.
 const CONTROL: usize = 4 * size_of::<(usize, Control)>();
+/// The counts of references of a frame.
+const FRAME_HEAD: usize = 2 * size_of::<usize>();
+/// A thread that waits for a receipt, as its core knows it.
+const WAITER: usize = 5 * 4 * size_of::<u64>();
 /// Ready, a ping, a pong and a goodbye: queued whatever the budget says.
 const CONTROL_FRAMES: usize = 256;
 
@@ -38,7 +48,9 @@ pub(crate) fn broadcasts(config: &Config) -> usize {
 /// the next.
 pub(crate) fn sends(config: &Config, slots: usize) -> usize {
     let limits = &config.limits;
-    let per_peer = 2 * (limits.send_reserve + CONTROL_FRAMES) + OUTBOX_SPARE;
+    // Acknowledgements that the peer does not read may go beyond the budget that far.
+    let control = CONTROL_FRAMES + config.acks.pending * ACK_LEN;
+    let per_peer = 2 * (limits.send_reserve + control) + OUTBOX_SPARE;
     2 * limits.send_bytes + slots * per_peer + config.cores.count() * (limits.buffer_pool + limits.buffer_pool / 16)
 }
 
@@ -61,6 +73,34 @@ pub(crate) fn input(config: &Config, slots: usize) -> usize {
 /// Requests that wait for a response, of one core: in the peer's table, with a timer, and their end on its way to whoever asked.
 pub(crate) fn requests(config: &Config) -> usize {
     config.limits.max_requests * (REQUEST_BYTES + TIMER + CONTROL + EVENT + ACTION)
+}
+
+/// Acknowledgements that the sends of one core may await or have: one broadcast to everybody always may.
+pub(crate) fn answers(config: &Config) -> usize {
+    config.acks.answers.max(config.limits.max_peers + config.limits.max_half_open)
+}
+
+/// Acknowledged sends that have no outcome yet, whole engine: their frames, their receipts, and each core's table of who still owes an
+/// acknowledgement for what.
+pub(crate) fn receipts(config: &Config) -> usize {
+    let (cores, acks) = (config.cores.count(), &config.acks);
+    // Each peer that owes an answer is in its own table, in the core's, and in the receipt; or the message is kept for its next connection;
+    // and the answer is on its way, to the core that asked and to a thread.
+    let answer = AWAITED_ID + OPEN_SLOT + ANSWER + 2 * size_of::<Delivery>() + CONTROL + ACTION;
+    // Of the frames, as much again is over, and nobody has looked yet.
+    let frames = 2 * (acks.bytes + acks.pending * (FRAME_HEAD + 2 * size_of::<Delivery>()));
+    let tables = acks.pending * (RUNNING + cores * OPEN + (1 + cores) * TIMER + EVENT + ACTION + WAITER);
+    cores * (frames + tables + answers(config) * answer)
+}
+
+/// What peers have sent that was to be acknowledged, whole engine: ids that are remembered, and those that the application has not
+/// acknowledged; what ended connections have left of them; and on each core one window that is just growing.
+pub(crate) fn exchanges(config: &Config, slots: usize) -> usize {
+    let acks = &config.acks;
+    let window = acks.window * WINDOW_ID;
+    let pending = if acks.by_handler.is_empty() { 0 } else { acks.pending * PENDING_ID };
+    let left = Directory::LEDGER + acks.window * LEDGER_ID;
+    slots * (size_of::<Exchange>() + window + pending) + config.limits.max_peers * left + config.cores.count() * window
 }
 
 /// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists.
@@ -90,4 +130,4 @@ pub(crate) const SUBSCRIPTION: usize = 90 + 60;
 pub(crate) const USER_TIMER: usize = TIMER + EVENT;
 
 /// A message on its way to another core: queued here, and there.
-pub(crate) const MAIL: usize = 2 * size_of::<(usize, Mail)>() + size_of::<Mail>() + size_of::<usize>();
+pub(crate) const MAIL: usize = 2 * size_of::<(usize, Mail)>() + size_of::<Mail>() + size_of::<usize>() + FRAME_HEAD;

@@ -82,7 +82,9 @@ impl Shard {
         self.assert_bounded();
         assert!(self.user_timers <= self.wheel.len());
         assert_eq!(self.unacked.awaited(), awaited, "acknowledgements that are awaited");
-        assert!(self.receipts.len() <= self.config().acks.pending && self.receipts.bytes() <= self.config().acks.bytes);
+        let acks = &self.config().acks;
+        assert!(self.receipts.len() <= acks.pending && self.receipts.bytes() <= acks.bytes);
+        assert!(self.receipts.answers() <= bound::answers(self.config()), "{} acknowledgements", self.receipts.answers());
         for (half, open) in &self.half_open {
             assert!(!open.is_ended(), "half-open connection {half} ended and was not freed");
         }
@@ -114,6 +116,9 @@ impl Shard {
         within("input", self.slots.iter().map(input).sum(), bound::input(config, slots));
         let unfinished = self.buffers.lent() - self.slots.iter().map(input).sum::<usize>();
         within("unfinished messages", unfinished, bound::reassembly(config, slots));
+        let exchanges = self.slots.iter().filter_map(|(_, entry)| entry.cold.exchange.as_ref());
+        let exchanged = exchanges.map(|exchange| exchange.memory()).sum();
+        within("acknowledgements", exchanged, bound::exchanges(config, slots) + bound::receipts(config));
         within("kept buffers", self.buffers.held() - self.buffers.lent(), config.limits.buffer_pool);
     }
 
@@ -125,7 +130,8 @@ impl Shard {
         assert_eq!(self.requests, 0);
         assert_eq!((self.buffers.lent(), self.parked), (0, 0));
         assert!(self.starved.is_empty() && self.resuming.is_empty() && self.events.is_empty() && self.actions.is_empty());
-        assert_eq!((self.receipts.len(), self.receipts.bytes(), self.unacked.awaited()), (0, 0, 0), "acknowledged sends");
+        let receipts = (self.receipts.len(), self.receipts.bytes(), self.receipts.answers());
+        assert_eq!((receipts, self.unacked.awaited()), ((0, 0, 0), 0), "acknowledged sends");
         if let Some(directory) = &self.directory {
             assert_eq!(directory.kept(), (0, 0), "ledgers, connections that wait for another to yield");
             assert_eq!(directory.len(), 0, "grants");

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
+use crate::error::SendError;
+
 /// Bits of the word that count bytes; the rest count messages.
 const BYTE_BITS: u32 = 40;
 const BYTE_MASK: u64 = (1 << BYTE_BITS) - 1;
@@ -38,6 +40,17 @@ impl Credit {
         };
         // The queue that is pushed to afterwards orders the data; this word only counts.
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// The same for mail to `core`, whose credit this is. Says why there is no room.
+    pub(crate) fn take(&self, core: usize, bytes: usize) -> Result<(), SendError> {
+        if self.is_closed() {
+            Err(SendError::Stopped)
+        } else if self.reserve(bytes) {
+            Ok(())
+        } else {
+            Err(SendError::InboxFull { core })
+        }
     }
 
     /// Gives the room of one message back: it was taken out of the queue, or never put in.

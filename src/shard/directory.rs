@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use super::admission::Admission;
 use super::backoff::Backoff;
-use super::ledgers::Ledgers;
+use super::credit::Credit;
+use super::ledgers::{Ledgers, Load};
 use super::mail::{Ask, Control, HalfRef};
 use super::{Deadline, Outgoing};
 use crate::config::Config;
@@ -94,6 +95,7 @@ pub(super) struct Means<'a> {
     pub(super) rng: &'a mut Rng,
     pub(super) admission: &'a Arc<Admission>,
     pub(super) stats: &'a mut Stats,
+    pub(super) credits: &'a [Credit],
 }
 
 impl Means<'_> {
@@ -104,17 +106,33 @@ impl Means<'_> {
         self.out.control(core, Control::Connect { id, dial, ticket });
         core
     }
+
+    /// Tells the core that has the connection with this grant to send a message there. It waits there as mail does, under the same credit,
+    /// since messages for which nobody waits any more would pile up at a core that is held up; and it comes after what made the grant.
+    fn deliver(&mut self, core: usize, grant: u64, (node, channel): Key, delivery: Delivery) {
+        match self.credits[core].take(core, delivery.frame.as_bytes().len()) {
+            Ok(()) => self.out.control(core, Control::Deliver { grant, node, channel, delivery }),
+            Err(reason) => {
+                self.stats.count(Counter::InboxRefused);
+                fail(delivery.id, node, AckFailure::Refused(reason), self);
+            }
+        }
+    }
 }
 
 impl Directory {
     /// Memory of one connection's entries in the tables.
     pub(super) const GRANT: usize = size_of::<(Key, Grant)>() + size_of::<(u64, (Key, Option<DialId>, usize))>();
+    /// Memory of what one connection leaves, besides its ids and messages.
+    pub(super) const LEDGER: usize = 5 * Ledgers::KEPT + size_of::<Ledger>();
     /// Memory of one dial's entries in the tables.
     pub(super) const DIAL: usize = size_of::<(DialId, Dialling)>() + size_of::<((SocketAddr, u16), DialId)>();
 
     pub(crate) fn new(config: Arc<Config>, node: NodeId) -> Self {
+        let (cores, acks) = (config.cores.count(), &config.acks);
+        let receipts = Load { messages: cores * acks.pending, bytes: cores * acks.bytes };
         Self {
-            ledgers: Ledgers::new(config.limits.max_peers, config.acks.retain),
+            ledgers: Ledgers::new(config.limits.max_peers, receipts, config.acks.retain),
             waiting: HashMap::new(),
             sweep: None,
             config,
@@ -208,8 +226,8 @@ impl Directory {
             return fail(delivery.id, key.0, AckFailure::Stopped, means);
         }
         if let Some(grant) = self.grants.get(&key).filter(|grant| grant.waiting.is_none() && Some(grant.number) != not_by) {
-            let (node, channel) = key;
-            return means.out.control(grant.core, Control::Deliver { grant: grant.number, node, channel, delivery });
+            let (core, grant) = (grant.core, grant.number);
+            return means.deliver(core, grant, key, delivery);
         }
         let evicted = self.ledgers.add(key, delivery, means.now);
         self.report_evicted(evicted, means);

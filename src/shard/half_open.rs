@@ -307,7 +307,12 @@ impl Shard {
     pub(super) fn keep_for_half(&mut self, grant: u64, delivery: Delivery) -> Option<Delivery> {
         match self.half_open.iter_mut().find(|(_, open)| open.grant == Some(grant)) {
             Some((_, open)) => {
-                open.ledger.get_or_insert_default().deliveries.push(delivery);
+                let deliveries = &mut open.ledger.get_or_insert_default().deliveries;
+                if deliveries.len() == deliveries.capacity() {
+                    // So that those that are over do not pile up while the handshake lasts.
+                    deliveries.retain(|delivery| !delivery.is_over(self.now));
+                }
+                deliveries.push(delivery);
                 None
             }
             None => Some(delivery),

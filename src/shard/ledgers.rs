@@ -2,7 +2,8 @@
 //!
 //! A ledger is kept until its messages are over and its window has been kept for `Acks::retain`. There are at most `Limits::max_peers`;
 //! one more puts out the oldest: of those without messages first, so that nobody can put out what the application sends by connecting
-//! under many names. Frames are bounded by the receipts that they belong to, windows by `Acks::window`.
+//! under many names. Windows are bounded by `Acks::window`, and frames by the receipts that they belong to: those that are over are looked
+//! for before their time when as much has come as all receipts allow.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -37,12 +38,35 @@ pub(super) struct Ledgers {
     kept: HashMap<Key, Kept>,
     last: u64,
     most: usize,
+    /// What came since the last sweep, and how much may come before the next.
+    came: Load,
+    receipts: Load,
     retain: Duration,
 }
 
+/// Messages, and bytes of their frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Load {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
 impl Ledgers {
-    pub(super) fn new(most: usize, retain: Duration) -> Self {
-        Self { kept: HashMap::new(), last: 0, most, retain }
+    /// Memory of one, besides its ids and messages.
+    pub(super) const KEPT: usize = size_of::<(Key, Kept)>();
+
+    /// `receipts`: what all receipts allow.
+    pub(super) fn new(most: usize, receipts: Load, retain: Duration) -> Self {
+        Self { kept: HashMap::new(), last: 0, most, came: Load::default(), receipts, retain }
+    }
+
+    /// Messages come. Those that are over go first, where together they could be more than the receipts allow.
+    fn count(&mut self, deliveries: &[Delivery], now: Timestamp) {
+        self.came.messages += deliveries.len();
+        self.came.bytes += deliveries.iter().map(|delivery| delivery.frame.as_bytes().len()).sum::<usize>();
+        if self.came.messages > self.receipts.messages || self.came.bytes > self.receipts.bytes {
+            self.sweep(now);
+        }
     }
 
     #[cfg(test)]
@@ -52,6 +76,7 @@ impl Ledgers {
 
     /// Keeps a ledger. Returns the one that had to make room, if one had to.
     pub(super) fn stow(&mut self, key: Key, ledger: Box<Ledger>, now: Timestamp) -> Option<(Key, Box<Ledger>)> {
+        self.count(&ledger.deliveries, now);
         let mut ledger = ledger;
         if let Some(kept) = self.kept.remove(&key) {
             // Messages for the node came while it had no connection that could take them: they are the later ones.
@@ -75,6 +100,7 @@ impl Ledgers {
 
     /// One more message for a node that has no connection.
     pub(super) fn add(&mut self, key: Key, delivery: Delivery, now: Timestamp) -> Option<(Key, Box<Ledger>)> {
+        self.count(std::slice::from_ref(&delivery), now);
         if let Some(kept) = self.kept.get_mut(&key) {
             kept.ledger.deliveries.push(delivery);
             return None;
@@ -89,6 +115,7 @@ impl Ledgers {
 
     /// Forgets what is over.
     pub(super) fn sweep(&mut self, now: Timestamp) {
+        self.came = Load::default();
         self.kept.retain(|_, kept| {
             kept.ledger.deliveries.retain(|delivery| !delivery.is_over(now));
             now < kept.until || !kept.ledger.deliveries.is_empty()
@@ -117,6 +144,8 @@ mod tests {
     use crate::id::NodeId;
     use crate::wire::Frame;
 
+    const RECEIPTS: Load = Load { messages: 100, bytes: 10_000 };
+
     fn at(seconds: u64) -> Timestamp {
         Timestamp::ORIGIN + Duration::from_secs(seconds)
     }
@@ -139,7 +168,7 @@ mod tests {
 
     #[test]
     fn one_too_many_puts_out_the_oldest_and_those_without_messages_first() {
-        let mut ledgers = Ledgers::new(2, Duration::from_secs(60));
+        let mut ledgers = Ledgers::new(2, RECEIPTS, Duration::from_secs(60));
         assert!(ledgers.add(key(1), delivery(1, 50), at(1)).is_none());
         assert!(ledgers.stow(key(2), window(&[5]), at(2)).is_none());
         assert_eq!(ledgers.stow(key(3), window(&[6]), at(3)).map(|(key, _)| key), Some(key(2)));
@@ -151,7 +180,7 @@ mod tests {
 
     #[test]
     fn messages_for_one_node_are_kept_in_order_beside_its_window() {
-        let mut ledgers = Ledgers::new(2, Duration::from_secs(60));
+        let mut ledgers = Ledgers::new(2, RECEIPTS, Duration::from_secs(60));
         ledgers.stow(key(1), Box::new(Ledger { deliveries: vec![delivery(1, 50)], ..*window(&[5]) }), at(1));
         ledgers.add(key(1), delivery(2, 50), at(2));
         let ledger = ledgers.take(&key(1)).unwrap();
@@ -161,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_ledger_is_kept_until_both_its_window_and_its_messages_are_over() {
-        let mut ledgers = Ledgers::new(2, Duration::from_secs(10));
+        let mut ledgers = Ledgers::new(2, RECEIPTS, Duration::from_secs(10));
         ledgers.stow(key(1), window(&[5]), at(0));
         ledgers.add(key(2), delivery(2, 30), at(0));
         assert_eq!(ledgers.next_sweep(at(0)), Some(at(10)));
@@ -169,5 +198,25 @@ mod tests {
         assert_eq!((ledgers.len(), ledgers.next_sweep(at(10))), (1, Some(at(30))));
         ledgers.sweep(at(30));
         assert_eq!((ledgers.len(), ledgers.next_sweep(at(30))), (0, None));
+    }
+
+    #[test]
+    fn messages_that_are_over_do_not_pile_up_until_the_next_sweep() {
+        let len = delivery(1, 1).frame.as_bytes().len();
+        for receipts in [Load { messages: 3, bytes: 1000 * len }, Load { messages: 1000, bytes: 3 * len }] {
+            let mut ledgers = Ledgers::new(100, receipts, Duration::from_secs(5000));
+            for second in 1..1000 {
+                // Each is over when the next comes, for some node or other; every other one is what a connection has left.
+                let (key, delivery) = (key(second as u8 % 10), delivery(second, second + 1));
+                let evicted = if second.is_multiple_of(2) {
+                    ledgers.add(key, delivery, at(second))
+                } else {
+                    ledgers.stow(key, Box::new(Ledger { deliveries: vec![delivery], ..*window(&[5]) }), at(second))
+                };
+                let kept: usize = ledgers.kept.values().map(|kept| kept.ledger.deliveries.len()).sum();
+                assert!(evicted.is_none() && kept <= 4, "{kept} are kept");
+            }
+            assert_eq!(ledgers.len(), 10, "windows are kept on");
+        }
     }
 }

@@ -62,6 +62,12 @@ pub(crate) enum Mail {
         delivery: Delivery,
     },
     Ack(AckId),
+    /// To the directory: a message for a node, connected or not.
+    Route {
+        node: NodeId,
+        channel: u16,
+        delivery: Delivery,
+    },
 }
 
 impl Mail {
@@ -74,6 +80,7 @@ impl Mail {
             Self::BroadcastBatch { frames: batch } => frames(batch),
             Self::Subscribe { .. } => size_of::<Topic>(),
             Self::SendAcked { delivery, .. } | Self::BroadcastAcked { delivery } => delivery.frame.as_bytes().len(),
+            Self::Route { delivery, .. } => delivery.frame.as_bytes().len(),
             Self::Ack(_) => 0,
             Self::Request { body, .. } | Self::Respond { body, .. } => body.len(),
         }
@@ -133,7 +140,7 @@ pub(crate) enum Control {
     Yielded {
         grant: u64,
     },
-    /// A message for a node, connected or not.
+    /// See [`Mail::Route`]: within the directory's own core.
     Route {
         node: NodeId,
         channel: u16,
@@ -179,7 +186,7 @@ pub(crate) enum Control {
     Replace {
         grant: u64,
     },
-    /// Send this to the peer that has this grant.
+    /// Send this to the peer that has this grant. It has taken room in the core's inbox.
     Deliver {
         grant: u64,
         node: NodeId,

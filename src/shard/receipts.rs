@@ -20,6 +20,10 @@ use crate::time::Timestamp;
 use crate::wheel::TimerKey;
 use crate::wire::{Draft, Frame, Meta, message_wire_len};
 
+/// Memory of a send, and of each acknowledgement that it awaits or has: vectors that grow by doubling.
+pub(super) const RUNNING: usize = 5 * size_of::<(u64, Running)>();
+pub(super) const ANSWER: usize = 2 * (size_of::<(NodeId, Duration)>() + size_of::<(Option<NodeId>, AckFailure)>());
+
 /// Who asked, and is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
@@ -36,6 +40,8 @@ struct Running {
     timer: TimerKey,
     /// Bytes of the frame.
     bytes: usize,
+    /// Peers that it may have gone to.
+    answers: usize,
     /// Where it is one node, and known.
     node: Option<NodeId>,
     /// `on_acked` is due.
@@ -49,6 +55,7 @@ pub(super) struct Receipts {
     /// How many there are: one may be on loan to the handler.
     count: usize,
     bytes: usize,
+    answers: usize,
     /// The last id that was given out, without the core.
     last: u64,
 }
@@ -62,10 +69,17 @@ impl Receipts {
         self.bytes
     }
 
+    /// How many acknowledgements they await or have.
+    #[cfg(test)]
+    pub(super) fn answers(&self) -> usize {
+        self.answers
+    }
+
     fn remove(&mut self, id: u64) -> Option<Running> {
         let running = self.running.remove(&id)?;
         self.count -= 1;
         self.bytes -= running.bytes;
+        self.answers -= running.answers;
         Some(running)
     }
 }
@@ -90,7 +104,7 @@ impl Shard {
         deadline: Duration,
         asker: Asker,
     ) -> Result<ReceiptId, SendError> {
-        let len = self.check_acked(body)?;
+        let len = self.check_acked(body, 1)?;
         let mut node = None;
         if let Target::Peer(peer) = target
             && peer.core() == self.core
@@ -108,10 +122,15 @@ impl Shard {
             Target::Peer(peer) => self.forward_mail(peer.core(), Mail::SendAcked { peer, delivery: delivery.clone() })?,
             Target::Node { node: named, channel } => {
                 node = Some(named);
-                self.out.control(0, Control::Route { node: named, channel, delivery: delivery.clone() });
+                let delivery = delivery.clone();
+                if self.directory.is_some() {
+                    self.out.control(self.core, Control::Route { node: named, channel, delivery });
+                } else {
+                    self.forward_mail(0, Mail::Route { node: named, channel, delivery })?;
+                }
             }
         }
-        Ok(self.open_receipt(&delivery, asker, node, 1, 0))
+        Ok(self.open_receipt(&delivery, asker, node, (1, 1), 0))
     }
 
     pub(crate) fn broadcast_acked(&mut self, meta: Meta, body: &[u8], deadline: Duration, asker: Asker) -> Result<ReceiptId, SendError> {
@@ -119,7 +138,11 @@ impl Shard {
     }
 
     fn try_broadcast_acked(&mut self, meta: Meta, body: &[u8], deadline: Duration, asker: Asker) -> Result<ReceiptId, SendError> {
-        self.check_acked(body)?;
+        // To how many the other cores send it, they say later; to no more than there may be.
+        let limits = &self.shared.config.limits;
+        let others = self.other_cores().next().is_some();
+        let answers = if others { limits.max_peers + limits.max_half_open } else { self.slots.established() };
+        self.check_acked(body, answers)?;
         let delivery = self.make_delivery(meta, body, deadline)?;
         self.reserve_broadcast(std::slice::from_ref(&delivery.frame))?;
         let mut silent = 0;
@@ -128,11 +151,11 @@ impl Shard {
             silent += 1;
         }
         let reached = self.append_acked(&delivery);
-        Ok(self.open_receipt(&delivery, asker, None, reached, silent))
+        Ok(self.open_receipt(&delivery, asker, None, (reached, answers), silent))
     }
 
-    /// Whether one more may run. Returns the length of its frame.
-    fn check_acked(&self, body: &[u8]) -> Result<usize, SendError> {
+    /// Whether one more may run, to so many peers. Returns the length of its frame.
+    fn check_acked(&self, body: &[u8], answers: usize) -> Result<usize, SendError> {
         let (limits, acks) = (&self.shared.config.limits, &self.shared.config.acks);
         if self.shutting_down {
             return Err(SendError::Stopped);
@@ -141,7 +164,9 @@ impl Shard {
             return Err(SendError::TooLong { len: body.len(), max: limits.max_message });
         }
         let len = message_wire_len(true, body.len(), limits.fragment);
-        if self.receipts.count >= acks.pending || self.receipts.bytes + len > acks.bytes {
+        // One alone always may, however many peers there are.
+        let crowded = self.receipts.answers > 0 && self.receipts.answers + answers > acks.answers;
+        if crowded || self.receipts.count >= acks.pending || self.receipts.bytes + len > acks.bytes {
             return Err(SendError::TooManyUnacked);
         }
         Ok(len)
@@ -158,15 +183,23 @@ impl Shard {
     }
 
     /// The message is on its way: from here on it has an outcome.
-    fn open_receipt(&mut self, delivery: &Delivery, asker: Asker, node: Option<NodeId>, reached: usize, silent: usize) -> ReceiptId {
+    fn open_receipt(
+        &mut self,
+        delivery: &Delivery,
+        asker: Asker,
+        node: Option<NodeId>,
+        (reached, answers): (usize, usize),
+        silent: usize,
+    ) -> ReceiptId {
         let id = ReceiptId(delivery.id);
         let tag = if let Asker::Handler { tag } = asker { tag } else { 0 };
         let receipt = Receipt::new(id, tag, self.now, reached, silent);
         let timer = self.wheel.insert(delivery.deadline, Deadline::Receipt(delivery.id));
         let bytes = delivery.frame.as_bytes().len();
-        self.receipts.running.insert(delivery.id, Running { receipt, asker, timer, bytes, node, announced: false });
+        self.receipts.running.insert(delivery.id, Running { receipt, asker, timer, bytes, answers, node, announced: false });
         self.receipts.count += 1;
         self.receipts.bytes += bytes;
+        self.receipts.answers += answers;
         self.review(delivery.id);
         id
     }
@@ -175,6 +208,9 @@ impl Shard {
     pub(super) fn reached(&mut self, id: u64, peers: usize) {
         if let Some(running) = self.receipts.running.get_mut(&id) {
             running.receipt.reach(peers);
+            if let Some(reached) = running.receipt.expected() {
+                self.receipts.answers = self.receipts.answers + reached - std::mem::replace(&mut running.answers, reached);
+            }
             self.review(id);
         }
     }

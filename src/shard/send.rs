@@ -10,7 +10,7 @@ use crate::error::{CloseReason, RequestError, SendError, Slow};
 use crate::handler::{Dial, PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
-use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE};
+use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE, TERMS_CHARGE};
 use crate::wire::{Draft, Frame, Lane, MAX_MESSAGE, Meta, message_wire_len};
 
 /// A message to be sent: to be encoded in place, or encoded already.
@@ -51,7 +51,7 @@ impl<'a> Payload<'a> {
         SPANS_CHARGE
             + match self {
                 Self::Draft(draft) => message_wire_len(draft.correlation.is_some(), draft.body.len(), cut),
-                Self::Frame(frame) => frame.as_bytes().len(),
+                Self::Frame(frame) => frame.as_bytes().len() + if frame.has_terms() { TERMS_CHARGE } else { 0 },
             }
     }
 }
@@ -185,15 +185,13 @@ impl Shard {
 
     pub(super) fn forward_mail(&mut self, core: usize, mail: Mail) -> Result<(), SendError> {
         let credit = self.shared.credits.get(core).ok_or(SendError::NotConnected)?;
-        if credit.is_closed() {
-            return Err(SendError::Stopped);
+        let taken = credit.take(core, mail.cost());
+        match taken {
+            Ok(()) => self.out.mail.push_back((core, mail)),
+            Err(SendError::InboxFull { .. }) => self.stats.count(Counter::InboxRefused),
+            Err(_) => {}
         }
-        if !credit.reserve(mail.cost()) {
-            self.stats.count(Counter::InboxRefused);
-            return Err(SendError::InboxFull { core });
-        }
-        self.out.mail.push_back((core, mail));
-        Ok(())
+        taken
     }
 
     /// To every established peer of every core, or to none.
@@ -381,6 +379,7 @@ impl Shard {
             Mail::SendAcked { peer, delivery } => self.deliver_mail(peer, &delivery),
             Mail::BroadcastAcked { delivery } => self.append_mail(&delivery),
             Mail::Ack(ack) => drop(self.ack(ack)),
+            Mail::Route { node, channel, delivery } => self.route(node, channel, delivery, None),
         }
     }
 

@@ -6,7 +6,9 @@ use super::directory::{Directory, Means};
 use super::mail::Control;
 use super::{Action, Event, Shard};
 use crate::handler::{Context, Handler, Message};
+use crate::id::NodeId;
 use crate::metrics::Counter;
+use crate::proto::Delivery;
 use crate::time::Timestamp;
 use crate::wire::Kind;
 
@@ -45,16 +47,15 @@ impl Shard {
             Control::CoreLost { core } => self.with_directory(|directory, means| directory.core_lost(core, means)),
             Control::Ledger { grant, ledger } => self.with_directory(|directory, means| directory.keep(grant, ledger, means)),
             Control::Yielded { grant } => self.with_directory(|directory, means| directory.yielded(grant, means)),
-            Control::Route { node, channel, delivery } => {
-                self.with_directory(|directory, means| directory.route((node, channel), delivery, None, means))
-            }
-            Control::Undelivered { grant, node, channel, delivery } => {
-                self.with_directory(|directory, means| directory.route((node, channel), delivery, Some(grant), means))
-            }
+            Control::Route { node, channel, delivery } => self.route(node, channel, delivery, None),
+            Control::Undelivered { grant, node, channel, delivery } => self.route(node, channel, delivery, Some(grant)),
             Control::Granted { half, grant, ledger } => self.granted(half, grant, ledger),
             Control::Denied { half, code } => self.denied(half, code),
             Control::Replace { grant } => self.replace(grant),
-            Control::Deliver { grant, node, channel, delivery } => self.deliver_by_grant(grant, node, channel, delivery),
+            Control::Deliver { grant, node, channel, delivery } => {
+                self.shared.credits[self.core].release(delivery.frame.as_bytes().len());
+                self.deliver_by_grant(grant, node, channel, delivery);
+            }
             Control::Answered { id, node, at, result } => self.answered(id, node, at, result),
             Control::Reached { id, peers } => self.reached(id, peers),
             Control::Connect { id, dial, ticket } => self.connect(id, dial, ticket),
@@ -65,11 +66,16 @@ impl Shard {
         }
     }
 
+    pub(super) fn route(&mut self, node: NodeId, channel: u16, delivery: Delivery, not_by: Option<u64>) {
+        self.with_directory(|directory, means| directory.route((node, channel), delivery, not_by, means));
+    }
+
     pub(super) fn with_directory(&mut self, act: impl FnOnce(&mut Directory, &mut Means<'_>)) {
         if let Some(directory) = &mut self.directory {
             let admission = &self.shared.admission;
             let (out, wheel) = (&mut self.out, &mut self.wheel);
-            let mut means = Means { now: self.now, out, wheel, rng: &mut self.rng, admission, stats: &mut self.stats };
+            let (stats, credits) = (&mut self.stats, &*self.shared.credits);
+            let mut means = Means { now: self.now, out, wheel, rng: &mut self.rng, admission, stats, credits };
             act(directory, &mut means);
         }
     }

@@ -139,6 +139,7 @@ impl Plan {
         let acks = &mut config.acks;
         acks.pending = one_of(rng, &[2, 16, 1024]);
         acks.bytes = most * one_of(rng, &[1, 10, 1000]);
+        acks.answers = one_of(&mut rng.clone(), &[1, 20, 1 << 16]);
         // No repetition is let through because too little is remembered.
         acks.window = 1 << 16;
         acks.retain = LONGEST_DEADLINE + millis(rng, 100, 2000);

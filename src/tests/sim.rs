@@ -397,6 +397,7 @@ impl World {
             Mail::Respond { .. } | Mail::Publish { .. } | Mail::Subscribe { .. } => (None, Vec::new(), None),
             // What is to be acknowledged, the shard notes itself.
             Mail::SendAcked { .. } | Mail::BroadcastAcked { .. } | Mail::Ack(_) => (None, Vec::new(), None),
+            Mail::Route { .. } => (None, Vec::new(), None),
         };
         let peers: Vec<PeerId> = match one {
             Some(peer) => vec![peer],

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use super::queue::Queue;
 use super::span::Span;
+#[cfg(test)]
+use super::span::TERMS_CHARGE;
 
 /// So many spans are searched without an index.
 const SEARCHED: usize = 32;
@@ -18,6 +20,11 @@ pub(super) struct Keys(BTreeMap<u64, u64>);
 
 #[cfg(test)]
 impl Keys {
+    /// Bytes of memory, at most: nodes of the tree are at least five parts in eleven full, and 24 bytes of 192 are for no entry.
+    pub(super) fn memory(&self) -> usize {
+        self.0.len() * (TERMS_CHARGE - 16)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -54,8 +61,13 @@ impl Queue {
     pub(super) fn note_key(&mut self) {
         let Some((keys, key)) = self.keys.as_mut().zip(self.spans.back().and_then(Span::key)) else { return };
         keys.0.insert(key, self.first + self.spans.len() as u64 - 1);
-        if keys.0.len() > 2 * (self.spans.len() + SEARCHED) {
-            // Most are of messages that are gone. It is made again when it is asked for.
+        self.fit_keys();
+    }
+
+    /// Spans may have left.
+    pub(super) fn fit_keys(&mut self) {
+        if self.keys.as_ref().is_some_and(|keys| keys.0.len() > 2 * self.spans.len()) {
+            // Most are of messages that are gone, and what is charged for the others must be enough. It is made again when it is asked for.
             self.keys = None;
         }
     }

@@ -28,6 +28,7 @@ use queue::Queued;
 pub(crate) use schedule::Quanta;
 use schedule::{Plan, Rounds};
 pub(crate) use slices::Slices;
+pub(crate) use span::TERMS_CHARGE;
 use span::{SPAN_CHARGE, Shared, Span};
 
 use super::log::{Cursor, Logs};
@@ -40,7 +41,7 @@ const LANES: usize = 1 + Lane::ALL.len();
 const CONTROL: usize = 0;
 /// Direct sends of at least so many wire bytes stay in their shared frame instead of being copied into the tail.
 const BY_REFERENCE: usize = 4 * 1024;
-/// Most that one push is charged for spans: its own, and the part of the log before it.
+/// Most that one push is charged for spans: its own, and the part of the log before it. A frame with terms is charged more: `TERMS_CHARGE`.
 pub(crate) const SPANS_CHARGE: usize = 2 * SPAN_CHARGE;
 /// Most memory that an outbox may have beyond twice what it uses and what the pool keeps.
 pub(crate) const OUTBOX_SPARE: usize = size_of::<Queued>() + LANES * (queue::SPARE_TAIL + queue::SPARE_SPANS * SPAN_CHARGE);

@@ -74,10 +74,10 @@ impl Queued {
     pub(super) fn push_span(&mut self, lane: usize, span: Span) {
         let len = span.len();
         self.lanes[lane].bytes += len;
+        self.claimed += len + span.charge();
         self.lanes[lane].spans.push_back(span);
-        self.claimed += len + SPAN_CHARGE;
-        let is_own = matches!(self.lanes[lane].spans.back(), Some(Span::Shared(_)));
-        self.used += SPAN_CHARGE + if is_own { len } else { 0 };
+        let span = &self.lanes[lane].spans[self.lanes[lane].spans.len() - 1];
+        self.used += span.charge() + if matches!(span, Span::Shared(_)) { len } else { 0 };
     }
 
     pub(super) fn push_shared(&mut self, lane: usize, shared: Shared) {
@@ -93,7 +93,8 @@ impl Queued {
     /// Bytes that only this peer keeps in memory.
     #[cfg(test)]
     pub(super) fn private(&self) -> usize {
-        self.used - self.lanes.iter().map(|queue| queue.spare + queue.spans.len() * SPAN_CHARGE).sum::<usize>()
+        let own = |queue: &Queue| queue.spare + queue.spans.iter().map(Span::charge).sum::<usize>();
+        self.used - self.lanes.iter().map(own).sum::<usize>()
     }
 
     /// Accounts for `len` bytes that were just appended to the tail of a lane.
@@ -134,10 +135,11 @@ impl Queued {
                 // Where a span ends, a frame ends.
                 advanced.messages += front.messages();
                 begun = 0;
+                let charge = front.charge();
+                self.claimed -= charge;
                 queue.spans.pop_front();
                 queue.first += 1;
-                self.claimed -= SPAN_CHARGE;
-                queue.spare += SPAN_CHARGE;
+                queue.spare += charge;
             } else {
                 let messages;
                 (messages, begun) = front.take_off(lane, logs, &queue.tail[queue.head..], part, begun);
@@ -150,11 +152,11 @@ impl Queued {
         begun
     }
 
-    /// Accounts for private bytes of a lane that are gone, and for spans.
-    pub(super) fn remove(&mut self, lane: usize, private: usize, spans: usize) {
+    /// Accounts for private bytes of a lane that are gone, and for what was charged besides.
+    pub(super) fn remove(&mut self, lane: usize, private: usize, charges: usize) {
         self.lanes[lane].bytes -= private;
-        self.claimed -= private + spans * SPAN_CHARGE;
-        self.used -= private + spans * SPAN_CHARGE;
+        self.claimed -= private + charges;
+        self.used -= private + charges;
     }
 
     pub(super) fn evacuate(&mut self, lane: usize, logs: &Logs) {
@@ -167,9 +169,9 @@ impl Queued {
         let spans = std::mem::take(&mut queue.spans);
         let old = std::mem::take(&mut queue.tail);
         let mut head = std::mem::take(&mut queue.head);
-        self.claimed -= queue.bytes + spans.len() * SPAN_CHARGE;
+        self.claimed -= queue.bytes + spans.iter().map(Span::charge).sum::<usize>();
         let private = spans.iter().filter(|span| span.is_private()).map(Span::len).sum::<usize>();
-        self.used -= private + spans.len() * SPAN_CHARGE + std::mem::take(&mut queue.spare);
+        self.used -= private + spans.iter().map(Span::charge).sum::<usize>() + std::mem::take(&mut queue.spare);
         queue.bytes = 0;
         for span in spans {
             match span {
@@ -219,8 +221,10 @@ impl Queued {
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         let spans = self.lanes.iter().flat_map(|queue| &queue.spans);
-        let shared = spans.map(|span| if span.is_private() && !span.is_tail() { span.len() } else { 0 });
-        self.footprint() + shared.sum::<usize>()
+        // A shared message has a head of 16 bytes.
+        let shared = spans.map(|span| if span.is_private() && !span.is_tail() { 16 + span.len() } else { 0 });
+        let keys = self.lanes.iter().filter_map(|queue| queue.keys.as_ref()).map(|keys| keys.memory());
+        self.footprint() + shared.sum::<usize>() + keys.sum::<usize>()
     }
 
     /// Bytes of memory, of a box without spans.
@@ -244,9 +248,9 @@ impl Queued {
     pub(super) fn assert_invariants(&self) {
         let spans = || self.lanes.iter().flat_map(|queue| &queue.spans);
         assert!(!self.is_empty(), "an empty box belongs in the pool");
-        assert_eq!(self.claimed, spans().map(|span| span.len() + SPAN_CHARGE).sum::<usize>());
+        assert_eq!(self.claimed, spans().map(|span| span.len() + span.charge()).sum::<usize>());
         assert_eq!(self.private(), spans().filter(|span| span.is_private()).map(Span::len).sum::<usize>());
-        let own = |queue: &Queue| queue.spare + queue.spans.len() * SPAN_CHARGE;
+        let own = |queue: &Queue| queue.spare + queue.spans.iter().map(Span::charge).sum::<usize>();
         assert_eq!(self.used, self.private() + self.lanes.iter().map(own).sum::<usize>());
         let most = 2 * self.used + super::OUTBOX_SPARE + self.lent;
         assert!(self.memory() <= most, "{} bytes of memory where {} are used, and {most} may be", self.memory(), self.used);
@@ -309,6 +313,7 @@ impl Queue {
         if self.spans.capacity() > 2 * self.spans.len() + SPARE_SPANS {
             self.spans.shrink_to(self.spans.len() + self.spans.len() / 2);
         }
+        self.fit_keys();
         // What stands in front of a tail that stays is doubled with it, when it grows.
         std::mem::replace(&mut self.spare, self.head) - self.head
     }

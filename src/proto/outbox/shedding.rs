@@ -37,7 +37,7 @@ impl Outbox {
             queued.expiry = None;
             for lane in 0..queued.lanes.len() {
                 let mut first = None;
-                let mut spans = 0;
+                let (mut spans, mut charges) = (0, 0);
                 let queue = &mut queued.lanes[lane];
                 let before = dropped.freed;
                 queue.spans.retain(|span| {
@@ -48,6 +48,7 @@ impl Outbox {
                         return true;
                     }
                     spans += 1;
+                    charges += span.charge();
                     dropped.freed += shared.rest().len();
                     false
                 });
@@ -55,7 +56,7 @@ impl Outbox {
                     queue.forget_keys();
                 }
                 dropped.messages += spans as u64;
-                queued.remove(lane, dropped.freed - before, spans);
+                queued.remove(lane, dropped.freed - before, charges);
                 queued.note_expiry(first);
             }
         }
@@ -274,9 +275,9 @@ impl Queued {
         if whole {
             // Taken out at the front, or behind a message that has begun, whose number nobody asks for: those behind keep theirs.
             queue.first += u64::from(at + 1 < queue.spans.len());
-            queue.spans.remove(at);
-            less += SPAN_CHARGE;
-            self.used -= SPAN_CHARGE;
+            let charge = queue.spans.remove(at).map_or(0, |span| span.charge());
+            less += charge;
+            self.used -= charge;
         }
         self.claimed -= less;
         shed.excess = shed.excess.saturating_sub(less);

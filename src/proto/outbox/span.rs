@@ -9,6 +9,9 @@ use crate::wire::{Frame, frame_left};
 
 /// What a stored span is charged, in claimed bytes, besides the bytes it stands for: many tiny sends must not grow past the bound.
 pub(super) const SPAN_CHARGE: usize = size_of::<Span>();
+/// What a message with terms is charged beyond that. It stays an allocation of its own, with a head of 16 bytes; and its lane's index of keys
+/// has at most two entries for it, of up to 48 bytes each in a tree. Memory may be twice what is charged.
+pub(crate) const TERMS_CHARGE: usize = 64;
 
 #[derive(Debug)]
 pub(super) enum Span {
@@ -44,6 +47,10 @@ impl Shared {
         self.has_key.then_some(self.key)
     }
 
+    pub(super) fn has_terms(&self) -> bool {
+        self.has_key || self.expiry.is_some()
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.sent > 0
     }
@@ -68,6 +75,15 @@ impl Span {
 
     pub(super) fn is_tail(&self) -> bool {
         matches!(self, Self::Tail { .. })
+    }
+
+    /// What it is charged besides its bytes.
+    #[inline]
+    pub(super) fn charge(&self) -> usize {
+        match self {
+            Self::Shared(shared) if shared.has_terms() => SPAN_CHARGE + TERMS_CHARGE,
+            _ => SPAN_CHARGE,
+        }
     }
 
     /// The conflation key, if it is a message that has one.

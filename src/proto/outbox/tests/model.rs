@@ -271,14 +271,15 @@ impl Peer {
         self.droppable(lane).rfind(|&at| which(&self.lanes[lane][at]))
     }
 
-    fn spans(&self) -> usize {
-        self.outbox.queued.as_ref().map_or(0, |queued| queued.lanes.iter().map(|queue| queue.spans.len()).sum())
+    fn charges(&self) -> usize {
+        let spans = self.outbox.queued.iter().flat_map(|queued| &queued.lanes).flat_map(|queue| &queue.spans);
+        spans.map(Span::charge).sum()
     }
 
     fn check(&self, logs: &Logs) {
         let outbox = &self.outbox;
         outbox.assert_invariants(logs);
-        assert_eq!(outbox.claimed(logs), self.bytes + self.spans() * SPAN_CHARGE);
+        assert_eq!(outbox.claimed(logs), self.bytes + self.charges());
         assert_eq!(outbox.is_empty(logs), self.bytes == 0);
         assert_eq!(outbox.private(), self.private);
         assert_eq!(outbox.has_control(), !self.lanes[CONTROL].is_empty());
@@ -511,7 +512,7 @@ impl<'a> Core<'a> {
         assert!(after <= target || peer.droppable(lane).is_empty(), "{before} to {after}, not {target}");
         assert!(before > target || dropped == Dropped::default());
         // None too many: with the last of them the bound was not kept, but for what splitting a span costs.
-        assert!(dropped.messages == 0 || after + last + 2 * SPAN_CHARGE > target, "{before} to {after}, not {target}");
+        assert!(dropped.messages == 0 || after + last + 2 * SPAN_CHARGE + TERMS_CHARGE > target, "{before} to {after}, not {target}");
     }
 
     fn push_control(&mut self, at: usize) {
