@@ -10,6 +10,7 @@
 //! The log does not know its readers. Its owner says, with [`Log::release`], up to where nobody reads any more.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::wire::{Frame, HEADER_LEN, Header, Kind, Lane, frame_left};
 
@@ -202,6 +203,16 @@ impl Log {
         };
         let begin_at = Cursor { position: segment.start.position + begin as u64, sequence: segment.start.sequence + whole as u64 };
         (begin_at, &segment.bytes()[begin..end])
+    }
+
+    /// The message that `position` is inside of, for somebody to keep, and how much of it is before that.
+    pub(crate) fn share(&self, position: u64) -> (Arc<[u8]>, usize) {
+        let (begin, message) = self.message_at(position);
+        let shared = match &self.segments[self.index_of(position)].body {
+            Body::Copied { .. } => message.into(),
+            Body::Shared(frame) => frame.share(),
+        };
+        (shared, (position - begin.position) as usize)
     }
 
     /// The last border between messages that is not after `position`.

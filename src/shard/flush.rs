@@ -306,7 +306,9 @@ impl Shard {
     fn let_go(&mut self, slot: u32) {
         let outbox = &self.slots.at(slot).peer.outbox;
         let (claimed, private) = (outbox.claimed(&self.logs), outbox.used());
-        if claimed <= EVACUATED && self.sends.fits(private, private + claimed) {
+        // Where lanes drop, a peer that is too slow stays: under its soft mark, and with its own memory.
+        let most = if self.drops { EVACUATED.max(self.shared.config.limits.outbox_soft) } else { EVACUATED };
+        if claimed <= most && self.sends.fits(private, private + claimed) {
             self.with_outbox(slot, |outbox, logs, pool| outbox.evacuate(logs, pool));
             self.stats.count(Counter::LogEvacuations);
         } else if self.slots.at(slot).is_established() {

@@ -13,11 +13,12 @@
 //! **A subscriber for whom there is no room** is dealt with in [`Shard::no_room`], and nowhere else.
 
 use super::mail::Mail;
+use super::slow::Wanted;
 use super::{Payload, Shard};
 use crate::error::{CloseReason, SendError, Slow};
 use crate::id::{PeerId, Topic};
 use crate::metrics::Counter;
-use crate::wire::Frame;
+use crate::wire::{Frame, Lane};
 
 /// What the publishes of a core have come to.
 #[derive(Debug, Default)]
@@ -95,7 +96,8 @@ impl Shard {
     /// To the established peers among these. Returns for how many there was room; the others are noted, for [`Shard::no_room`].
     fn fan_out_to(&mut self, slots: impl Iterator<Item = u32>, frame: &Frame, except: Option<PeerId>) -> usize {
         let payload = Payload::Frame(frame);
-        let (lane, body, charge) = (payload.lane(), payload.body_len(), payload.charge(0));
+        let (body, charge) = (payload.body_len(), payload.charge(0));
+        let wanted = Wanted { lane: payload.lane(), messages: 1, longest: body, charge };
         let bytes = frame.as_bytes().len();
         let mut queued = 0;
         for slot in slots {
@@ -104,11 +106,17 @@ impl Shard {
             }
             self.published.met += bytes;
             let peer = self.slots.id(slot);
-            if Some(peer) == except || (self.drops && !self.find_room(peer, lane, charge)) {
+            if Some(peer) == except {
                 continue;
             }
-            match self.check_room(peer, body, charge) {
-                Ok(claimed) => {
+            let result = match self.check_room(peer, body, charge) {
+                Ok(_) if self.drops => self.make_room(peer, wanted),
+                Err(SendError::OutboxFull) => self.make_room(peer, wanted),
+                result => result.map(Some),
+            };
+            match result {
+                Ok(None) => {}
+                Ok(Some(claimed)) => {
                     self.push(slot, payload);
                     self.after_push(slot, claimed);
                     queued += 1;
@@ -146,12 +154,14 @@ impl Shard {
 
     #[cold]
     fn settle_without_room(&mut self, frame: &Frame) -> usize {
-        let charge = Payload::Frame(frame).charge(0);
+        let payload = Payload::Frame(frame);
+        let charge = payload.charge(0);
+        let wanted = Wanted { lane: payload.lane(), messages: 1, longest: 0, charge };
         let mut peers = std::mem::take(&mut self.published.without_room);
         let mut queued = 0;
         peers.retain(|&peer| {
-            // What has expired since it was queued may be in the way.
-            self.expire(peer.slot());
+            // Lanes that are more urgent may be in the way: before it is cut off, they drop what they are to.
+            self.shed(peer.slot(), Lane::High, Some(wanted));
             if let Ok(claimed) = self.check_room(peer, 0, charge) {
                 self.push(peer.slot(), Payload::Frame(frame));
                 self.after_push(peer.slot(), claimed);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mail::{Control, Mail};
+use super::slow::Wanted;
 use super::{Deadline, Event, Shard, reserve_all};
 use crate::error::{CloseReason, RequestError, SendError, Slow};
 use crate::handler::{Dial, PeerInfo, Sent};
@@ -64,7 +65,7 @@ impl Shard {
             return self.forward(peer, payload);
         }
         let (body, charge) = (payload.body_len(), payload.charge(self.shared.config.limits.fragment));
-        match self.room(peer, || payload.lane(), body, charge) {
+        match self.room(peer, body, charge, || (payload.lane(), 1)) {
             Ok(claimed) => {
                 self.push(peer.slot(), payload);
                 Ok(self.after_push(peer.slot(), claimed))
@@ -85,8 +86,9 @@ impl Shard {
         let longest = frames.iter().map(Frame::body_len).max().unwrap_or(0);
         let charge = frames.iter().map(|frame| Payload::Frame(frame).charge(0)).sum();
         // The policy of the first one's lane makes room: batches of several lanes are rare, and the marks are for all lanes together.
-        let lane = || frames.first().map_or(Lane::Normal, Frame::lane);
-        let claimed = self.room(peer, lane, longest, charge).inspect_err(|_| self.stats.add(Counter::SendsRefused, frames.len() as u64))?;
+        let messages = frames.len() as u64;
+        let whose = || (frames.first().map_or(Lane::Normal, Frame::lane), messages);
+        let claimed = self.room(peer, longest, charge, whose).inspect_err(|_| self.stats.add(Counter::SendsRefused, messages))?;
         for frame in frames {
             self.push(peer.slot(), Payload::Frame(frame));
         }
@@ -95,12 +97,17 @@ impl Shard {
 
     /// The same as [`Shard::check_room`], after making room where there is none and what waits may go.
     #[inline]
-    pub(super) fn room(&mut self, peer: PeerId, lane: impl Fn() -> Lane, body: usize, charge: usize) -> Result<usize, SendError> {
+    pub(super) fn room(&mut self, peer: PeerId, body: usize, charge: usize, whose: impl Fn() -> (Lane, u64)) -> Result<usize, SendError> {
         let result = self.check_room(peer, body, charge);
-        if !self.drops && result != Err(SendError::OutboxFull) {
-            return result;
+        match result {
+            Ok(_) if !self.drops => result,
+            Ok(_) | Err(SendError::OutboxFull) => {
+                let (lane, messages) = whose();
+                let made = self.make_room(peer, Wanted { lane, messages, longest: body, charge });
+                made.and_then(|claimed| claimed.ok_or(SendError::OutboxFull))
+            }
+            Err(_) => result,
         }
-        if self.find_room(peer, lane(), charge) { self.check_room(peer, body, charge) } else { Err(SendError::OutboxFull) }
     }
 
     /// Whether a message may be queued for a peer of this core. Returns how much that peer has to receive then, at most.
@@ -339,7 +346,7 @@ impl Shard {
         }
         let cut = self.shared.config.limits.fragment;
         let charge = SPANS_CHARGE + message_wire_len(true, body.len(), cut);
-        let claimed = self.room(peer, || meta.lane, body.len(), charge).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
+        let claimed = self.room(peer, body.len(), charge, || (meta.lane, 1)).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
         let entry = self.slots.at_mut(peer.slot());
         let limits = &self.shared.config.limits;
         if entry.peer.pending_requests() >= limits.pending_requests || self.requests >= limits.max_requests {

@@ -7,12 +7,24 @@ use std::time::Duration;
 
 use super::{Event, Shard};
 use crate::config::WhenSlow;
-use crate::error::{CloseReason, Slow};
+use crate::error::{CloseReason, SendError, Slow};
 use crate::handler::Backlog;
 use crate::id::PeerId;
 use crate::metrics::Counter;
 use crate::proto::Timer;
 use crate::wire::{Frame, Lane};
+
+/// What is to be queued for a peer, all of it or none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// The lane whose policy holds.
+    pub(super) lane: Lane,
+    pub(super) messages: u64,
+    /// Bytes of the longest body.
+    pub(super) longest: usize,
+    /// Most that it adds to what the peer has still to receive.
+    pub(super) charge: usize,
+}
 
 impl Shard {
     /// A sweep found a peer over its soft mark.
@@ -21,47 +33,73 @@ impl Shard {
         if !self.slots.at(slot).is_established() {
             return;
         }
+        // What has expired says nothing about the peer.
+        self.expire(slot);
+        if self.claimed(slot) < self.shared.config.limits.outbox_soft {
+            return;
+        }
         self.press(slot);
-        self.shed(slot, 0, None);
-        let entry = self.slots.at(slot);
-        if entry.blocked && entry.peer.outbox.claimed(&self.logs) > self.shared.config.limits.outbox_hard {
+        self.shed(slot, Lane::High, None);
+        if self.slots.at(slot).blocked && self.claimed(slot) > self.shared.config.limits.outbox_hard {
             self.close(slot, CloseReason::SlowPeer(Slow::HardBound));
         }
     }
 
-    /// Makes room for `charge` more bytes in `lane` for a peer of this core, as the policy of the lane says. Says whether they are wanted.
+    fn claimed(&self, slot: u32) -> usize {
+        self.slots.at(slot).peer.outbox.claimed(&self.logs)
+    }
+
+    /// [`Shard::check_room`] said that there is none, or some lane drops what a slow peer does not take: the same again, after making room
+    /// as the policy says. `Ok(None)`: by that policy the messages are left out, which is counted.
     #[cold]
-    pub(super) fn find_room(&mut self, peer: PeerId, lane: Lane, charge: usize) -> bool {
+    pub(super) fn make_room(&mut self, peer: PeerId, wanted: Wanted) -> Result<Option<usize>, SendError> {
+        if !self.find_room(peer, wanted) {
+            return Ok(None);
+        }
+        self.check_room(peer, wanted.longest, wanted.charge).map(Some)
+    }
+
+    /// Makes room for what is to be queued for a peer of this core. Says whether it is wanted.
+    fn find_room(&mut self, peer: PeerId, wanted: Wanted) -> bool {
         let limits = &self.shared.config.limits;
-        let Some(entry) = self.slots.find(peer).filter(|entry| entry.is_established()) else { return true };
-        let claimed = entry.peer.outbox.claimed(&self.logs);
-        if claimed + charge <= limits.outbox_soft || !(entry.blocked || claimed + charge > limits.outbox_hard) {
+        let (soft, hard) = (limits.outbox_soft, limits.outbox_hard);
+        let Wanted { lane, charge, .. } = wanted;
+        let slot = peer.slot();
+        let used = self.slots.at(slot).peer.outbox.used();
+        // What does not fit into an empty outbox is refused, and nothing need make room for it.
+        if charge > hard || (self.claimed(slot) + charge <= soft && self.sends.fits(used, used + charge)) {
             return true;
         }
-        let slot = peer.slot();
+        self.expire(slot);
+        let claimed = self.claimed(slot);
+        if claimed + charge <= soft || !(self.slots.at(slot).blocked || claimed + charge > hard) {
+            return true;
+        }
         self.press(slot);
-        self.shed(slot, charge, Some(lane));
-        let full = self.queued_bytes(peer) + charge > self.shared.config.limits.outbox_soft;
+        self.shed(slot, lane, Some(wanted));
         let refuses = self.shared.config.lanes.get(lane).when_slow == WhenSlow::DropNewest;
-        if full && refuses && self.slots.at(slot).blocked {
-            self.count_shed(slot, Counter::DroppedNewest, 1);
+        if refuses && self.slots.at(slot).blocked && self.claimed(slot) + charge > soft {
+            self.count_shed(slot, Counter::DroppedNewest, wanted.messages);
             return false;
         }
         true
     }
 
-    /// Drops what has expired, and then, if the peer's socket takes nothing, what the lanes are to drop, until `more` bytes fit under the
-    /// soft mark: of `only` this lane, or of all, the least urgent first.
+    /// If the peer's socket takes nothing, drops what its lanes are to drop, until what is `wanted` fits under the soft mark as well: the
+    /// least urgent lane first, and none that is more urgent than `last`.
     ///
     /// A peer whose socket takes what it is given waits for this core, and loses nothing by that.
-    fn shed(&mut self, slot: u32, more: usize, only: Option<Lane>) {
-        self.expire(slot);
-        if !self.drops || !self.slots.at(slot).blocked {
-            return;
+    pub(super) fn shed(&mut self, slot: u32, last: Lane, wanted: Option<Wanted>) {
+        if self.drops && self.slots.at(slot).blocked {
+            self.shed_lanes(slot, last, wanted);
         }
+    }
+
+    fn shed_lanes(&mut self, slot: u32, last: Lane, wanted: Option<Wanted>) {
+        let more = wanted.map_or(0, |wanted| wanted.charge);
         let target = self.shared.config.limits.outbox_soft.saturating_sub(more + 1);
-        for lane in Lane::ALL.into_iter().rev().filter(|&lane| only.is_none_or(|only| only == lane)) {
-            if self.slots.at(slot).peer.outbox.claimed(&self.logs) <= target {
+        for lane in Lane::ALL.into_iter().rev().take_while(|lane| lane.index() >= last.index()) {
+            if self.claimed(slot) <= target {
                 return;
             }
             // A good part at once: finding out what may go costs more than dropping it.
@@ -69,16 +107,27 @@ impl Shard {
             let (counter, dropped) = match self.shared.config.lanes.get(lane).when_slow {
                 WhenSlow::Disconnect => continue,
                 // What is only now to be queued is the newest: the caller leaves it out.
-                WhenSlow::DropNewest if more > 0 => continue,
+                WhenSlow::DropNewest if wanted.is_some_and(|wanted| wanted.lane == lane) => continue,
                 WhenSlow::DropNewest => {
-                    (Counter::DroppedNewest, self.with_outbox(slot, |outbox, logs, pool| outbox.drop_newest(lane, target, logs, pool)))
+                    let dropped = self.with_outbox(slot, |outbox, logs, pool| outbox.drop_newest(lane, target, logs, pool));
+                    (Counter::DroppedNewest, dropped.messages)
                 }
-                WhenSlow::DropOldest | WhenSlow::Conflate => {
-                    (Counter::DroppedOldest, self.with_outbox(slot, |outbox, logs, pool| outbox.drop_oldest(lane, some, logs, pool)))
-                }
+                WhenSlow::DropOldest | WhenSlow::Conflate => (Counter::DroppedOldest, self.drop_oldest(slot, lane, some)),
             };
-            self.count_shed(slot, counter, dropped.messages);
+            self.count_shed(slot, counter, dropped);
         }
+    }
+
+    /// Drops the oldest of a lane. What has begun is kept, and would alone keep all of the log that comes after it: it is taken out of there,
+    /// where the core has the memory.
+    fn drop_oldest(&mut self, slot: u32, lane: Lane, target: usize) -> u64 {
+        let dropped = self.with_outbox(slot, |outbox, logs, pool| outbox.drop_oldest(lane, target, logs, pool)).messages;
+        let outbox = &self.slots.at(slot).peer.outbox;
+        let (used, begun) = (outbox.used(), outbox.begun_alone(lane, &self.logs));
+        if begun > 0 && self.sends.fits(used, used + begun) {
+            self.with_outbox(slot, |outbox, logs, _| outbox.keep_begun(lane, logs));
+        }
+        dropped
     }
 
     /// Queues a frame with a key: in the place of an older one of the same key, where the lane conflates.
@@ -112,8 +161,13 @@ impl Shard {
         let now = self.now;
         let expired = self.with_outbox(slot, |outbox, logs, pool| outbox.expire(now, logs, pool));
         self.stats.add(Counter::MessagesExpired, expired.messages);
-        let entry = self.slots.at(slot);
-        if expired.messages > 0 && entry.peer.outbox.is_empty(&self.logs) {
+        if expired.messages == 0 {
+            return;
+        }
+        if self.slots.at(slot).pressed {
+            self.relieve(slot, 0);
+        }
+        if self.slots.at(slot).peer.outbox.is_empty(&self.logs) {
             self.emptied(slot);
         }
     }
@@ -124,6 +178,8 @@ impl Shard {
         if !entry.pressed {
             entry.pressed = true;
             entry.cold.drained = 0;
+            // Messages that gave way to newer ones of their key while it was not slow are nothing to report.
+            entry.cold.shed = 0;
             entry.peer.timers.set(Timer::SoftGrace, self.now + self.shared.config.limits.soft_grace);
             self.rearm(slot);
             self.report_slow(slot);
@@ -141,6 +197,9 @@ impl Shard {
             entry.pressed = false;
             entry.peer.timers.clear(Timer::SoftGrace);
             if entry.is_established() {
+                if entry.cold.shed > 0 {
+                    self.report_slow(slot);
+                }
                 self.events.push_back(Event::Drained(self.slots.id(slot)));
             }
         }
@@ -148,22 +207,38 @@ impl Shard {
 
     /// The grace time of a peer over its soft mark is up: is it slow, or merely busy?
     pub(super) fn judge_soft(&mut self, slot: u32) {
-        self.shed(slot, 0, None);
+        self.expire(slot);
         self.relieve(slot, 0);
-        let limits = &self.shared.config.limits;
-        let entry = self.slots.at_mut(slot);
+        let entry = self.slots.at(slot);
         if !entry.pressed {
             return;
         }
-        let wanted = limits.min_drain_rate as f64 * limits.soft_grace.as_secs_f64();
-        // Where dropping keeps it under the mark, that is all that happens to it.
-        let is_kept = self.drops && entry.peer.outbox.claimed(&self.logs) < limits.outbox_soft;
-        if (entry.cold.drained as f64) < wanted && !is_kept {
-            self.close(slot, CloseReason::SlowPeer(Slow::SoftMark));
+        let limits = &self.shared.config.limits;
+        let (soft, grace) = (limits.outbox_soft, limits.soft_grace);
+        let wanted = limits.min_drain_rate as f64 * grace.as_secs_f64();
+        if (entry.cold.drained as f64) < wanted {
+            // It is slow, though its socket may have room just now. Where dropping keeps it under the mark, that is all that happens to it.
+            if self.drops {
+                self.shed_lanes(slot, Lane::High, None);
+            }
+            if !self.drops || self.claimed(slot) >= soft {
+                return self.close(slot, CloseReason::SlowPeer(Slow::SoftMark));
+            }
+        }
+        let entry = self.slots.at_mut(slot);
+        entry.cold.drained = 0;
+        entry.peer.timers.set(Timer::SoftGrace, self.now + grace);
+        self.report_slow(slot);
+    }
+
+    /// The kernel took nothing for too long.
+    pub(super) fn judge_stall(&mut self, slot: u32) {
+        self.expire(slot);
+        if self.slots.at(slot).peer.outbox.is_empty(&self.logs) {
+            // Nothing waits any more. The next message finds out how it is.
+            self.handle_writable(slot);
         } else {
-            entry.cold.drained = 0;
-            entry.peer.timers.set(Timer::SoftGrace, self.now + limits.soft_grace);
-            self.report_slow(slot);
+            self.close(slot, CloseReason::SlowPeer(Slow::WriteStall));
         }
     }
 

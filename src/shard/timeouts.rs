@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Deadline, Event, Shard};
-use crate::error::{CloseReason, RequestError, Slow};
+use crate::error::{CloseReason, RequestError};
 use crate::id::PeerId;
 use crate::metrics::Counter;
 use crate::proto::{Due, Timer};
@@ -71,7 +71,7 @@ impl Shard {
                 Due::SoftGrace => self.judge_soft(slot),
                 Due::Linger => self.end(slot),
                 Due::Unresponsive => self.close(slot, CloseReason::Unresponsive),
-                Due::WriteStall => self.close(slot, CloseReason::SlowPeer(Slow::WriteStall)),
+                Due::WriteStall => self.judge_stall(slot),
                 Due::Partial => self.close(slot, CloseReason::PartialTimeout),
                 Due::Pause => self.close(slot, CloseReason::PausedTooLong),
             }

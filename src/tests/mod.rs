@@ -1,7 +1,7 @@
 //! The engine without its edges: whole nodes in virtual time, from a seed.
 //!
 //! `sim` is the world and moves time, `pipe` the network between, `actor` the application, `oracle` what must be true. This file draws a
-//! run from a seed and judges it; `scenarios` has the short stories with one outcome each.
+//! run from a seed and judges it; the `scenarios` have the short stories with one outcome each.
 //!
 //! A failure prints its seed. `CORECAST_SIM_SEED=<seed> cargo test -p corecast sim` runs that one alone (add `CORECAST_SIM_TRACE=1` for
 //! everything that happens), `CORECAST_SIM_SEEDS=<count>` runs so many instead of what fits into a few seconds.
@@ -14,6 +14,8 @@ mod pace;
 mod pipe;
 mod scenarios;
 mod scenarios_acks;
+mod scenarios_expiry;
+mod scenarios_slow;
 mod scenarios_topics;
 mod sim;
 mod topics;

@@ -13,9 +13,9 @@ use crate::id::{NodeId, PeerId, Topic};
 use crate::metrics::Counter;
 use crate::wire::{Header, Hello, Kind, Preamble, control_frame};
 
-const TOPIC: Topic = Topic(7);
+pub(super) const TOPIC: Topic = Topic(7);
 
-fn subscription(topic: u64) -> [u8; 16] {
+pub(super) fn subscription(topic: u64) -> [u8; 16] {
     control_frame(Kind::Subscribe, topic.to_le_bytes())
 }
 
@@ -26,7 +26,7 @@ fn publish(actor: &mut Actor, cx: &mut Context<'_>, topic: Topic, len: usize) ->
 }
 
 /// The second node of a pair subscribes to [`TOPIC`] at the first.
-fn subscribe(world: &mut World) -> PeerId {
+pub(super) fn subscribe(world: &mut World) -> PeerId {
     let (subscriber, publisher) = (world.peer(0), world.peer(1));
     world.on(1, move |actor, cx| assert_eq!(actor.subscribe(cx, publisher, TOPIC, true), Ok(())));
     assert!(world.run_until(SECOND, |world| world.count(0, Counter::Subscriptions) == 1));

@@ -139,6 +139,28 @@ impl Outbox {
         (self.push_frame(logs, pool, frame, now), Dropped::default())
     }
 
+    /// What is left of the message at the front of a lane, if that has begun, stands in the log, and what followed it there was dropped:
+    /// then it alone keeps the log from there on.
+    pub(crate) fn begun_alone(&self, lane: Lane, logs: &Logs) -> usize {
+        let (index, log) = (lane.index() + 1, logs.lane(lane.index()));
+        let front = self.queued.as_ref().and_then(|queued| queued.lanes[index].spans.front());
+        match front {
+            Some(&Span::Log { lo, hi }) if hi.position - lo.position == rest_in_log(log, lo) as u64 => (hi.position - lo.position) as usize,
+            _ => 0,
+        }
+    }
+
+    /// Takes that out of the log: by reference where the log has it so, else as a copy of the message, which is small then.
+    pub(crate) fn keep_begun(&mut self, lane: Lane, logs: &Logs) {
+        if let Some(queued) = &mut self.queued
+            && let Some(front @ &mut Span::Log { lo, .. }) = queued.lanes[lane.index() + 1].spans.front_mut()
+        {
+            let (bytes, sent) = logs.lane(lane.index()).share(lo.position);
+            *front = Span::Shared(Shared::begun(bytes, sent));
+            queued.used += front.len();
+        }
+    }
+
     /// What is left of the message at the front of a lane, if that has begun.
     fn begun(&self, lane: usize, log: &Log) -> usize {
         let queue = self.queued.as_ref().map(|queued| &queued.lanes[lane]);

@@ -43,6 +43,11 @@ impl Shared {
         Self { bytes: frame.share(), expiry, key: key.unwrap_or_default(), has_key: key.is_some(), sent: 0 }
     }
 
+    /// A message without terms, of which so many bytes have left.
+    pub(super) fn begun(bytes: Arc<[u8]>, sent: usize) -> Self {
+        Self { bytes, expiry: None, key: 0, has_key: false, sent: sent as u32 }
+    }
+
     pub(super) fn key(&self) -> Option<u64> {
         self.has_key.then_some(self.key)
     }
