@@ -99,8 +99,8 @@
 //! * At most once per connection, never duplicated, never reordered within a lane of one sender to one peer (only a frame that takes the
 //!   place of an older one of its key comes earlier than it was sent).
 //! * Between a send into an idle high lane and its first byte in the kernel, one turn passes (more, where more peers wait than a turn
-//!   writes to: [`Io::flush_peers`]) and that peer's socket takes at most one fragment, besides control frames. A high lane that has used up
-//!   its weight in the round that is under way waits for the weights of the others. No lane starves.
+//!   writes to: [`Io::flush_peers`]) and that peer's socket takes at most one fragment, besides control frames. A high lane that has used
+//!   up its weight in the round that is under way waits for the weights of the others. No lane starves.
 //! * An acknowledged send ([`Context::send_acked`]): at least once across reconnects to the same node and channel, while this engine lives
 //!   and until its deadline; one outcome, whatever happens. The receiver is handed it once, within the bounds of [`Acks`].
 //! * Every message that did not leave has a typed error or a counted reason.
@@ -127,8 +127,8 @@
 //! * *Broadcasts need no dirty peers.* After one, a sweep goes over all peers, looking at each and writing to it in one go; it may take
 //!   several turns, and takes turns with the peers that direct sends made dirty.
 //!
-//! * *A frame that says how long it is of use, or what takes its place, is never in the log*: each peer may let go of it at another time. It
-//!   goes to every peer by reference.
+//! * *A frame that says how long it is of use, or what takes its place, is never in the log*: each peer may let go of it at another time.
+//!   It goes to every peer by reference.
 //! * *A large frame that several peers wait for by reference is charged to each of them.* That errs on the safe side: with the default
 //!   `send_bytes`, about 250 peers of a core may wait for one publish of 1 MiB. Broadcasts without terms are in the log, and charged once.
 //!

@@ -84,7 +84,8 @@ impl fmt::Debug for ReceiptId {
     }
 }
 
-/// The right to acknowledge one message: the first time counts, later ones do nothing. Keep it as long as needed; the sender's deadline is running.
+/// The right to acknowledge one message: the first time counts, later ones do nothing. Keep it as long as needed; the sender's deadline is
+/// running.
 ///
 /// It is worth nothing after the connection on which the message came: the sender repeats the message on the next, with a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -237,9 +238,9 @@ impl Context<'_> {
     /// outcome: at the latest when `deadline` is over.
     ///
     /// The frame is made here and kept until the outcome. `TooManyUnacked`: `Acks::pending` of them, `Acks::answers` of their peers,
-    /// or `Acks::bytes` of their frames, have no outcome yet on this core. With any error nothing is sent, and no receipt follows. In a lane whose [`crate::WhenSlow`] drops what a
-    /// slow peer does not take, it may be dropped like any other message, and expires unless a new connection comes first: choose a lane
-    /// that does not drop.
+    /// or `Acks::bytes` of their frames, have no outcome yet on this core. With any error nothing is sent, and no receipt follows. In a
+    /// lane whose [`crate::WhenSlow`] drops what a slow peer does not take, it may be dropped like any other message, and expires unless a
+    /// new connection comes first: choose a lane that does not drop.
     pub fn send_acked(
         &mut self,
         target: impl Into<Target>,

@@ -118,8 +118,8 @@ impl Shard {
         }
     }
 
-    /// Drops the oldest of a lane. What has begun is kept, and would alone keep all of the log that comes after it: it is taken out of there,
-    /// where the core has the memory.
+    /// Drops the oldest of a lane. What has begun is kept, and would alone keep all of the log that comes after it: it is taken out of
+    /// there, where the core has the memory.
     fn drop_oldest(&mut self, slot: u32, lane: Lane, target: usize) -> u64 {
         let dropped = self.with_outbox(slot, |outbox, logs, pool| outbox.drop_oldest(lane, target, logs, pool)).messages;
         let outbox = &self.slots.at(slot).peer.outbox;

@@ -1,6 +1,7 @@
 //! Short stories about readers that stop and go on, in virtual time: what each policy leaves out, what it never does, and who is told.
 //!
-//! The reader that stops is a raw end with a narrow kernel, so that it is known to the byte what arrives. Beside it stands a node that reads.
+//! The reader that stops is a raw end with a narrow kernel, so that it is known to the byte what arrives. Beside it stands a node that
+//! reads.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,8 +9,8 @@ use crate::wire::{Frame, frame_left};
 
 /// What a stored span is charged, in claimed bytes, besides the bytes it stands for: many tiny sends must not grow past the bound.
 pub(super) const SPAN_CHARGE: usize = size_of::<Span>();
-/// What a message with terms is charged beyond that. It stays an allocation of its own, with a head of 16 bytes; and its lane's index of keys
-/// has at most two entries for it, of up to 48 bytes each in a tree. Memory may be twice what is charged.
+/// What a message with terms is charged beyond that. It stays an allocation of its own, with a head of 16 bytes; and its lane's index of
+/// keys has at most two entries for it, of up to 48 bytes each in a tree. Memory may be twice what is charged.
 pub(crate) const TERMS_CHARGE: usize = 64;
 
 #[derive(Debug)]
