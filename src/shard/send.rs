@@ -296,14 +296,19 @@ impl Shard {
         if let Some(peer) = excluded {
             self.with_outbox(peer.slot(), |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
         }
-        let len = frame.body_len();
-        self.each_narrow(len, |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
+        // Most cores have no such peers, and need not know how long the message is.
+        let len = if self.narrow.is_empty() { 0 } else { frame.body_len() };
+        if len > 0 {
+            self.each_narrow(len, |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
+        }
         self.logs.append(frame);
         if let Some(peer) = excluded {
             self.slots.at_mut(peer.slot()).peer.outbox.skip_to_end(&self.logs, lane);
         }
-        let refused = self.each_narrow(len, |outbox, logs, _| outbox.skip_to_end(logs, lane));
-        self.stats.add(Counter::SendsRefused, refused);
+        if len > 0 {
+            let refused = self.each_narrow(len, |outbox, logs, _| outbox.skip_to_end(logs, lane));
+            self.stats.add(Counter::SendsRefused, refused);
+        }
         if self.sends.is_overdrawn() {
             self.cut_overdrawn(excluded);
         }
