@@ -98,14 +98,16 @@ pub struct Limits {
     /// peer that a broadcast or a publish takes over it is cut off (`SlowPeer(HardBound)`). At least twice the longest message.
     pub outbox_hard: usize,
     /// From here on a send answers `Backpressure`, and `on_drained` follows when the peer is below half of it again. Default 4 MiB. A
-    /// peer that stays over it for `soft_grace` and drains slower than `min_drain_rate` is cut off (`SlowPeer(SoftMark)`).
+    /// peer that stays over it for `soft_grace` and drains slower than `min_drain_rate` is cut off (`SlowPeer(SoftMark)`); where
+    /// lanes drop what it is too slow for ([`crate::WhenSlow`]), that happens here instead.
     pub outbox_soft: usize,
     /// See `outbox_soft`. Default 5 s.
     pub soft_grace: Duration,
     /// See `outbox_soft`. Bytes a second. Default 64 KiB/s.
     pub min_drain_rate: usize,
     /// Memory of each core for broadcasts that some peer has still to receive, bytes. Default 64 MiB, at least twice `outbox_hard`. At
-    /// the cap the peers that hold the oldest part have what they need copied, where it is little, or are cut off (`SlowPeer(LogFull)`).
+    /// the cap the peers that hold the oldest part have what they need copied, where it is little (64 KiB; where lanes drop,
+    /// `outbox_soft`) and `send_bytes` has room for it, or are cut off (`SlowPeer(LogFull)`).
     pub log_bytes: usize,
     /// Memory for direct sends and publishes that are not yet written, beyond what each peer has of its own (`send_reserve`), whole engine,
     /// bytes. Default 256 MiB, divided evenly among the cores. A send that would pass it is refused (`OutboxFull`); a publish cuts off the

@@ -139,7 +139,7 @@ pub struct Backlog {
     /// For how long there has been something that its socket did not take at once. Zero: it takes what it is given, and what waits has
     /// only just been sent to it.
     pub age: Duration,
-    /// Messages that its lanes' [`crate::WhenSlow`] dropped since the last report.
+    /// Messages that its lanes' [`crate::WhenSlow`] dropped since the last report: all reports of a time over the mark together say all.
     pub dropped: u64,
 }
 
@@ -224,7 +224,9 @@ pub trait Handler: Sized + 'static {
     }
 
     /// A peer has more than `Limits::outbox_soft` bytes still to receive. Called when it comes over the mark, again after each
-    /// `Limits::soft_grace` that it stays there, and last when it is cut off for it, before `on_closed`. `on_drained` ends it otherwise.
+    /// `Limits::soft_grace` that it stays there, and last when it is cut off for it, before `on_closed`. `on_drained` ends it otherwise,
+    /// after one more report if messages were dropped since the last. Where lanes drop, that keeps the peer under the mark: it is called
+    /// the same, from where it would have gone over it.
     fn on_slow(&mut self, cx: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
         let _ = (cx, peer, backlog);
     }
@@ -347,7 +349,9 @@ impl<'a> Context<'a> {
         self.shard.broadcast(frame, Some(except))
     }
 
-    /// Sends all of these, in order, to every established peer of every core, or, on error, none to anyone.
+    /// Sends all of these, in order, to every established peer of every core, or, on error, none to anyone: one reservation, one queue
+    /// operation and at most one wake for each other core, however many there are. More bytes than a turn may broadcast, half of
+    /// `Limits::outbox_hard`, are refused (`LogFull`).
     pub fn broadcast_batch(&mut self, frames: &[Frame]) -> Result<(), SendError> {
         self.shard.broadcast_batch(frames)
     }

@@ -39,7 +39,14 @@ pub struct LaneConfig {
 /// What happens to a lane's messages while their peer has more than `Limits::outbox_soft` bytes still to receive.
 ///
 /// Dropping takes whole messages of which nothing has left, counts each (`dropped_oldest`, `dropped_newest`, `conflated`), and is reported
-/// with [`crate::Handler::on_slow`]. Only when there is nothing left to drop is the peer treated as `Disconnect` says.
+/// with [`crate::Handler::on_slow`]. Only when there is nothing left to drop is the peer treated as `Disconnect` says. Nothing is dropped
+/// while the peer's socket takes what it is given and it is this core that has not got round to writing.
+///
+/// Room for a message is made in its own lane and in less urgent ones, the least urgent first; before a peer is cut off, in all. Requests
+/// and responses are messages too: a request that is dropped, or whose response is, times out.
+///
+/// A peer whose lanes drop stays connected however slow it is, while its socket takes something: where it takes nothing for
+/// `Timeouts::write_stall`, it is cut off whatever its lanes do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WhenSlow {
@@ -48,7 +55,8 @@ pub enum WhenSlow {
     Disconnect,
     /// The oldest messages make room: the peer sees gaps, then what is new. For prices, positions, anything that the next one replaces.
     DropOldest,
-    /// New messages are not taken: the peer sees what was under way, then a gap.
+    /// New messages are not taken: the peer sees what was under way, then a gap. A send says `OutboxFull`, and counts as refused as well; a
+    /// batch is left out as a whole.
     DropNewest,
     /// A frame with a key ([`crate::Frame::with_key`]) replaces the one of the same key that still waits, in its place, whether the peer
     /// is slow or not; over the mark, the oldest messages make room. For the latest value of each of many things.

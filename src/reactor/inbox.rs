@@ -253,3 +253,88 @@ impl<'a> FromIterator<(usize, &'a Credit)> for CoreList<'a> {
         Self { few, more: items.collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+
+    use super::*;
+    use crate::config::{Config, Cores};
+    use crate::handle::Handle;
+    use crate::reactor::WAKER;
+    use crate::rng::Rng;
+    use crate::wire::Frame;
+
+    const ROOM: usize = 16;
+
+    /// Inboxes of so many cores that nobody empties, and the polls that they wake.
+    fn fabric(cores: usize) -> (Arc<Fabric<()>>, Vec<Poll>) {
+        let mut config = Config::plaintext().cores(Cores::Unpinned(cores));
+        config.limits.inbox_messages = ROOM;
+        let shared = Shared::new(Arc::new(config), &mut Rng::new(1));
+        let make = |_| {
+            let poll = Poll::new().unwrap();
+            (Inbox::new(&shared, Waker::new(poll.registry(), WAKER).unwrap()), poll)
+        };
+        let (inboxes, polls): (Vec<_>, Vec<_>) = (0..cores).map(make).unzip();
+        (Arc::new(Fabric { shared, inboxes: inboxes.into() }), polls)
+    }
+
+    fn batch(count: usize) -> Vec<Frame> {
+        (0..count).map(|number| Frame::new(1, &[number as u8; 100]).unwrap()).collect()
+    }
+
+    fn cost(frames: &[Frame]) -> usize {
+        frames.iter().map(|frame| frame.as_bytes().len() + size_of::<Frame>()).sum()
+    }
+
+    /// Whether the core was woken since it was asked last.
+    fn was_woken(poll: &mut Poll) -> bool {
+        let mut events = Events::with_capacity(8);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        !events.is_empty()
+    }
+
+    /// Commands in each queue, and what is reserved for them.
+    fn queued(fabric: &Fabric<()>) -> Vec<(usize, (usize, usize))> {
+        fabric.inboxes.iter().map(|inbox| (inbox.handles.len(), inbox.handle_credit.used())).collect()
+    }
+
+    #[test]
+    fn a_batch_is_one_command_for_each_core_and_one_wake_for_each_that_sleeps() {
+        let (fabric, mut polls) = fabric(4);
+        let handle = Handle::new(Arc::clone(&fabric));
+        [1, 3].into_iter().for_each(|core| fabric.inboxes[core].latch.fall_asleep());
+        handle.broadcast_batch(batch(50)).unwrap();
+        assert_eq!(queued(&fabric), [(1, (1, cost(&batch(50)))); 4]);
+        let woken: Vec<bool> = polls.iter_mut().map(was_woken).collect();
+        assert_eq!(woken, [false, true, false, true]);
+        // They are awake now, and are not woken again.
+        handle.broadcast_batch(batch(50)).unwrap();
+        handle.send_batch(crate::id::PeerId::new(3, 1, 1), batch(20)).unwrap();
+        assert!(!polls.iter_mut().any(was_woken));
+        let (twice, more) = (2 * cost(&batch(50)), cost(&batch(20)));
+        assert_eq!(queued(&fabric), [(2, (2, twice)), (2, (2, twice)), (2, (2, twice)), (3, (3, twice + more))]);
+        let commands: Vec<_> = std::iter::from_fn(|| fabric.inboxes[3].handles.pop()).collect();
+        assert!(commands.iter().map(Command::cost).sum::<usize>() == twice + more, "what is given back is what was reserved");
+    }
+
+    #[test]
+    fn where_one_core_has_no_room_a_batch_reserves_queues_and_wakes_nothing() {
+        let (fabric, mut polls) = fabric(4);
+        let handle = Handle::new(Arc::clone(&fabric));
+        (0..ROOM).for_each(|_| fabric.command(2, Command::User(())).unwrap());
+        (0..4).for_each(|core| fabric.inboxes[core].latch.fall_asleep());
+        let before = queued(&fabric);
+        let refused = handle.broadcast_batch(batch(50)).unwrap_err();
+        assert_eq!((refused.reason, refused.value.len()), (SendError::InboxFull { core: 2 }, 50));
+        let refused = handle.send_batch(crate::id::PeerId::new(2, 1, 1), batch(20)).unwrap_err();
+        assert_eq!((refused.reason, refused.value.len()), (SendError::InboxFull { core: 2 }, 20));
+        assert_eq!(queued(&fabric), before);
+        assert!(!polls.iter_mut().any(was_woken));
+        assert_eq!(fabric.inboxes[2].stats().get(Counter::InboxRefused), 2);
+    }
+}

@@ -8,6 +8,7 @@
 
 mod acks;
 mod actor;
+mod batches;
 mod lanes;
 mod oracle;
 mod pace;
