@@ -14,6 +14,7 @@ mod pace;
 mod pipe;
 mod scenarios;
 mod scenarios_acks;
+mod scenarios_memory;
 mod scenarios_topics;
 mod sim;
 mod topics;
