@@ -92,7 +92,7 @@ mod tests {
         grows(&|c| c.acks.bytes += 1 << 20, 2 << 20);
         grows(&|c| c.acks.answers += 1 << 10, 500 << 10);
         grows(&|c| c.acks.pending += 1 << 10, 1000 << 10);
-        grows(&|c| c.acks.window += 1 << 10, 1024 * (16 + 8) << 10);
+        grows(&|c| c.acks.window += 1 << 10, (1024 * (16 + 8)) << 10);
         grows(&|c| c.acks.by_handler.push(1), 1024 * 1024 * 9);
         grows(&|c| c.io.receive_buffer += 1 << 20, 1 << 20);
         grows(&|c| c.cores = Cores::Unpinned(2), 256 << 20);

@@ -22,6 +22,12 @@ impl Shard {
         std::mem::take(&mut self.queued_acked)
     }
 
+    /// Entries for which each queue has room: mail and control for other cores, control for this one, events, actions.
+    pub(crate) fn queue_room(&self) -> [usize; 5] {
+        let out = &self.out;
+        [out.mail.capacity(), out.control.capacity(), out.local.capacity(), self.events.capacity(), self.actions.capacity()]
+    }
+
     /// Panics where the shard's figures and its peers contradict each other. Between turns.
     pub(crate) fn assert_invariants(&self) {
         let (mut private, mut blocked, mut established, mut reassembling, mut awaited) = (0, 0, 0, 0, 0);

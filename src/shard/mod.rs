@@ -45,6 +45,8 @@ pub(crate) use mail::{Control, Mail, Owned};
 pub(crate) use receipts::Asker;
 pub(crate) use receive::ReadOutcome;
 pub(crate) use send::Payload;
+#[cfg(test)]
+pub(crate) use turn::KEPT_QUEUE;
 
 use crate::buffers::BufferPool;
 use crate::config::Config;

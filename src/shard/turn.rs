@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 use crate::wire::Kind;
 
 /// Entries for which a queue keeps its room.
-pub(super) const KEPT_QUEUE: usize = 256;
+pub(crate) const KEPT_QUEUE: usize = 256;
 
 impl Shard {
     /// The application's first word.

@@ -16,6 +16,7 @@ mod pipe;
 mod scenarios;
 mod scenarios_acks;
 mod scenarios_expiry;
+mod scenarios_memory;
 mod scenarios_slow;
 mod scenarios_topics;
 mod sim;
