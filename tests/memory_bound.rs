@@ -179,7 +179,7 @@ impl Handler for Press {
             // As small as they can be, each with a key of its own, or with a time after which nobody wants it.
             Order::SendKeyed(done) => {
                 let empty = cx.frame(Meta::new(1).lane(Lane::Bulk), &[]).unwrap();
-                let mut key = 0;
+                let mut key: u64 = 0;
                 let send = |cx: &mut Context<'_>, peer: PeerId| {
                     key += 1;
                     let frame = if key.is_multiple_of(3) { empty.clone().with_ttl(NEVER) } else { empty.clone().with_key(key) };
