@@ -161,7 +161,8 @@ impl Handler for Press {
         if message.message_type() == PAUSE {
             cx.pause_read(peer);
         }
-        drop(message.ack_id());
+        // The right to acknowledge it is let go of.
+        let _ = message.ack_id();
     }
 
     fn on_command(&mut self, cx: &mut Context<'_>, order: Order) {
@@ -183,7 +184,7 @@ impl Handler for Press {
                 let send = |cx: &mut Context<'_>, peer: PeerId| {
                     key += 1;
                     let frame = if key.is_multiple_of(3) { empty.clone().with_ttl(NEVER) } else { empty.clone().with_key(key) };
-                    peer.to_u64() % 4 == 0 && cx.send_frame(peer, &frame).is_ok()
+                    peer.to_u64().is_multiple_of(4) && cx.send_frame(peer, &frame).is_ok()
                 };
                 (Self::each_peer(cx, 2_000, send), done)
             }

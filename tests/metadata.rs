@@ -134,7 +134,9 @@ fn a_types_lane_holds_where_none_is_chosen() {
     let peer = pair.peer;
     for (message_type, lane) in [(VOTE, Lane::High), (BLOCK, Lane::Bulk), (OTHER, Lane::Normal)] {
         // One at a time: what is sent together in several lanes comes in the order of the lanes.
-        pair.run(move |cx| drop(cx.send(peer, message_type, b"sent").unwrap()));
+        pair.run(move |cx| {
+            let _ = cx.send(peer, message_type, b"sent").unwrap();
+        });
         assert_eq!(pair.message(), plain(message_type, lane));
         pair.run(move |cx| {
             let frame = cx.frame(message_type, b"framed").unwrap();
@@ -151,7 +153,9 @@ fn a_types_lane_holds_where_none_is_chosen() {
         handle.send(peer, handle.frame(message_type, b"from a thread").unwrap()).unwrap();
         assert_eq!(pair.message(), plain(message_type, lane));
         // Whoever chooses a lane has it.
-        pair.run(move |cx| drop(cx.send(peer, Meta::new(message_type).lane(Lane::Normal), b"chosen").unwrap()));
+        pair.run(move |cx| {
+            let _ = cx.send(peer, Meta::new(message_type).lane(Lane::Normal), b"chosen").unwrap();
+        });
         assert_eq!(pair.message(), plain(message_type, Lane::Normal));
     }
     pair.end();
@@ -161,11 +165,17 @@ fn a_types_lane_holds_where_none_is_chosen() {
 fn a_message_that_asks_for_an_acknowledgement_says_so() {
     let pair = pair();
     let peer = pair.peer;
-    pair.run(move |cx| drop(cx.send_acked(peer, VOTE, b"to one", LIVENESS, 1).unwrap()));
+    pair.run(move |cx| {
+        let _ = cx.send_acked(peer, VOTE, b"to one", LIVENESS, 1).unwrap();
+    });
     assert_eq!(pair.message(), (VOTE, Lane::High, true, false, true));
-    pair.run(move |cx| drop(cx.broadcast_acked(BLOCK, b"to all", LIVENESS, 2).unwrap()));
+    pair.run(move |cx| {
+        let _ = cx.broadcast_acked(BLOCK, b"to all", LIVENESS, 2).unwrap();
+    });
     assert_eq!(pair.message(), (BLOCK, Lane::Bulk, true, false, false));
-    pair.run(move |cx| drop(cx.send_acked(peer, Meta::new(VOTE).lane(Lane::Bulk), b"chosen", LIVENESS, 3).unwrap()));
+    pair.run(move |cx| {
+        let _ = cx.send_acked(peer, Meta::new(VOTE).lane(Lane::Bulk), b"chosen", LIVENESS, 3).unwrap();
+    });
     assert_eq!(pair.message(), (VOTE, Lane::Bulk, true, false, false));
     pair.end();
 }
@@ -175,7 +185,9 @@ fn a_response_says_so_and_has_the_lane_that_the_responder_gave_it() {
     let pair = pair();
     let peer = pair.peer;
     for (message_type, lane) in [(VOTE, Lane::High), (BLOCK, Lane::Bulk), (OTHER, Lane::Normal)] {
-        pair.run(move |cx| drop(cx.request(peer, message_type, b"question", LIVENESS, 1).unwrap()));
+        pair.run(move |cx| {
+            let _ = cx.request(peer, message_type, b"question", LIVENESS, 1).unwrap();
+        });
         let Told::Request(request) = next(&pair.received) else { panic!("not a request") };
         assert_eq!(request, plain(message_type, lane));
         let Told::Response(response) = next(&pair.sent) else { panic!("not a response") };
