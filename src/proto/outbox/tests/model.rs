@@ -482,6 +482,22 @@ impl<'a> Core<'a> {
 
     fn drop_oldest(&mut self, at: usize) {
         self.shed(at, Outbox::drop_oldest, |droppable| droppable.start);
+        if self.rng.chance(1, 2) {
+            Lane::ALL.into_iter().for_each(|lane| self.keep_begun(at, lane));
+        }
+    }
+
+    /// What is left of a message that has begun leaves the log, and nothing else changes.
+    fn keep_begun(&mut self, at: usize, lane: Lane) {
+        let peer = &mut self.peers[at];
+        let (claimed, private) = (peer.outbox.claimed(&self.logs), peer.outbox.private());
+        let begun = peer.outbox.begun_alone(lane, &self.logs);
+        if begun > 0 {
+            peer.outbox.keep_begun(lane, &self.logs);
+            assert_eq!((peer.outbox.claimed(&self.logs), peer.outbox.private()), (claimed, private + begun));
+            assert_eq!(peer.outbox.begun_alone(lane, &self.logs), 0);
+            peer.private += begun;
+        }
     }
 
     fn drop_newest(&mut self, at: usize) {
