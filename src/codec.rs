@@ -149,7 +149,8 @@ pub(crate) fn encode_with<M: Typed, R>(message: &M, use_bytes: impl FnOnce(&[u8]
 }
 
 impl Frame {
-    /// Encodes a typed message once, to be sent many times.
+    /// Encodes a typed message once, to be sent many times. In the lane that the type chooses, or in the normal one:
+    /// [`crate::Context::frame_typed`] and [`crate::Handle::frame_typed`] know what the configuration has for it.
     pub fn typed<M: Typed>(message: &M) -> Result<Self, CodecError> {
         encode_with(message, |body| Frame::new(M::meta(), body))?.map_err(CodecError::TooLong)
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{RecvTimeoutError, bounded};
 
+use crate::codec::{CodecError, Typed, encode_with};
 use crate::error::{QueryError, RequestError, SendError};
 use crate::handler::{Dial, Responder};
 use crate::id::{DialId, PeerId, Topic};
@@ -105,6 +106,11 @@ impl<C: Send + 'static> Handle<C> {
             return Err(FrameError::TooLong { len: body.len(), max: limits.max_message });
         }
         Frame::encode(Draft::data(self.resolve(meta), body), limits.fragment)
+    }
+
+    /// Encodes a typed message once. No allocation beside the frame's.
+    pub fn frame_typed<M: Typed>(&self, message: &M) -> Result<Frame, CodecError> {
+        encode_with(message, |body| self.frame(M::meta(), body))?.map_err(CodecError::TooLong)
     }
 
     /// Sends a message to one peer.

@@ -338,6 +338,11 @@ impl<'a> Context<'a> {
         self.shard.frame(meta.into(), body)
     }
 
+    /// Encodes a typed message once, to be sent many times.
+    pub fn frame_typed<M: Typed>(&self, message: &M) -> Result<Frame, CodecError> {
+        encode_with(message, |body| self.frame(M::meta(), body))?.map_err(CodecError::TooLong)
+    }
+
     /// Sends to every established peer of every core, or, on error, to none. A peer that has said that it takes only shorter messages is
     /// passed by, which is counted (`sends_refused`).
     pub fn broadcast(&mut self, frame: &Frame) -> Result<(), SendError> {
