@@ -208,7 +208,8 @@ pub struct Acks {
     /// cores a broadcast counts as one to `Limits::max_peers` and `max_half_open` together, until the others have said to how many it
     /// went, a turn later. Each costs about a kilobyte at the worst: half of it while its acknowledgement is on its way between cores.
     pub answers: usize,
-    /// Frames of those sends, each core, bytes. Default 16 MiB, at least one longest message. One more is refused (`TooManyUnacked`). They
+    /// Frames of those sends, each core, bytes. Default 16 MiB + 64 KiB: the longest message that there is, with its headers. At least one
+    /// of `Limits::max_message`. One more is refused (`TooManyUnacked`). They
     /// are kept, wherever they are, until the outcome is known.
     pub bytes: usize,
     /// Ids of messages that are remembered for each connection, so that one that comes again is not handed over again. Default 4,096;
@@ -473,7 +474,14 @@ impl Default for BackoffConfig {
 
 impl Default for Acks {
     fn default() -> Self {
-        Self { pending: 1024, answers: 1 << 16, bytes: 16 << 20, window: 4096, retain: Duration::from_secs(60), by_handler: Vec::new() }
+        Self {
+            pending: 1024,
+            answers: 1 << 16,
+            bytes: (16 << 20) + (64 << 10),
+            window: 4096,
+            retain: Duration::from_secs(60),
+            by_handler: Vec::new(),
+        }
     }
 }
 

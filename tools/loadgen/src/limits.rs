@@ -30,10 +30,14 @@ pub(crate) fn fit_messages(limits: &mut Limits, message: usize, outstanding: usi
     limits.inbox_bytes = limits.inbox_bytes.max(4 * wire);
 }
 
+/// Acknowledged broadcasts under way, so that four times as many ids are no more than can be remembered.
+const MOST_PENDING: usize = 1 << 18;
+
 /// Makes room for so many broadcasts of `message` bytes that have not all their acknowledgements. Both sides need it: the one remembers
 /// what the other may repeat. Never lowers a limit.
 pub(crate) fn fit_acks(acks: &mut Acks, message: usize, outstanding: usize) {
-    acks.pending = acks.pending.max(outstanding);
+    // No more than the library allows: a run that wants more is told so when it is refused.
+    acks.pending = acks.pending.max(outstanding.min(MOST_PENDING));
     acks.bytes = acks.bytes.max(wire_len(message).saturating_mul(outstanding.saturating_add(2)).min(OUTBOX_CEILING));
     acks.window = acks.window.max(4 * acks.pending);
 }
