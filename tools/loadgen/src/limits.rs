@@ -35,11 +35,14 @@ const MOST_PENDING: usize = 1 << 18;
 
 /// Makes room for so many broadcasts of `message` bytes that have not all their acknowledgements. Both sides need it: the one remembers
 /// what the other may repeat. Never lowers a limit.
-pub(crate) fn fit_acks(acks: &mut Acks, message: usize, outstanding: usize) {
+pub(crate) fn fit_acks(acks: &mut Acks, limits: &Limits, message: usize, outstanding: usize) {
     // No more than the library allows: a run that wants more is told so when it is refused.
     acks.pending = acks.pending.max(outstanding.min(MOST_PENDING));
     acks.bytes = acks.bytes.max(wire_len(message).saturating_mul(outstanding.saturating_add(2)).min(OUTBOX_CEILING));
     acks.window = acks.window.max(4 * acks.pending);
+    // Until the other cores have said to how many it went, a broadcast counts as one to all that there may be.
+    let most = (limits.max_peers + limits.max_half_open).saturating_mul(outstanding.clamp(64, MOST_PENDING));
+    acks.answers = acks.answers.max(most);
 }
 
 /// How many peers, and how many half-open connections besides, `descriptors` file descriptors allow where `wanted` peers are asked for.
@@ -111,7 +114,7 @@ mod tests {
                 let mut config = Config::plaintext();
                 fit_messages(&mut config.limits, message, outstanding);
                 fit_peers(&mut config.limits, peers, message, outstanding);
-                fit_acks(&mut config.acks, message, outstanding);
+                fit_acks(&mut config.acks, &config.limits, message, outstanding);
                 config.validate().unwrap_or_else(|error| panic!("{message} {peers} {outstanding}: {error}"));
                 fit_flood(&mut config.limits, peers, message);
                 config.validate().unwrap_or_else(|error| panic!("flood {message} {peers} {outstanding}: {error}"));

@@ -98,7 +98,7 @@ fn config(args: &ServeArgs) -> Config {
     // What a client of this version asks for at most, so that no bulk is refused it.
     let under_way = if args.mode == Mode::Mixed { BULK_AHEAD_MAX as usize } else { 1 };
     limits::fit_messages(&mut config.limits, args.max_message, under_way);
-    limits::fit_acks(&mut config.acks, args.max_message, 1);
+    limits::fit_acks(&mut config.acks, &config.limits, args.max_message, 1);
     config.io.notsent_lowat = args.notsent_lowat;
     limits::cut_off(&mut config, &args.slow_peers);
     config

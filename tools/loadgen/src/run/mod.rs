@@ -138,7 +138,7 @@ fn start_server(spec: &Spec, placement: &Placement) -> Result<Server, Error> {
     let connections = (spec.connections() + 2 * spec.slow) as usize;
     limits::fit_messages(&mut config.limits, spec.longest(), spec.under_way());
     limits::fit_peers(&mut config.limits, connections, spec.longest(), spec.under_way());
-    limits::fit_acks(&mut config.acks, spec.longest(), spec.under_way());
+    limits::fit_acks(&mut config.acks, &config.limits, spec.longest(), spec.under_way());
     config.io.notsent_lowat = spec.tuning.notsent_lowat;
     limits::cut_off(&mut config, &spec.tuning.slow_peers);
     Server::start(config, placement.server.len().max(1), spec.kind.server_mode())
@@ -441,7 +441,7 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     let (peers, size, in_flight) = (parts.share.count as usize, spec.longest(), spec.under_way());
     limits::fit_messages(&mut config.limits, size, in_flight);
     limits::fit_peers(&mut config.limits, peers, size, in_flight);
-    limits::fit_acks(&mut config.acks, size, in_flight);
+    limits::fit_acks(&mut config.acks, &config.limits, size, in_flight);
     if spec.pacing == Pacing::Greedy {
         limits::fit_flood(&mut config.limits, peers, size);
     }
