@@ -185,7 +185,7 @@ fn while_the_socket_takes_nothing_the_write_stall_runs_also_where_lanes_drop() {
     config.timeouts.write_stall = Duration::from_millis(300);
     config.timeouts.linger = Duration::from_millis(100);
     let mut node = Node::report(config);
-    let (raw, slow) = stopped_peer(&mut node, 1);
+    let (raw, _) = stopped_peer(&mut node, 1);
     let mut number = 0;
     let reason = loop {
         // Something new comes all the time, and does not set the clock back.
@@ -197,7 +197,7 @@ fn while_the_socket_takes_nothing_the_write_stall_runs_also_where_lanes_drop() {
         }
     };
     assert_eq!(reason, corecast::CloseReason::SlowPeer(corecast::Slow::WriteStall));
-    assert!(node.count(Counter::DroppedOldest) > 0, "{slow} had enough to drop");
+    common::eventually("the slow one drops", || node.count(Counter::DroppedOldest) > 0);
     drop(raw);
     node.finish();
 }
@@ -218,7 +218,8 @@ fn with_ten_of_a_hundred_subscribers_stopped_the_others_get_every_message_in_ord
             }
         }
     }
-    assert_eq!(node.count(Counter::Peers), u64::from(READING + STOPPED), "nobody was cut off");
+    // Nobody was cut off.
+    node.counts(Counter::Peers, u64::from(READING + STOPPED));
     let mut missing = 0;
     let mut raws = Vec::new();
     for (raw, peer) in stopped {
