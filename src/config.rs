@@ -3,28 +3,38 @@
 //! Every field says what it means, its unit, its default and why, and what happens at the limit. [`Config::validate`] checks the
 //! relations between them; [`crate::Engine::start`] calls it and names the field that cannot work.
 
+mod addresses;
 mod lanes;
+mod security;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use addresses::{Addresses, ParseSubnetError, Rate, Subnet};
 pub use lanes::{LaneConfig, Lanes, WhenSlow};
+pub use security::{Admission, Cipher, Noise, Security};
 
 use crate::buffers::MEDIUM;
 use crate::error::ConfigError;
 use crate::id::{NetworkId, NodeId, PeerId};
+use crate::identity::Identity;
 use crate::proto::reassembly_charge;
 use crate::wire::{DEFAULT_FRAGMENT, HEADER_LEN, MAX_FRAME_PAYLOAD, MAX_MESSAGE, MIN_FRAGMENT, message_wire_len};
 
-/// Everything an engine is told. Begin with [`Config::plaintext`] and change fields.
+/// Everything an engine is told. Begin with [`Config::secure`] and change fields.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// How connections are protected. There is no default: plaintext has to be asked for.
+    /// How connections are protected. Default: Noise, which needs our key pair. Plaintext has to be asked for.
     pub security: Security,
+    /// Who may connect. There is no default: it has to be said, or the engine does not start.
+    pub admission: Option<Admission>,
+    /// What each source address may ask for before anybody has proved anything.
+    pub addresses: Addresses,
     /// Both sides of a connection must have the same. Default: all zero.
     pub network: NetworkId,
-    /// The name that this engine claims. Default: drawn at random at each start. In plaintext nobody can check it.
+    /// The name that this engine claims in plaintext, where nobody can check it. Default: drawn at random at each start. With Noise it has
+    /// to be left out, since the name is the public key.
     pub node: Option<NodeId>,
     /// Where to listen. Port 0 takes a free one: see [`crate::Engine::local_addrs`]. Default: nowhere, the engine only dials.
     pub listen: Vec<SocketAddr>,
@@ -46,17 +56,6 @@ pub struct Config {
     pub io: Io,
     /// Where the engine's randomness begins (jitter, instance number, node id). Default: drawn from the system. Set it to replay a run.
     pub seed: Option<u64>,
-}
-
-/// How connections are protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Security {
-    /// Not at all: whoever can reach the socket can read, change and claim anything. For one machine or a closed wire.
-    Plaintext {
-        /// Whether addresses other than loopback may be listened on and dialled. False refuses them with an error that says so.
-        allow_remote: bool,
-    },
 }
 
 /// The threads of the engine. Each core is one thread with its own event loop, peers and memory.
@@ -269,24 +268,16 @@ pub struct Io {
 }
 
 impl Config {
-    /// A configuration for plaintext connections on loopback, with the defaults that each field documents.
+    /// A configuration for encrypted connections, with our key pair and who may connect, and the defaults that each field documents.
+    #[must_use]
+    pub fn secure(identity: Identity, admission: Admission) -> Self {
+        Self { security: Security::Noise(Noise::new(identity)), admission: Some(admission), ..Self::default() }
+    }
+
+    /// A configuration for plaintext connections on loopback, open to whoever is there, with the defaults that each field documents.
     #[must_use]
     pub fn plaintext() -> Self {
-        Self {
-            security: Security::Plaintext { allow_remote: false },
-            network: NetworkId::default(),
-            node: None,
-            listen: Vec::new(),
-            cores: Cores::Unpinned(1),
-            limits: Limits::default(),
-            lanes: Lanes::default(),
-            keepalive: Keepalive::default(),
-            timeouts: Timeouts::default(),
-            backoff: BackoffConfig::default(),
-            acks: Acks::default(),
-            io: Io::default(),
-            seed: None,
-        }
+        Self { security: Security::Plaintext { allow_remote: false }, admission: Some(Admission::Open), ..Self::default() }
     }
 
     /// The same, listening on `address` as well.
@@ -306,13 +297,16 @@ impl Config {
     /// Whether the security allows this address to be listened on or dialled.
     pub(crate) fn allows(&self, address: &SocketAddr) -> bool {
         match self.security {
+            Security::Noise(_) => true,
             Security::Plaintext { allow_remote } => allow_remote || address.ip().to_canonical().is_loopback(),
         }
     }
 
     /// Checks every field and the relations between them; the error names the field, its value and what is allowed.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        self.security.check(self)?;
         self.check_cores()?;
+        self.addresses.validate()?;
         self.check_messages()?;
         self.check_memory()?;
         self.lanes.validate()?;
@@ -330,7 +324,7 @@ impl Config {
             if !self.allows(address) {
                 return Err(ConfigError {
                     field: "listen",
-                    value: index as u64,
+                    value: Some(index as u64),
                     expected: "the position of a loopback address: plaintext elsewhere needs \
                                Security::Plaintext { allow_remote: true }",
                     bound: None,
@@ -415,6 +409,29 @@ impl Config {
         at_least("io.flush_peers", io.flush_peers, 1, "at least 1")?;
         within("io.events", io.events, 1, 1 << 16, "1 to 65536")?;
         at_least("io.accepts", io.accepts, 1, "at least 1")
+    }
+}
+
+/// Noise without a key pair, and without a word on who may connect: an engine does not start with it until both are there.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            security: Security::Noise(Noise::default()),
+            admission: None,
+            addresses: Addresses::default(),
+            network: NetworkId::default(),
+            node: None,
+            listen: Vec::new(),
+            cores: Cores::Unpinned(1),
+            limits: Limits::default(),
+            lanes: Lanes::default(),
+            keepalive: Keepalive::default(),
+            timeouts: Timeouts::default(),
+            backoff: BackoffConfig::default(),
+            acks: Acks::default(),
+            io: Io::default(),
+            seed: None,
+        }
     }
 }
 
@@ -513,17 +530,17 @@ impl Default for Io {
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 fn at_least(field: &'static str, value: usize, min: usize, expected: &'static str) -> Result<(), ConfigError> {
-    if value >= min { Ok(()) } else { Err(ConfigError { field, value: value as u64, expected, bound: Some(min as u64) }) }
+    if value >= min { Ok(()) } else { Err(ConfigError { field, value: Some(value as u64), expected, bound: Some(min as u64) }) }
 }
 
 fn within(field: &'static str, value: usize, min: usize, max: usize, expected: &'static str) -> Result<(), ConfigError> {
     at_least(field, value, min, expected)?;
-    if value <= max { Ok(()) } else { Err(ConfigError { field, value: value as u64, expected, bound: Some(max as u64) }) }
+    if value <= max { Ok(()) } else { Err(ConfigError { field, value: Some(value as u64), expected, bound: Some(max as u64) }) }
 }
 
 fn at_least_time(field: &'static str, value: Duration, min: Duration) -> Result<(), ConfigError> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let error = |expected, bound| Err(ConfigError { field, value: millis(value), expected, bound: Some(millis(bound)) });
+    let error = |expected, bound| Err(ConfigError { field, value: Some(millis(value)), expected, bound: Some(millis(bound)) });
     if value < min {
         error("at least so many milliseconds as the bound says", min)
     } else if value > LONGEST {
@@ -542,6 +559,22 @@ mod tests {
         for count in [1, 16] {
             assert_eq!(Config::plaintext().cores(Cores::Unpinned(count)).validate(), Ok(()));
         }
+    }
+
+    #[test]
+    fn nothing_starts_without_a_key_and_a_word_on_who_may_connect() {
+        let refused = |config: &Config| config.validate().unwrap_err().field;
+        let mut config = Config::default();
+        assert_eq!(refused(&config), "security.identity");
+        config.security = Security::Noise(Noise::new(Identity::from_secret([1; 32])));
+        assert_eq!(refused(&config), "admission");
+        config.admission = Some(Admission::Open);
+        assert_eq!(config.validate(), Ok(()));
+        config.node = Some(NodeId([1; 32]));
+        assert_eq!(refused(&config), "node");
+        let mut config = Config::plaintext();
+        config.admission = Some(Admission::AllowList(Vec::new()));
+        assert_eq!(refused(&config), "admission");
     }
 
     #[test]

@@ -82,6 +82,12 @@ pub enum Violation {
     UnsolicitedAck,
     /// A subscription to one more topic than `Limits::subscriptions`.
     TooManySubscriptions,
+    /// A record that its key does not open: it was changed, repeated, left out or put elsewhere on its way.
+    RecordNotAuthentic,
+    /// A record too short to hold anything.
+    RecordTooShort,
+    /// A hello, inside an encrypted handshake, that cannot be.
+    MalformedHello,
 }
 
 impl Violation {
@@ -106,6 +112,9 @@ impl Violation {
             Self::ExpectedReady => 15,
             Self::UnsolicitedAck => 16,
             Self::TooManySubscriptions => 17,
+            Self::RecordNotAuthentic => 18,
+            Self::RecordTooShort => 19,
+            Self::MalformedHello => 20,
         }
     }
 }
@@ -166,6 +175,8 @@ pub enum CloseReason {
     PartialTimeout,
     /// Reading was paused for longer than `Timeouts::pause`.
     PausedTooLong,
+    /// The node was taken off the allow-list: see [`crate::Handle::disallow`].
+    NotAllowed,
 }
 
 impl CloseReason {
@@ -184,6 +195,7 @@ impl CloseReason {
             Self::Requested | Self::PartialTimeout | Self::PausedTooLong => (GoodbyeCode::Closed, 0),
             Self::ShuttingDown => (GoodbyeCode::ShuttingDown, 0),
             Self::Replaced => (GoodbyeCode::Replaced, 0),
+            Self::NotAllowed => (GoodbyeCode::NotAllowed, 0),
             Self::Violation(violation) => (GoodbyeCode::Violation, violation.code()),
             Self::SlowPeer(_) => (GoodbyeCode::SlowPeer, 0),
             Self::Unresponsive => (GoodbyeCode::Unresponsive, 0),
@@ -215,6 +227,11 @@ pub enum HandshakeError {
     Io(io::ErrorKind),
     /// The node that answered is not the one that was dialled.
     WrongNode,
+    /// What the other side sent does not decrypt: it has another network id, network secret or cipher, is not the node that was dialled, or
+    /// somebody changed what it sent. These cannot be told apart.
+    AuthFailed,
+    /// The other side's key is one of the few with which every shared secret is zero. No honest key is.
+    WeakKey,
 }
 
 /// Why a dial did not end in a peer.
@@ -231,6 +248,12 @@ pub enum DialError {
     Full,
     /// The address is not on loopback, and plaintext is allowed there only.
     PlaintextRemote,
+    /// The dial does not say which node it means, and with Noise it has to: see [`crate::Dial::node`].
+    NodeRequired,
+    /// The node is not on the allow-list, or [`crate::Handler::authorize`] or the other side did not want it.
+    NotAllowed,
+    /// The dial means the very node that makes it.
+    SelfConnection,
     /// It was cancelled.
     Cancelled,
     /// The engine is shutting down.
@@ -311,8 +334,8 @@ pub enum QueryError {
 pub struct ConfigError {
     /// The field, as a path: `limits.outbox_hard`.
     pub field: &'static str,
-    /// The value that was found.
-    pub value: u64,
+    /// The value that was found; `None` where the field is not set, or has to be left out.
+    pub value: Option<u64>,
     /// What is allowed, and why.
     pub expected: &'static str,
     /// The bound that the value missed, where it is one number.
@@ -375,6 +398,9 @@ impl fmt::Display for Violation {
             Self::ExpectedReady => f.write_str("another frame came where Ready was expected"),
             Self::UnsolicitedAck => f.write_str("an acknowledgement came for nothing that was sent"),
             Self::TooManySubscriptions => f.write_str("more topics than limits.subscriptions"),
+            Self::RecordNotAuthentic => f.write_str("a record was not sealed by the peer, or not as the next one"),
+            Self::RecordTooShort => f.write_str("a record is too short to hold anything"),
+            Self::MalformedHello => f.write_str("the hello has a field that cannot be"),
         }
     }
 }
@@ -393,6 +419,7 @@ impl fmt::Display for CloseReason {
             Self::Unresponsive => f.write_str("the peer sent nothing for keepalive.timeout"),
             Self::PartialTimeout => f.write_str("the peer began a message and did not finish it in time"),
             Self::PausedTooLong => f.write_str("reading was paused for longer than timeouts.pause"),
+            Self::NotAllowed => f.write_str("the node was taken off the allow-list"),
         }
     }
 }
@@ -409,6 +436,8 @@ impl fmt::Display for HandshakeError {
             Self::Eof => f.write_str("the other side closed"),
             Self::Io(kind) => write!(f, "connection lost: {kind}"),
             Self::WrongNode => f.write_str("another node answered than the one that was dialled"),
+            Self::AuthFailed => f.write_str("not authentic: another node id, network id or network secret, or changed on the way"),
+            Self::WeakKey => f.write_str("the other side's key makes every shared secret zero"),
         }
     }
 }
@@ -423,6 +452,9 @@ impl fmt::Display for DialError {
             Self::PlaintextRemote => {
                 f.write_str("not a loopback address: plaintext elsewhere needs Security::Plaintext { allow_remote: true }")
             }
+            Self::NodeRequired => f.write_str("which node is meant? with Noise a dial is NodeId@host:port (Dial::node)"),
+            Self::NotAllowed => f.write_str("the node is not allowed, on this side or on the other"),
+            Self::SelfConnection => f.write_str("the node that is dialled is the one that dials"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::ShuttingDown => f.write_str("the engine is shutting down"),
         }
@@ -475,7 +507,10 @@ impl fmt::Display for QueryError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}, but must be {}", self.field, self.value, self.expected)?;
+        match self.value {
+            Some(value) => write!(f, "{} is {value}, but must be {}", self.field, self.expected)?,
+            None => write!(f, "{} must be {}", self.field, self.expected)?,
+        }
         match self.bound {
             Some(bound) => write!(f, " (the bound is {bound})"),
             None => Ok(()),

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{RecvTimeoutError, bounded};
 
 use crate::codec::{CodecError, Typed, encode_with};
+use crate::dial::Dial;
 use crate::error::{QueryError, RequestError, SendError};
-use crate::handler::{Dial, Responder};
+use crate::handler::Responder;
 use crate::id::{DialId, PeerId, Topic};
 use crate::metrics::Stats;
 use crate::reactor::inbox::{Command, Fabric, Signal};

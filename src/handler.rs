@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::codec::{CodecError, Typed, encode_with};
+use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::receipt::{AckId, Receipt};
@@ -141,41 +142,6 @@ pub struct Backlog {
     pub age: Duration,
     /// Messages that its lanes' [`crate::WhenSlow`] dropped since the last report: all reports of a time over the mark together say all.
     pub dropped: u64,
-}
-
-/// A wish to be connected to an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dial {
-    pub(crate) address: SocketAddr,
-    pub(crate) channel: u16,
-    pub(crate) expected: Option<NodeId>,
-    pub(crate) once: bool,
-}
-
-impl Dial {
-    /// Connects to `address` on channel 0, and again, with backoff, whenever that fails or ends, until it is cancelled.
-    #[must_use]
-    pub fn to(address: SocketAddr) -> Self {
-        Self { address, channel: 0, expected: None, once: false }
-    }
-
-    /// On another channel: one connection exists for each node and channel.
-    #[must_use]
-    pub fn channel(self, channel: u16) -> Self {
-        Self { channel, ..self }
-    }
-
-    /// Only if that node answers.
-    #[must_use]
-    pub fn expect(self, node: NodeId) -> Self {
-        Self { expected: Some(node), ..self }
-    }
-
-    /// One attempt, no second.
-    #[must_use]
-    pub fn once(self) -> Self {
-        Self { once: true, ..self }
-    }
 }
 
 /// A timer of this core's handler.

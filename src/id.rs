@@ -57,9 +57,10 @@ impl fmt::Display for PeerId {
     }
 }
 
-/// A node's long-lived name: 32 bytes, printed as 64 hexadecimal digits.
+/// A node's long-lived name: 32 bytes, as text 64 hexadecimal digits in lower case.
 ///
-/// On a plaintext connection it is what the other side *says* it is, and proves nothing.
+/// With Noise it is the node's public key, and the handshake proves that the other side has the secret one
+/// ([`crate::PeerInfo::authenticated`]). On a plaintext connection it is what the other side *says* it is, and proves nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub [u8; 32]);
 
@@ -69,13 +70,13 @@ pub struct NodeId(pub [u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct NetworkId(pub [u8; 32]);
 
-/// The text was not 64 hexadecimal digits.
+/// The text was not 64 hexadecimal digits in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseIdError;
 
 impl fmt::Display for ParseIdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected 64 hexadecimal digits")
+        f.write_str("expected 64 hexadecimal digits in lower case")
     }
 }
 
@@ -137,9 +138,10 @@ impl fmt::Debug for NetworkId {
     }
 }
 
-fn parse_hex(text: &str) -> Result<[u8; 32], ParseIdError> {
+/// Lower case only, so that an id has one form as text.
+pub(crate) fn parse_hex(text: &str) -> Result<[u8; 32], ParseIdError> {
     let digits = text.as_bytes();
-    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+    if digits.len() != 64 || !digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
         return Err(ParseIdError);
     }
     let value = |digit: u8| (digit as char).to_digit(16).map_or(0, |value| value as u8);
@@ -191,5 +193,6 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!("xy".parse::<NodeId>(), Err(ParseIdError));
         assert_eq!("+1".repeat(32).parse::<NodeId>(), Err(ParseIdError));
+        assert_eq!(id.to_string().to_uppercase().parse::<NodeId>(), Err(ParseIdError));
     }
 }

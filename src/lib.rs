@@ -141,11 +141,13 @@ pub mod bench;
 mod buffers;
 mod codec;
 mod config;
+mod dial;
 mod engine;
 mod error;
 mod handle;
 mod handler;
 mod id;
+mod identity;
 mod memory_bound;
 mod metrics;
 mod pending;
@@ -162,15 +164,20 @@ mod wheel;
 mod wire;
 
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
-pub use config::{Acks, BackoffConfig, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Security, Spin, Timeouts, WhenSlow};
+pub use config::{
+    Acks, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise, ParseSubnetError,
+    Rate, Security, Spin, Subnet, Timeouts, WhenSlow,
+};
+pub use dial::{Dial, ParseDialError};
 pub use engine::{Engine, ShutdownReport, Warning};
 pub use error::{
     CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow, StartError,
     Violation,
 };
 pub use handle::{Handle, Rejected, Response};
-pub use handler::{Backlog, Context, Dial, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
+pub use handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
+pub use identity::{Identity, IdentityError, KeyFileProblem, NetworkSecret};
 pub use metrics::{Counter, Stats};
 pub use pending::{PendingReceipt, ReceiptError};
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};

@@ -108,6 +108,22 @@ counters! {
     Accepted = "accepted",
     /// Connections that were closed at once because `limits.max_half_open` were in their handshake.
     RefusedHalfOpen = "refused_half_open",
+    /// Half-open connections that were closed to make room for a newer one from a less busy subnet.
+    HalfOpenEvicted = "half_open_evicted",
+    /// Connections that were closed at once because their address had `addresses.half_open_per_ip` in their handshake.
+    RefusedIpHalfOpen = "refused_ip_half_open",
+    /// Connections that were closed at once because their address began more than `addresses.handshakes_per_ip`.
+    RefusedIpRate = "refused_ip_rate",
+    /// Connections that were closed at once because their subnet began more than `addresses.handshakes_per_subnet`.
+    RefusedSubnetRate = "refused_subnet_rate",
+    /// Connections that were closed at once because their address had `addresses.peers_per_ip`.
+    RefusedIpPeers = "refused_ip_peers",
+    /// Connections that were closed at once because their subnet had `addresses.peers_per_subnet`.
+    RefusedSubnetPeers = "refused_subnet_peers",
+    /// Connections that were closed at once because `addresses.table` was full of others.
+    RefusedTable = "refused_table",
+    /// Steps of handshakes that were put off to a later turn: `io.handshakes`.
+    HandshakesDeferred = "handshakes_deferred",
     /// Times that accepting stopped because the process had no file descriptor left.
     AcceptPauses = "accept_pauses",
     /// Other errors of accept.
@@ -136,6 +152,12 @@ counters! {
     HandshakeFull = "handshake_full",
     /// Handshakes refused: shutting down.
     HandshakeShuttingDown = "handshake_shutting_down",
+    /// Handshakes refused: the node is not on the allow-list, or `Handler::authorize` did not want it.
+    HandshakeNotAllowed = "handshake_not_allowed",
+    /// Handshakes ended: something did not decrypt.
+    HandshakeAuthFailed = "handshake_auth_failed",
+    /// Handshakes ended: a key that makes every shared secret zero.
+    HandshakeWeakKey = "handshake_weak_key",
     /// Handshakes ended: another node answered than was dialled.
     HandshakeWrongNode = "handshake_wrong_node",
     /// Handshakes ended: refused by the other side.
@@ -178,6 +200,8 @@ counters! {
     ClosedPartial = "closed_partial",
     /// Peers ended: reading was paused for too long.
     ClosedPaused = "closed_paused",
+    /// Peers ended: taken off the allow-list.
+    ClosedNotAllowed = "closed_not_allowed",
     /// Rule 1 broken.
     ViolationFrameTooLong = "violation_frame_too_long",
     /// Rule 2 broken.
@@ -212,6 +236,12 @@ counters! {
     ViolationUnsolicitedAck = "violation_unsolicited_ack",
     /// Rule 17 broken.
     ViolationTooManySubscriptions = "violation_too_many_subscriptions",
+    /// Rule 18 broken.
+    ViolationRecordNotAuthentic = "violation_record_not_authentic",
+    /// Rule 19 broken.
+    ViolationRecordTooShort = "violation_record_too_short",
+    /// Rule 20 broken.
+    ViolationMalformedHello = "violation_malformed_hello",
     /// Turns of the loop.
     Turns = "turns",
     /// Times that the core went to sleep.

@@ -53,6 +53,7 @@ impl Stats {
             CloseReason::Unresponsive => Counter::ClosedUnresponsive,
             CloseReason::PartialTimeout => Counter::ClosedPartial,
             CloseReason::PausedTooLong => Counter::ClosedPaused,
+            CloseReason::NotAllowed => Counter::ClosedNotAllowed,
         });
     }
 
@@ -75,6 +76,9 @@ impl Stats {
             Violation::ExpectedReady => Counter::ViolationExpectedReady,
             Violation::UnsolicitedAck => Counter::ViolationUnsolicitedAck,
             Violation::TooManySubscriptions => Counter::ViolationTooManySubscriptions,
+            Violation::RecordNotAuthentic => Counter::ViolationRecordNotAuthentic,
+            Violation::RecordTooShort => Counter::ViolationRecordTooShort,
+            Violation::MalformedHello => Counter::ViolationMalformedHello,
         });
     }
 
@@ -92,6 +96,8 @@ impl Stats {
                 RefusalCode::Duplicate => Counter::HandshakeDuplicate,
                 RefusalCode::Full => Counter::HandshakeFull,
                 RefusalCode::ShuttingDown => Counter::HandshakeShuttingDown,
+                RefusalCode::AuthFailed => Counter::HandshakeAuthFailed,
+                RefusalCode::NotAllowed => Counter::HandshakeNotAllowed,
                 RefusalCode::Malformed | RefusalCode::Unknown => Counter::HandshakeMalformed,
             },
             HandshakeError::RefusedByPeer(_) => Counter::HandshakeRefusedByPeer,
@@ -101,6 +107,8 @@ impl Stats {
             HandshakeError::Eof => Counter::HandshakeEof,
             HandshakeError::Io(_) => Counter::HandshakeIo,
             HandshakeError::WrongNode => Counter::HandshakeWrongNode,
+            HandshakeError::AuthFailed => Counter::HandshakeAuthFailed,
+            HandshakeError::WeakKey => Counter::HandshakeWeakKey,
         });
     }
 }

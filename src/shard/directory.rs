@@ -19,8 +19,8 @@ use super::ledgers::{Ledgers, Load};
 use super::mail::{Ask, Control, HalfRef};
 use super::{Deadline, Outgoing};
 use crate::config::Config;
+use crate::dial::Dial;
 use crate::error::DialError;
-use crate::handler::Dial;
 use crate::id::{DialId, NodeId};
 use crate::metrics::{Counter, Stats};
 use crate::proto::{Delivery, Ledger};
@@ -349,14 +349,14 @@ impl Directory {
             return;
         }
         self.targets.insert(target, id);
-        let state = DialState::Attempting(means.connect(id, dial));
+        let state = DialState::Attempting(means.connect(id, dial.clone()));
         self.dials.insert(id, Dialling { dial, home, backoff: Backoff::new(), state });
     }
 
     /// The timer of a waiting dial has come.
     pub(super) fn redial(&mut self, id: DialId, means: &mut Means<'_>) {
         if let Some(dialling) = self.dials.get_mut(&id) {
-            dialling.state = DialState::Attempting(means.connect(id, dialling.dial));
+            dialling.state = DialState::Attempting(means.connect(id, dialling.dial.clone()));
         }
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admission::Ticket;
+use crate::dial::Dial;
 use crate::error::{DialError, RequestError};
-use crate::handler::Dial;
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::proto::{Delivery, Ledger, Origin};
 use crate::receipt::{AckFailure, AckId};

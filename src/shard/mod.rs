@@ -188,7 +188,7 @@ impl Shared {
         let mut random = [0; 32];
         rng.fill(&mut random);
         Self {
-            node: config.node.unwrap_or(NodeId(random)),
+            node: config.security.identity().map(|identity| identity.node_id()).or(config.node).unwrap_or(NodeId(random)),
             instance: rng.next_u64(),
             admission: Admission::new(cores, limits.max_half_open),
             credits: (0..cores).map(|_| Credit::new(limits.inbox_messages, limits.inbox_bytes)).collect(),

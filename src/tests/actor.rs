@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::oracle::{Item, Oracle, STAMP, Told};
+use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
-use crate::handler::{Backlog, Context, Dial, Handler, Message, PeerInfo, Responder, Sent, TimerId};
+use crate::handler::{Backlog, Context, Handler, Message, PeerInfo, Responder, Sent, TimerId};
 use crate::id::{DialId, PeerId, Topic};
 use crate::receipt::{AckId, Receipt};
 use crate::rng::Rng;
@@ -279,7 +280,7 @@ impl Actor {
             (80..84, Some(peer)) => self.pause(cx, peer),
             (84..86, Some(peer)) => cx.close(peer),
             (86..90, _) if !targets.is_empty() => {
-                let dial = targets[self.rng.below(targets.len() as u64) as usize];
+                let dial = targets[self.rng.below(targets.len() as u64) as usize].clone();
                 let dial = if self.rng.chance(1, 4) { dial.once() } else { dial };
                 self.dial(cx, dial);
             }

@@ -32,7 +32,7 @@ use pipe::Faults;
 use sim::{MILLI, SECOND, World, address};
 
 use crate::config::{Config, Cores, WhenSlow};
-use crate::handler::Dial;
+use crate::dial::Dial;
 use crate::id::NodeId;
 use crate::metrics::{Counter, Stats};
 use crate::rng::Rng;

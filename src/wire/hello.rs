@@ -112,6 +112,10 @@ pub enum RefusalCode {
     Full = 7,
     /// The acceptor is going away.
     ShuttingDown = 8,
+    /// The first message of the encrypted handshake does not decrypt: another network id, network secret or static key.
+    AuthFailed = 9,
+    /// The dialler is not allowed there.
+    NotAllowed = 10,
     /// A code that this version does not know.
     Unknown = 0xFFFF,
 }
@@ -127,6 +131,8 @@ impl RefusalCode {
             6 => Self::Duplicate,
             7 => Self::Full,
             8 => Self::ShuttingDown,
+            9 => Self::AuthFailed,
+            10 => Self::NotAllowed,
             _ => Self::Unknown,
         }
     }
@@ -177,6 +183,10 @@ pub enum GoodbyeCode {
     Full = 6,
     /// Nothing was received for the dead time.
     Unresponsive = 7,
+    /// The receiver of the goodbye is not allowed there, or not any more.
+    NotAllowed = 8,
+    /// The two sides are one node.
+    SelfConnection = 9,
 }
 
 /// The last frame of a direction.
@@ -210,6 +220,8 @@ impl Goodbye {
             5 => GoodbyeCode::Violation,
             6 => GoodbyeCode::Full,
             7 => GoodbyeCode::Unresponsive,
+            8 => GoodbyeCode::NotAllowed,
+            9 => GoodbyeCode::SelfConnection,
             _ => GoodbyeCode::Closed,
         };
         Self { code, detail: u16::from_le_bytes([d0, d1]), delay_ms: u32::from_le_bytes([m0, m1, m2, m3]) }
@@ -235,7 +247,7 @@ mod tests {
     #[test]
     fn hello_refusal_and_goodbye_survive_the_round_trip() {
         assert_eq!(Hello::decode(&hello().encode()), Ok(hello()));
-        for code in 1..=8 {
+        for code in 1..=10 {
             let refusal = Refusal { code: RefusalCode::from_wire(code) };
             assert_eq!(Refusal::decode(&refusal.encode()), refusal);
         }
