@@ -70,10 +70,11 @@ impl Core {
         node[..8].copy_from_slice(&(number as u64).to_le_bytes());
         let hello =
             Hello { network: shared.config.network, node: NodeId(node), instance: 1, features: 0, max_message: 1 << 20, channel: 0 };
-        let mut dialler = Handshake::dialled(hello, None);
+        let mut dialler = Handshake::dialled(None, hello, None);
+        dialler.begin([0; 32]);
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let ticket = shared.admission.admit().expect("one handshake at a time");
-        let half = self.shard.handle_accepted(address, ticket);
+        let half = self.shard.handle_accepted(address, ticket, [0; 32]);
         loop {
             let there = dialler.output().len().min(self.shard.half_wanted(half));
             if there > 0 {

@@ -258,6 +258,9 @@ pub struct Io {
     pub events: usize,
     /// Connections accepted in one turn. Default 16.
     pub accepts: usize,
+    /// Steps of encrypted handshakes that a core computes in one turn. Default 8. One takes about 100 us, so that established peers wait
+    /// for strangers for less than a millisecond. What comes beyond that waits for the next turn (`handshakes_deferred`).
+    pub handshakes: usize,
     /// `SO_SNDBUF` of each connection, bytes. Default: the kernel's own tuning.
     pub send_buffer: Option<usize>,
     /// `SO_RCVBUF` of each connection, bytes. Default: the kernel's own tuning.
@@ -408,6 +411,7 @@ impl Config {
         at_least("io.write_budget", io.write_budget, HEADER_LEN + MAX_FRAME_PAYLOAD, "at least one frame of 32 KiB")?;
         at_least("io.flush_peers", io.flush_peers, 1, "at least 1")?;
         within("io.events", io.events, 1, 1 << 16, "1 to 65536")?;
+        at_least("io.handshakes", io.handshakes, 1, "at least 1")?;
         at_least("io.accepts", io.accepts, 1, "at least 1")
     }
 }
@@ -519,6 +523,7 @@ impl Default for Io {
             flush_time: Duration::from_millis(1),
             events: 1024,
             accepts: 16,
+            handshakes: 8,
             send_buffer: None,
             socket_receive_buffer: None,
             notsent_lowat: None,

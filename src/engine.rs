@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use mio::{Poll, Waker};
 
-use crate::config::{Config, Cores, Security};
-use crate::error::{ConfigError, StartError};
+use crate::config::{Config, Cores};
+use crate::error::StartError;
 use crate::handle::{Handle, mark_core_thread};
 use crate::handler::Handler;
 use crate::id::NodeId;
@@ -101,7 +101,6 @@ impl<C: Send + 'static> Engine<C> {
         F: Fn(usize) -> H + Send + Sync + 'static,
     {
         config.validate()?;
-        refuse_noise(&config)?;
         let mut warnings = check_files(&config);
         let (listeners, addresses) = listen(&config)?;
         let mut rng = Rng::new(config.seed.unwrap_or_else(random_seed));
@@ -304,14 +303,6 @@ fn check_files(config: &Config) -> Vec<Warning> {
     match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
         Some(limit) if limit < needed => vec![Warning::FileLimit { limit, needed }],
         _ => Vec::new(),
-    }
-}
-
-/// Sessions are not encrypted yet, and what asks for it must not run in the clear.
-fn refuse_noise(config: &Config) -> Result<(), StartError> {
-    match config.security {
-        Security::Plaintext { .. } => Ok(()),
-        _ => Err(ConfigError { field: "security", value: None, expected: "Security::Plaintext in this version", bound: None }.into()),
     }
 }
 

@@ -44,6 +44,7 @@ impl Config {
             shard::sends(self, slots),
             shard::reassembly(self, slots),
             shard::input(self, slots),
+            shard::sessions(self, slots),
             slots * limits.subscriptions * shard::SUBSCRIPTION,
             shard::receipts(self),
             shard::exchanges(self, slots),

@@ -9,6 +9,7 @@ mod budget;
 mod handshake;
 mod keepalive;
 mod log;
+mod noise;
 mod outbox;
 mod peer;
 mod reassembly;
@@ -21,8 +22,10 @@ pub(crate) use acks::{AWAITED_ID, Arrival, Delivery, Exchange, LEDGER_ID, Ledger
 pub(crate) use budget::Budget;
 pub(crate) use handshake::{Handshake, Progress};
 pub(crate) use log::{LOG_SPARE, Logs, log_segments};
+pub(crate) use noise::{Keys, MAX_PLAINTEXT, MAX_RECORD, Opened};
 pub(crate) use outbox::{OUTBOX_SPARE, Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices, TERMS_CHARGE};
 pub(crate) use peer::{Due, Peer, Received};
 pub(crate) use reassembly::{REASSEMBLY, charge as reassembly_charge};
 pub(crate) use requests::{Origin, REQUEST_BYTES, REQUESTS_SPARE};
+pub(crate) use session::{SESSION, Session};
 pub(crate) use timers::Timer;

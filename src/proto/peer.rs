@@ -79,11 +79,11 @@ pub(crate) struct Peer {
     /// Most peers never send a message in pieces, or are asked anything.
     reassembly: Option<Box<Reassembly>>,
     requests: Option<Box<Requests>>,
-    session: Session,
+    pub(crate) session: Session,
 }
 
 impl Peer {
-    pub(crate) fn new(config: &Config, logs: &Logs, now: Timestamp) -> Self {
+    pub(crate) fn new(config: &Config, logs: &Logs, session: Session, now: Timestamp) -> Self {
         let mut timers = Timers::default();
         timers.set(Timer::Keepalive, now + config.keepalive.interval);
         Self {
@@ -93,12 +93,33 @@ impl Peer {
             keepalive: Keepalive::new(now, config.keepalive.max_pings_per_second, config.keepalive.ping_burst),
             reassembly: None,
             requests: None,
-            session: Session::Plaintext,
+            session,
         }
     }
 
-    pub(crate) fn session(&self) -> Session {
-        self.session
+    /// Whether something is to be written: what waits in the outbox, or the rest of a record.
+    #[inline]
+    pub(crate) fn has_output(&self, logs: &Logs) -> bool {
+        !self.outbox.is_empty(logs) || self.unsent() > 0
+    }
+
+    /// Bytes of a sealed record that have still to leave.
+    #[inline]
+    pub(crate) fn unsent(&self) -> usize {
+        match &self.session {
+            Session::Plaintext => 0,
+            Session::Noise(sealed) => sealed.unsent().len(),
+        }
+    }
+
+    /// The length of the frame, or of the record, that has begun to arrive and has not ended.
+    fn partial(&self) -> Option<usize> {
+        let record = match &self.session {
+            Session::Plaintext => None,
+            Session::Noise(sealed) => sealed.partial_len(),
+        };
+        // The frame's rest is in records that have not come.
+        if self.decoder.is_partial() { Some(self.decoder.partial_len() + record.unwrap_or(0)) } else { record }
     }
 
     /// Takes one frame. `budget`, `buffers` and `pool` are the core's.
@@ -203,10 +224,12 @@ impl Peer {
     /// is unfinished now began after it.
     #[inline]
     pub(crate) fn watch_partial(&mut self, now: Timestamp, config: &Config, frame_ended: bool) {
-        if !self.decoder.is_partial() {
-            self.timers.clear(Timer::PartialFrame);
-        } else if frame_ended || !self.timers.is_set(Timer::PartialFrame) {
-            self.timers.set(Timer::PartialFrame, arrival(now, config, self.decoder.partial_len()));
+        match self.partial() {
+            None => self.timers.clear(Timer::PartialFrame),
+            Some(len) if frame_ended || !self.timers.is_set(Timer::PartialFrame) => {
+                self.timers.set(Timer::PartialFrame, arrival(now, config, len));
+            }
+            Some(_) => {}
         }
         match self.reassembly.as_ref().and_then(|reassembly| reassembly.deadline()) {
             Some(deadline) => self.timers.set(Timer::PartialMessage, deadline),
@@ -230,7 +253,13 @@ impl Peer {
     /// Bytes of buffers that the core's pool has lent this peer.
     #[cfg(test)]
     pub(crate) fn borrowed(&self) -> usize {
-        self.decoder.held() + self.reassembly.as_ref().map_or(0, |reassembly| reassembly.held())
+        self.sealed() + self.decoder.held() + self.reassembly.as_ref().map_or(0, |reassembly| reassembly.held())
+    }
+
+    /// Those of them that have records in them.
+    #[cfg(test)]
+    pub(crate) fn sealed(&self) -> usize {
+        if let Session::Noise(sealed) = &self.session { sealed.held() } else { 0 }
     }
 
     pub(crate) fn pending_requests(&self) -> usize {
@@ -280,6 +309,9 @@ impl Peer {
             reassembly.abandon(buffers);
         }
         self.decoder.release(buffers);
+        if let Session::Noise(sealed) = &mut self.session {
+            sealed.stop_reading(buffers);
+        }
         self.requests.take().map(|requests| requests.abandon()).unwrap_or_default()
     }
 }

@@ -63,7 +63,12 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn adopt(&mut self, stream: TcpStream, address: SocketAddr, ticket: Ticket) {
         let socket = Socket::new(stream, false);
         socket.configure(&self.fabric.shared.config);
-        let half = self.shard.handle_accepted(address, ticket);
+        let Ok(entropy) = self.fabric.shared.entropy() else {
+            // No key without randomness, and no connection without a key.
+            self.shard.stats_mut().count(Counter::AcceptErrors);
+            return;
+        };
+        let half = self.shard.handle_accepted(address, ticket, entropy);
         self.register(half, socket);
     }
 

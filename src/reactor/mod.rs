@@ -23,6 +23,7 @@ pub(crate) mod affinity;
 mod alarm;
 pub(crate) mod bound;
 mod connections;
+mod entropy;
 pub(crate) mod inbox;
 mod latch;
 pub(crate) mod listener;

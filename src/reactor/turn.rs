@@ -273,7 +273,10 @@ impl<H: Handler> Reactor<H> {
         if socket.connecting {
             match socket.finish_connect() {
                 None => return,
-                Some(Ok(())) => self.shard.handle_connected(half),
+                Some(Ok(())) => match self.fabric.shared.entropy() {
+                    Ok(entropy) => self.shard.handle_connected(half, entropy),
+                    Err(error) => return self.shard.handle_half_error(half, error.kind()),
+                },
                 Some(Err(error)) => return self.shard.handle_half_error(half, error.kind()),
             }
         }
@@ -318,6 +321,9 @@ impl<H: Handler> Reactor<H> {
     fn read_half(&mut self, half: u32) {
         let conn = Conn::Half(half);
         for _ in 0..HALF_READS {
+            if self.shard.half_is_deferred(half) {
+                break;
+            }
             let wanted = self.shard.half_wanted(half).min(self.buffer.len());
             let Some(socket) = self.connections.get(conn) else { return };
             if wanted == 0 || socket.connecting {
@@ -376,6 +382,9 @@ impl<H: Handler> Reactor<H> {
 
     #[inline]
     fn flush_peer(&mut self, slot: u32, budget: usize) {
+        if self.shard.is_sealed(slot) {
+            return self.flush_sealed(slot, budget);
+        }
         let Some(socket) = self.connections.get(Conn::Peer(slot)) else { return };
         let result = match self.shard.contiguous(slot) {
             Some(bytes) => socket.write(&bytes[..bytes.len().min(budget)]),
@@ -388,6 +397,25 @@ impl<H: Handler> Reactor<H> {
         match result {
             WriteResult::Taken { bytes, full } => self.shard.advance(slot, bytes, full),
             WriteResult::Failed(kind) => self.shard.handle_error(slot, kind),
+        }
+    }
+
+    /// One record after the other, each written before the next is sealed: what is sealed cannot be taken back.
+    fn flush_sealed(&mut self, slot: u32, mut budget: usize) {
+        let Some(socket) = self.connections.get(Conn::Peer(slot)) else { return };
+        loop {
+            let record = self.shard.seal(slot);
+            if record.is_empty() {
+                return;
+            }
+            let (bytes, full) = match socket.write(record) {
+                WriteResult::Taken { bytes, full } => (bytes, full),
+                WriteResult::Failed(kind) => return self.shard.handle_error(slot, kind),
+            };
+            budget = budget.saturating_sub(bytes);
+            if !self.shard.advance_sealed(slot, bytes, full, budget == 0) {
+                return;
+            }
         }
     }
 

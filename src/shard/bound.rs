@@ -12,14 +12,15 @@ use super::flush::RECLAIM_STEP;
 use super::half_open::HalfOpen;
 use super::mail::{Control, Mail};
 use super::receipts::{ANSWER, RUNNING};
-use super::receive::{PARKED_READS, parked_read};
+use super::receive::{PARKED_READS, parked_read, parked_short_read};
+use super::sealed::Scratch;
 use super::slots::{Cold, Entry};
 use super::{Action, Deadline, Event};
 use crate::buffers::{MEDIUM, SMALL};
-use crate::config::Config;
+use crate::config::{Config, Security};
 use crate::proto::{
-    AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, WINDOW_ID, log_segments,
-    reassembly_charge,
+    AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, SESSION, WINDOW_ID,
+    log_segments, reassembly_charge,
 };
 use crate::wheel::TimerWheel;
 
@@ -65,9 +66,18 @@ pub(crate) fn reassembly(config: &Config, slots: usize) -> usize {
 /// Unfinished frames and input that was put aside, whole engine; and what each core keeps for the next.
 pub(crate) fn input(config: &Config, slots: usize) -> usize {
     // The last one is what a peer whose reading is resumed has still to go through.
-    let parked = (PARKED_READS + 1) * parked_read(config.io.receive_buffer);
+    let parked = (PARKED_READS + 1) * parked_read(config);
     let kept = config.limits.buffer_pool + config.limits.buffer_pool / SMALL * 2 * size_of::<Vec<u8>>();
-    slots * MEDIUM + config.cores.count() * (parked + kept)
+    slots * parked_short_read(config) + config.cores.count() * (parked + kept)
+}
+
+/// What encryption takes, whole engine: the keys of each peer, the record that has begun to arrive and the one that has not left; and what
+/// each core seals and opens into.
+pub(crate) fn sessions(config: &Config, slots: usize) -> usize {
+    match config.security {
+        Security::Plaintext { .. } => 0,
+        Security::Noise(_) => slots * (SESSION + 2 * MEDIUM) + config.cores.count() * Scratch::most(config.io.receive_buffer),
+    }
 }
 
 /// Requests that wait for a response, of one core: in the peer's table, with a timer, and their end on its way to whoever asked.

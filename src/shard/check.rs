@@ -60,7 +60,7 @@ impl Shard {
             }
             let queued = self.dirty.iter().filter(|&&dirty| dirty == slot).count();
             assert!(queued >= usize::from(entry.dirty), "slot {slot} is marked dirty and not in the list");
-            let waits = outbox.is_empty(&self.logs) || entry.blocked || entry.dirty || !swept;
+            let waits = !entry.peer.has_output(&self.logs) || entry.blocked || entry.dirty || !swept;
             assert!(waits, "slot {slot} has something to write and nobody will");
             let ends = entry.is_established() || entry.armed.is_some();
             assert!(ends, "slot {slot} is {:?} without a deadline", entry.state);
@@ -82,7 +82,7 @@ impl Shard {
         assert!(!self.budget.is_overdrawn(), "more is reserved for unfinished messages than may be");
         assert_eq!(self.buffers.lent(), borrowed, "bytes of buffers");
         assert_eq!(self.parked, parked, "bytes of whole reads that were put aside");
-        let most = super::receive::PARKED_READS * super::receive::parked_read(self.config().io.receive_buffer);
+        let most = super::receive::PARKED_READS * super::receive::parked_read(self.config());
         assert!(parked <= most, "{parked} bytes are put aside, and {most} may be");
         assert_eq!(self.requests, requests, "requests that wait");
         self.assert_bounded();
@@ -120,7 +120,9 @@ impl Shard {
         within("sends", memory, bound::sends(config, slots));
         let input = |(_, entry): (u32, &Entry)| entry.peer.decoder.held();
         within("input", self.slots.iter().map(input).sum(), bound::input(config, slots));
-        let unfinished = self.buffers.lent() - self.slots.iter().map(input).sum::<usize>();
+        let sealed = self.slots.iter().map(|(_, entry)| entry.peer.sealed()).sum::<usize>();
+        within("records", sealed, bound::sessions(config, slots));
+        let unfinished = self.buffers.lent() - sealed - self.slots.iter().map(input).sum::<usize>();
         within("unfinished messages", unfinished, bound::reassembly(config, slots));
         let exchanges = self.slots.iter().filter_map(|(_, entry)| entry.cold.exchange.as_ref());
         let exchanged = exchanges.map(|exchange| exchange.memory()).sum();

@@ -6,7 +6,7 @@ use super::{Action, Conn, Event, Shard};
 use crate::error::{CloseReason, RequestError};
 use crate::id::PeerId;
 use crate::metrics::Counter;
-use crate::proto::Timer;
+use crate::proto::{Session, Timer};
 use crate::wire::{Goodbye, GoodbyeCode};
 
 impl Shard {
@@ -67,7 +67,7 @@ impl Shard {
         entry.state = State::Draining { tell: reason };
         entry.peer.timers.set(Timer::Linger, deadline);
         self.rearm(slot);
-        if self.slots.at(slot).peer.outbox.is_empty(&self.logs) {
+        if !self.slots.at(slot).peer.has_output(&self.logs) {
             self.drained_closing(slot);
         } else {
             self.mark_dirty(slot);
@@ -115,10 +115,13 @@ impl Shard {
         debug_assert!(!entry.is_established(), "close() comes first");
         entry.state = State::Ended;
         if self.shutting_down {
-            self.unsent_bytes += entry.peer.outbox.claimed(&self.logs) as u64;
+            self.unsent_bytes += (entry.peer.outbox.claimed(&self.logs) + entry.peer.unsent()) as u64;
         }
         self.drop_queued(slot);
         let entry = self.slots.at_mut(slot);
+        if let Session::Noise(sealed) = &mut entry.peer.session {
+            self.stats.add(Counter::MessagesDropped, sealed.drop_unsent(&mut self.buffers));
+        }
         if entry.blocked {
             entry.blocked = false;
             self.blocked -= 1;

@@ -83,7 +83,7 @@ impl Shard {
         }
         self.expire(slot);
         let entry = self.slots.at(slot);
-        !entry.dirty && !entry.blocked && !entry.is_ended() && !entry.peer.outbox.is_empty(&self.logs)
+        !entry.dirty && !entry.blocked && !entry.is_ended() && entry.peer.has_output(&self.logs)
     }
 
     /// Whether every peer was looked at since the last broadcast.
@@ -117,7 +117,7 @@ impl Shard {
             entry.dirty = false;
             self.expire(slot);
             let entry = self.slots.at(slot);
-            if !entry.is_ended() && !entry.blocked && !entry.peer.outbox.is_empty(&self.logs) {
+            if !entry.is_ended() && !entry.blocked && entry.peer.has_output(&self.logs) {
                 return Some(slot);
             }
         }
@@ -145,19 +145,28 @@ impl Shard {
         self.sends.shrink(before - after, after);
         self.stats.add(Counter::BytesSent, taken as u64);
         self.stats.add(Counter::MessagesSent, advanced.messages);
-        if entry.pressed {
+        self.written(slot, taken, full, true);
+    }
+
+    /// The kernel took so many bytes, and no more for now if `full`. Returns whether there is more to write at once, which with `last`
+    /// waits for the next flush.
+    #[inline]
+    pub(super) fn written(&mut self, slot: u32, taken: usize, full: bool, last: bool) -> bool {
+        if self.slots.at(slot).pressed {
             self.relieve(slot, taken);
         }
         if full {
             self.block(slot, taken > 0);
-            return;
+            return false;
         }
-        let entry = self.slots.at_mut(slot);
-        if !entry.peer.outbox.is_empty(&self.logs) {
-            self.mark_dirty(slot);
-        } else if entry.behind || !entry.is_established() {
+        let entry = self.slots.at(slot);
+        let more = entry.peer.has_output(&self.logs);
+        if !more && (entry.behind || !entry.is_established()) {
             self.emptied(slot);
+        } else if more && last {
+            self.mark_dirty(slot);
         }
+        more && !last
     }
 
     /// A peer that had something left over from a write, or is being closed, has nothing more.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::admission::Ticket;
 use super::mail::{Ask, Control, HalfRef};
@@ -69,9 +70,9 @@ impl HalfOpen {
 }
 
 impl Shard {
-    /// A connection was accepted for this core.
-    pub(crate) fn handle_accepted(&mut self, address: SocketAddr, ticket: Ticket) -> u32 {
-        let handshake = Handshake::accepted(self.hello);
+    /// A connection was accepted for this core. `entropy`: 32 random bytes, for its handshake alone.
+    pub(crate) fn handle_accepted(&mut self, address: SocketAddr, ticket: Ticket, entropy: [u8; 32]) -> u32 {
+        let handshake = Handshake::accepted(self.shared.keys.as_ref(), self.hello, entropy);
         let half = self.open_half(handshake, State::Shaking, address, None, ticket);
         if self.shutting_down {
             let error = self.half_open[half as usize].handshake.deny(RefusalCode::ShuttingDown);
@@ -87,7 +88,13 @@ impl Shard {
             return;
         }
         self.stats.count(Counter::DialAttempts);
-        let handshake = Handshake::dialled(Hello { channel: dial.channel, ..self.hello }, dial.expected);
+        let mut hello = Hello { channel: dial.channel, ..self.hello };
+        let mut keys = self.shared.keys.clone();
+        if let Some(identity) = dial.identity {
+            hello.node = identity.node_id();
+            keys = keys.map(|keys| Arc::new(keys.with_identity(identity)));
+        }
+        let handshake = Handshake::dialled(keys.as_ref(), hello, dial.expected);
         let half = self.open_half(handshake, State::Connecting, dial.address, Some(id), ticket);
         self.actions.push_back(Action::Connect { half, address: dial.address });
     }
@@ -115,12 +122,14 @@ impl Shard {
         index
     }
 
-    /// The connection that `Action::Connect` asked for is there: the handshake begins.
-    pub(crate) fn handle_connected(&mut self, half: u32) {
+    /// The connection that `Action::Connect` asked for is there: the handshake begins. `entropy`: 32 random bytes, for it alone.
+    pub(crate) fn handle_connected(&mut self, half: u32, entropy: [u8; 32]) {
         let deadline = self.now + self.shared.config.timeouts.handshake;
         let open = &mut self.half_open[half as usize];
         if open.state == State::Connecting {
             open.state = State::Shaking;
+            open.handshake.begin(entropy);
+            self.steps += 1;
             self.wheel.cancel(open.timer);
             open.timer = self.wheel.insert(deadline, Deadline::Half(half));
             self.actions.push_back(Action::WriteHalf { half });
@@ -137,14 +146,29 @@ impl Shard {
         }
     }
 
+    /// Whether what this connection says next has to wait for another turn, because this one has computed as many steps of handshakes as
+    /// a turn may. Established peers do not wait for strangers.
+    pub(crate) fn half_is_deferred(&mut self, half: u32) -> bool {
+        let is_costly = |open: &HalfOpen| open.state == State::Shaking && open.handshake.is_costly();
+        let deferred = self.steps >= self.shared.config.io.handshakes && self.half_open.get(half as usize).is_some_and(is_costly);
+        if deferred {
+            self.stats.count(Counter::HandshakesDeferred);
+        }
+        deferred
+    }
+
     /// Bytes of a handshake came, no more than were wanted.
     pub(crate) fn handle_half_read(&mut self, half: u32, bytes: &[u8]) {
         let open = &mut self.half_open[half as usize];
         if open.state != State::Shaking {
             return;
         }
+        if open.handshake.is_costly() && bytes.len() == open.handshake.wanted() {
+            self.steps += 1;
+        }
         match open.handshake.handle_bytes(bytes) {
-            Ok(Progress::Pending) => {}
+            Ok(Progress::Pending) if open.handshake.output().is_empty() => {}
+            Ok(Progress::Pending) => self.actions.push_back(Action::WriteHalf { half }),
             Ok(Progress::Ask(theirs)) => {
                 open.theirs = Some(theirs);
                 let half = HalfRef { core: self.core, index: half, serial: open.serial };
@@ -206,11 +230,19 @@ impl Shard {
         let told = match error {
             HandshakeError::Refused(RefusalCode::Duplicate) | HandshakeError::RefusedByPeer(RefusalCode::Duplicate) => DialError::Duplicate,
             HandshakeError::Refused(RefusalCode::Full) => DialError::Full,
+            HandshakeError::Refused(RefusalCode::NotAllowed) | HandshakeError::RefusedByPeer(RefusalCode::NotAllowed) => {
+                DialError::NotAllowed
+            }
             HandshakeError::Refused(RefusalCode::ShuttingDown) => DialError::ShuttingDown,
             _ => DialError::Handshake(error),
         };
         self.report_half(half, told);
-        let says = matches!(error, HandshakeError::Refused(_) | HandshakeError::WrongNode | HandshakeError::Violation(_));
+        let says = match error {
+            HandshakeError::Refused(_) | HandshakeError::WrongNode | HandshakeError::Violation(_) => true,
+            // Said in the clear, by an acceptor, of a message 1 that it cannot make sense of.
+            HandshakeError::AuthFailed | HandshakeError::WeakKey => true,
+            _ => false,
+        };
         let open = &mut self.half_open[half as usize];
         if says && !open.handshake.output().is_empty() {
             self.leave_half(half);
@@ -337,16 +369,17 @@ impl Shard {
             unreachable!("a handshake ends after hello and grant");
         };
         ticket.establish();
-        let mut peer = Peer::new(&self.shared.config, &self.logs, self.now);
-        // A dialler's Ready is a frame, and the first that leaves.
+        let session = open.handshake.take_session(&mut self.buffers);
+        let mut peer = Peer::new(&self.shared.config, &self.logs, session, self.now);
+        // A dialler's Ready is a frame, and the first that leaves; or it is sealed already, and the session has it.
         let ready = open.handshake.output();
-        if !ready.is_empty() {
+        if !ready.is_empty() && !peer.session.is_authenticated() {
             peer.outbox.push_control(&mut self.pool, ready);
             self.sends.settle(0, peer.outbox.used());
         }
         let info = PeerInfo {
             node: theirs.node,
-            authenticated: peer.session().is_authenticated(),
+            authenticated: peer.session.is_authenticated(),
             instance: theirs.instance,
             channel: theirs.channel,
             address: open.address,

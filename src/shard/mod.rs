@@ -26,6 +26,7 @@ mod mail;
 mod publish;
 mod receipts;
 mod receive;
+mod sealed;
 mod send;
 mod slots;
 mod slow;
@@ -49,12 +50,12 @@ pub(crate) use send::Payload;
 pub(crate) use turn::KEPT_QUEUE;
 
 use crate::buffers::BufferPool;
-use crate::config::Config;
+use crate::config::{Config, Security};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::Backlog;
 use crate::id::{DialId, NodeId, PeerId};
 use crate::metrics::Stats;
-use crate::proto::{Budget, Logs, Quanta, QueuedPool};
+use crate::proto::{Budget, Keys, Logs, Quanta, QueuedPool};
 use crate::receipt::Receipt;
 use crate::rng::Rng;
 use crate::time::Timestamp;
@@ -176,6 +177,8 @@ pub(crate) struct Shared {
     /// The node, and the number drawn at this start.
     pub(crate) node: NodeId,
     pub(crate) instance: u64,
+    /// With Noise: what this side brings to a handshake.
+    pub(crate) keys: Option<Arc<Keys>>,
     pub(crate) admission: Arc<Admission>,
     /// The room for mail from core to core, by target.
     pub(crate) credits: Arc<[Credit]>,
@@ -190,6 +193,10 @@ impl Shared {
         Self {
             node: config.security.identity().map(|identity| identity.node_id()).or(config.node).unwrap_or(NodeId(random)),
             instance: rng.next_u64(),
+            keys: match &config.security {
+                Security::Noise(noise) => Keys::new(noise).map(Arc::new),
+                Security::Plaintext { .. } => None,
+            },
             admission: Admission::new(cores, limits.max_half_open),
             credits: (0..cores).map(|_| Credit::new(limits.inbox_messages, limits.inbox_bytes)).collect(),
             config,
@@ -213,6 +220,8 @@ pub(crate) struct Shard {
     published: publish::Published,
     half_open: slab::Slab<HalfOpen>,
     next_serial: u32,
+    /// Steps of handshakes that were computed in this turn.
+    steps: usize,
 
     logs: Logs,
     /// What each lane may send of a peer's bytes before the next one has its turn.
@@ -226,6 +235,8 @@ pub(crate) struct Shard {
     /// Bytes of whole reads that were put aside, and from where on reads are short.
     parked: usize,
     most_parked: usize,
+    /// For what is sealed and opened.
+    scratch: sealed::Scratch,
     /// Bytes that single peers keep in memory to be sent.
     sends: Budget,
     /// Bytes that were appended to the logs in this turn, and of frames that were published in it.
@@ -302,6 +313,7 @@ impl Shard {
             published: publish::Published::default(),
             half_open: slab::Slab::new(),
             next_serial: 0,
+            steps: 0,
             logs: Logs::new(),
             drops: config.lanes.drops(),
             quanta: Quanta::new(config.lanes.quanta(config.limits.fragment)),
@@ -309,8 +321,9 @@ impl Shard {
             buffers: BufferPool::new(config.limits.buffer_pool),
             budget: Budget::new(config.limits.reassembly_bytes, config.limits.reassembly_reserve),
             parked: 0,
-            most_parked: (receive::PARKED_READS - 1) * receive::parked_read(config.io.receive_buffer),
+            most_parked: (receive::PARKED_READS - 1) * receive::parked_read(config),
             sends: Budget::new(config.limits.send_bytes / config.cores.count(), config.limits.send_reserve),
+            scratch: sealed::Scratch::default(),
             appended: 0,
             behind: false,
             reclaim_at: flush::RECLAIM_STEP,

@@ -4,11 +4,12 @@ use super::mail::{Control, Owned};
 use super::slots::State;
 use super::{Action, Event, Shard};
 use crate::buffers::{MEDIUM, capacity_for};
+use crate::config::{Config, Security};
 use crate::error::{CloseReason, RequestError, SendError, Violation};
 use crate::handler::{Context, Handler, Message, Responder};
 use crate::id::PeerId;
 use crate::metrics::Counter;
-use crate::proto::{Origin, Received, Timer};
+use crate::proto::{Opened, Origin, Received, Timer};
 use crate::wire::{FrameDecoder, HEADER_LEN, Kind, MAX_FRAME_PAYLOAD, Meta};
 
 /// Whole reads that a core may have put aside for peers that are not read for now, in buffers made to measure. Beyond that, reads are
@@ -18,9 +19,22 @@ pub(crate) const PARKED_READS: usize = 16;
 const SHORT_READ: usize = MAX_FRAME_PAYLOAD;
 const _: () = assert!(HEADER_LEN + MAX_FRAME_PAYLOAD + SHORT_READ <= MEDIUM);
 
-/// The buffer that a whole read needs, with a frame that was unfinished before it, when it is put aside.
-pub(crate) const fn parked_read(receive_buffer: usize) -> usize {
-    capacity_for(receive_buffer + HEADER_LEN + MAX_FRAME_PAYLOAD)
+/// The buffer that what a whole read brings needs, with a frame that was unfinished before it, when it is put aside.
+pub(crate) fn parked_read(config: &Config) -> usize {
+    capacity_for(brings(config, config.io.receive_buffer) + HEADER_LEN + MAX_FRAME_PAYLOAD)
+}
+
+/// The same for a short read. In plaintext that is a buffer of the middle class; a record that a short read completes may be longer.
+pub(crate) fn parked_short_read(config: &Config) -> usize {
+    capacity_for(brings(config, SHORT_READ) + HEADER_LEN + MAX_FRAME_PAYLOAD).max(MEDIUM)
+}
+
+/// What a read of so many bytes may bring.
+fn brings(config: &Config, read: usize) -> usize {
+    match config.security {
+        Security::Plaintext { .. } => read,
+        Security::Noise(_) => Opened::most(read),
+    }
 }
 
 /// What a parked buffer counts: nothing, where it is one that every peer may have.
@@ -48,7 +62,7 @@ impl Shard {
         }
         self.stats.add(Counter::BytesReceived, input.len() as u64);
         entry.peer.keepalive.handle_bytes(self.now);
-        self.read_batch(handler, slot, input)
+        if self.is_sealed(slot) { self.read_sealed(handler, slot, input) } else { self.read_batch(handler, slot, input) }
     }
 
     /// Whether a read is to be made at all.
@@ -66,7 +80,7 @@ impl Shard {
         if self.parked < self.most_parked { usize::MAX } else { SHORT_READ }
     }
 
-    fn read_batch<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
+    pub(super) fn read_batch<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
         // Taken out, so that a frame that was completed in it can be lent to the handler while the handler has the shard.
         let mut decoder = std::mem::take(&mut self.slots.at_mut(slot).peer.decoder);
         let mut frame_ended = false;

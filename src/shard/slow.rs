@@ -167,7 +167,7 @@ impl Shard {
         if self.slots.at(slot).pressed {
             self.relieve(slot, 0);
         }
-        if self.slots.at(slot).peer.outbox.is_empty(&self.logs) {
+        if !self.slots.at(slot).peer.has_output(&self.logs) {
             self.emptied(slot);
         }
     }
@@ -234,7 +234,7 @@ impl Shard {
     /// The kernel took nothing for too long.
     pub(super) fn judge_stall(&mut self, slot: u32) {
         self.expire(slot);
-        if self.slots.at(slot).peer.outbox.is_empty(&self.logs) {
+        if !self.slots.at(slot).peer.has_output(&self.logs) {
             // Nothing waits any more. The next message finds out how it is.
             self.handle_writable(slot);
         } else {

@@ -28,6 +28,7 @@ impl Shard {
         self.forgive_freeze(now, meant.max(self.now));
         self.now = now.max(self.now);
         self.appended = 0;
+        self.steps = 0;
         self.published.begin_turn();
     }
 

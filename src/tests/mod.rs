@@ -9,6 +9,7 @@
 mod acks;
 mod actor;
 mod batches;
+mod keys;
 mod lanes;
 mod oracle;
 mod pace;
@@ -27,11 +28,12 @@ use std::time::Duration;
 
 use acks::{BY_HANDLER, LONGEST_DEADLINE};
 use actor::Mood;
+use keys::{dial_to, identity};
 use pace::Pace;
 use pipe::Faults;
-use sim::{MILLI, SECOND, World, address};
+use sim::{MILLI, SECOND, World};
 
-use crate::config::{Config, Cores, WhenSlow};
+use crate::config::{Config, Cores, Noise, Security, WhenSlow};
 use crate::dial::Dial;
 use crate::id::NodeId;
 use crate::metrics::{Counter, Stats};
@@ -113,6 +115,11 @@ impl Plan {
     fn draw_config(rng: &mut Rng) -> Config {
         use WhenSlow::{Conflate, Disconnect, DropNewest, DropOldest};
         let mut config = Config::plaintext();
+        // From a copy, so that what older seeds draw stays as it is.
+        if Rng::new(rng.clone().next_u64()).chance(1, 2) {
+            // Each node gets its own.
+            config.security = Security::Noise(Noise::new(identity(0)));
+        }
         let limits = &mut config.limits;
         limits.fragment = one_of(rng, &[1024, 1024, 4096, 16 << 10]);
         limits.max_message = one_of(rng, &[2000, 10_000, 40_000]);
@@ -217,7 +224,9 @@ fn run(seed: u64) -> Outcome {
         let mut config = plan.config.clone().cores(Cores::Unpinned(cores));
         let mut node = [0; 32];
         rng.fill(&mut node);
-        config.node = Some(NodeId(node));
+        if let Security::Plaintext { .. } = config.security {
+            config.node = Some(NodeId(node));
+        }
         config.validate().unwrap_or_else(|error| panic!("the plan's configuration of node {index}: {error}"));
         world.add_node(config, &plan.mood);
     }
@@ -242,7 +251,7 @@ fn operate(world: &mut World, plan: &Plan, rng: &mut Rng) {
     let count = world.nodes.len();
     let targets = |node: usize| -> Vec<Dial> {
         let others = (0..count + 1).filter(|&other| other != node || count == 2);
-        others.flat_map(|other| (0..plan.channels).map(move |channel| Dial::to(address(other)).channel(channel))).collect()
+        others.flat_map(|other| (0..plan.channels).map(move |channel| dial_to(&plan.config, other).channel(channel))).collect()
     };
     // A few connections to begin with, some of them dialled from both sides.
     for _ in 0..between(rng, 1, 2 * count as u64) {

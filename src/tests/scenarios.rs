@@ -135,7 +135,7 @@ impl World {
         self.run(2 * MILLI);
         let config = &self.nodes[node].config;
         let hello = Hello { network: config.network, node: raw_name(namesake), instance, features: 0, max_message: 1 << 20, channel: 0 };
-        self.raw_write(end, &[&Preamble::encode()[..], &hello.encode()].concat());
+        self.raw_write(end, &[&Preamble::PLAINTEXT.encode()[..], &hello.encode()].concat());
     }
 
     fn await_greeting(&mut self, end: End) {
@@ -369,7 +369,7 @@ fn sim_trickled_bytes_do_not_extend_a_handshake() {
     let end = world.net.connect(world.now, 0);
     world.run(MILLI);
     let begin = world.now;
-    for byte in Preamble::encode().into_iter().chain([0; 72]) {
+    for byte in Preamble::PLAINTEXT.encode().into_iter().chain([0; 72]) {
         if world.count(0, Counter::HandshakeTimeout) > 0 {
             break;
         }

@@ -42,7 +42,7 @@ fn crowd(world: &mut World, count: u64, max_message: u32) -> Vec<End> {
         node.0[..4].copy_from_slice(&end.link.to_le_bytes());
         let network = world.nodes[0].config.network;
         let hello = Hello { network, node, instance: 1, features: 0, max_message, channel: 0 };
-        world.raw_write(*end, &[&Preamble::encode()[..], &hello.encode()].concat());
+        world.raw_write(*end, &[&Preamble::PLAINTEXT.encode()[..], &hello.encode()].concat());
     }
     world.run(4 * MILLI);
     for end in &ends {

@@ -12,11 +12,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::actor::{Actor, Mood, Owed, Pool, Task};
+use super::keys::{dial_to, entropy, identity, write_sealed};
 use super::oracle::{Item, Oracle};
 use super::pace::Pace;
 use super::pipe::{Edge, End, Faults, Net, Read};
-use crate::config::{Config, WhenSlow};
-use crate::dial::Dial;
+use crate::config::{Config, Noise, Security, WhenSlow};
 use crate::handler::Context;
 use crate::id::PeerId;
 use crate::metrics::Counter;
@@ -133,12 +133,15 @@ impl World {
     }
 
     pub(super) fn add_node(&mut self, config: Config, mood: &Mood) -> usize {
-        let node = self.start(config, mood);
+        let node = self.start(self.nodes.len(), config, mood);
         self.nodes.push(node);
         self.nodes.len() - 1
     }
 
-    fn start(&mut self, config: Config, mood: &Mood) -> Node {
+    fn start(&mut self, node: usize, mut config: Config, mood: &Mood) -> Node {
+        if let Security::Noise(noise) = &mut config.security {
+            *noise = Noise::new(identity(node));
+        }
         let config = Arc::new(config);
         let shared = Shared::new(Arc::clone(&config), &mut self.rng);
         let count = config.cores.count();
@@ -179,9 +182,12 @@ impl World {
                 self.net.reset(self.now, end.link);
             }
         }
-        let config = Config { node: Some(self.nodes[node].shared.node), ..(*self.nodes[node].config).clone() };
+        let mut config = (*self.nodes[node].config).clone();
+        if let Security::Plaintext { .. } = config.security {
+            config.node = Some(self.nodes[node].shared.node);
+        }
         self.oracle.borrow_mut().forget(self.nodes[node].engine);
-        self.nodes[node] = self.start(config, mood);
+        self.nodes[node] = self.start(node, config, mood);
     }
 
     /// Gives a core's handler something to do.
@@ -211,7 +217,8 @@ impl World {
     }
 
     pub(super) fn dial(&mut self, node: usize, target: usize) {
-        self.task(node, 0, move |actor, cx| actor.dial(cx, Dial::to(address(target))));
+        let dial = dial_to(&self.nodes[node].config, target);
+        self.task(node, 0, move |actor, cx| actor.dial(cx, dial));
     }
 
     pub(super) fn shut_down(&mut self, node: usize) {
@@ -435,7 +442,8 @@ impl World {
         }
         let now = self.now;
         while let Some((end, ticket)) = arrived(&mut self.nodes[node].cores[core].accepted, now) {
-            let half = self.nodes[node].cores[core].shard.handle_accepted(dialler_address(end), ticket);
+            let entropy = entropy(&self.nodes[node].shared, &mut self.rng);
+            let half = self.nodes[node].cores[core].shard.handle_accepted(dialler_address(end), ticket, entropy);
             self.register(node, core, half, end, false);
         }
     }
@@ -454,6 +462,7 @@ impl World {
 
     fn mark_writable(&mut self, node: usize, core: usize) {
         while let Some(conn) = self.nodes[node].cores[core].writable.pop_front() {
+            let entropy = entropy(&self.nodes[node].shared, &mut self.rng);
             let this = &mut self.nodes[node].cores[core];
             match conn {
                 Conn::Peer(slot) if this.peers.contains_key(&slot) => this.shard.handle_writable(slot),
@@ -462,7 +471,7 @@ impl World {
                     match socket.connected.take() {
                         Some(true) => {
                             socket.connecting = false;
-                            this.shard.handle_connected(half);
+                            this.shard.handle_connected(half, entropy);
                         }
                         Some(false) => this.shard.handle_half_error(half, ErrorKind::ConnectionRefused),
                         None => {}
@@ -562,6 +571,10 @@ impl World {
         for _ in 0..self.pace.flush_peers {
             let Some(slot) = this.shard.pop_dirty() else { return };
             let end = this.peers.get(&slot).unwrap_or_else(|| panic!("slot {slot} is dirty and has no socket")).end;
+            if this.shard.is_sealed(slot) {
+                write_sealed(self.now, &mut self.net, this, slot, end, self.pace.write_budget);
+                continue;
+            }
             let turn = this.shard.stats_mut().get(Counter::Turns);
             let mut slices = Slices::new(self.pace.write_budget);
             this.shard.gather(slot, &mut slices);

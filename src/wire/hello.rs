@@ -1,15 +1,19 @@
 //! What is exchanged before and around messages: preamble, hello, refusal, and the payloads of control frames.
 
-use super::{HEADER_LEN, HELLO_LEN, Header, Kind, PREAMBLE_LEN, REFUSAL_LEN, VERSION};
+use super::{HEADER_LEN, HELLO_LEN, Header, Kind, PREAMBLE_LEN, PROVED_HELLO_LEN, REFUSAL_LEN, VERSION};
 use crate::id::{NetworkId, NodeId};
 
-const MAGIC: [u8; 4] = [0xCC, b'C', b'R', b'P'];
+const PLAINTEXT_MAGIC: [u8; 4] = [0xCC, b'C', b'R', b'P'];
+const NOISE_MAGIC: [u8; 4] = [0xCC, b'C', b'R', b'S'];
 const SUITE_PLAINTEXT: u8 = 0;
 const REFUSAL_MARKER: u8 = 0xFF;
 
 /// The first eight bytes of each direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Preamble;
+pub(crate) struct Preamble {
+    /// Zero: plaintext. What encrypts otherwise.
+    suite: u8,
+}
 
 /// What the first eight bytes of the other side turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,19 +28,33 @@ pub(crate) enum Opening {
 }
 
 impl Preamble {
-    pub(crate) fn encode() -> [u8; PREAMBLE_LEN] {
-        let [a, b, c, d] = MAGIC;
-        [a, b, c, d, VERSION, SUITE_PLAINTEXT, 0, 0]
+    pub(crate) const PLAINTEXT: Self = Self { suite: SUITE_PLAINTEXT };
+
+    /// That of an encrypted suite, 1 to 254.
+    pub(crate) const fn encrypted(suite: u8) -> Self {
+        Self { suite }
     }
 
-    pub(crate) fn decode(bytes: [u8; PREAMBLE_LEN]) -> Opening {
-        if bytes[..4] != MAGIC {
+    const fn magic(self) -> [u8; 4] {
+        if self.suite == SUITE_PLAINTEXT { PLAINTEXT_MAGIC } else { NOISE_MAGIC }
+    }
+
+    pub(crate) fn encode(self) -> [u8; PREAMBLE_LEN] {
+        let [a, b, c, d] = self.magic();
+        [a, b, c, d, VERSION, self.suite, 0, 0]
+    }
+
+    /// What the other side's first bytes are to a side that has this preamble.
+    pub(crate) fn judge(self, bytes: [u8; PREAMBLE_LEN]) -> Opening {
+        let ours = bytes[..4] == self.magic();
+        if !ours && bytes[..4] != PLAINTEXT_MAGIC && bytes[..4] != NOISE_MAGIC {
             Opening::WrongMagic
         } else if bytes[5] == REFUSAL_MARKER {
-            Opening::Refusal
+            // Whoever refuses repeats the magic.
+            if ours { Opening::Refusal } else { Opening::WrongMagic }
         } else if bytes[4] != VERSION {
             Opening::Refused(RefusalCode::Version)
-        } else if bytes[5] != SUITE_PLAINTEXT {
+        } else if !ours || bytes[5] != self.suite {
             Opening::Refused(RefusalCode::Suite)
         } else if bytes[6..] != [0, 0] {
             Opening::Refused(RefusalCode::Malformed)
@@ -83,6 +101,18 @@ impl Hello {
             return Err(RefusalCode::Malformed);
         }
         Ok(hello)
+    }
+
+    /// What an encrypted handshake has still to say: network and node are proved by it.
+    pub(crate) fn encode_proved(&self) -> [u8; PROVED_HELLO_LEN] {
+        *self.encode().last_chunk().expect("the shorter hello is the end of the longer")
+    }
+
+    /// From that, and from what the handshake has proved. `None` where a field cannot be.
+    pub(crate) fn decode_proved(network: NetworkId, node: NodeId, bytes: &[u8; PROVED_HELLO_LEN]) -> Option<Self> {
+        let mut whole = [0; HELLO_LEN];
+        whole[HELLO_LEN - PROVED_HELLO_LEN..].copy_from_slice(bytes);
+        Self::decode(&whole).ok().map(|hello| Self { network, node, ..hello })
     }
 }
 
@@ -145,9 +175,15 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn encode(self) -> [u8; REFUSAL_LEN] {
+    /// In answer to what came: with the magic of that, where it is one, so that whoever spoke it understands.
+    pub(crate) fn answer(self, ours: Preamble, came: &[u8]) -> [u8; REFUSAL_LEN] {
+        let known = came.first_chunk::<4>().filter(|magic| [PLAINTEXT_MAGIC, NOISE_MAGIC].contains(magic));
+        self.encode(known.copied().unwrap_or(ours.magic()))
+    }
+
+    fn encode(self, magic: [u8; 4]) -> [u8; REFUSAL_LEN] {
         let mut out = [0; REFUSAL_LEN];
-        out[..4].copy_from_slice(&MAGIC);
+        out[..4].copy_from_slice(&magic);
         out[4] = VERSION;
         out[5] = REFUSAL_MARKER;
         out[6..8].copy_from_slice(&(self.code as u16).to_le_bytes());
@@ -156,7 +192,7 @@ impl Refusal {
         out
     }
 
-    /// From bytes whose first eight were recognised by [`Preamble::decode`].
+    /// From bytes whose first eight were recognised by [`Preamble::judge`].
     pub(crate) fn decode(bytes: &[u8; REFUSAL_LEN]) -> Self {
         Self { code: RefusalCode::from_wire(u16::from_le_bytes([bytes[6], bytes[7]])) }
     }
@@ -247,9 +283,10 @@ mod tests {
     #[test]
     fn hello_refusal_and_goodbye_survive_the_round_trip() {
         assert_eq!(Hello::decode(&hello().encode()), Ok(hello()));
+        assert_eq!(Hello::decode_proved(hello().network, hello().node, &hello().encode_proved()), Some(hello()));
         for code in 1..=10 {
             let refusal = Refusal { code: RefusalCode::from_wire(code) };
-            assert_eq!(Refusal::decode(&refusal.encode()), refusal);
+            assert_eq!(Refusal::decode(&refusal.encode(PLAINTEXT_MAGIC)), refusal);
         }
         let goodbye = Goodbye { code: GoodbyeCode::Violation, detail: 7, delay_ms: 1000 };
         assert_eq!(Goodbye::decode(*goodbye.encode().last_chunk().unwrap()), goodbye);
@@ -258,11 +295,11 @@ mod tests {
     #[test]
     fn an_opening_is_told_apart_by_magic_then_version_then_suite() {
         let with = |at: usize, byte: u8| {
-            let mut bytes = Preamble::encode();
+            let mut bytes = Preamble::PLAINTEXT.encode();
             bytes[at] = byte;
-            Preamble::decode(bytes)
+            Preamble::PLAINTEXT.judge(bytes)
         };
-        assert_eq!(Preamble::decode(Preamble::encode()), Opening::Preamble);
+        assert_eq!(Preamble::PLAINTEXT.judge(Preamble::PLAINTEXT.encode()), Opening::Preamble);
         assert_eq!(with(0, 0), Opening::WrongMagic);
         assert_eq!(with(4, 2), Opening::Refused(RefusalCode::Version));
         assert_eq!(with(5, 1), Opening::Refused(RefusalCode::Suite));
@@ -271,10 +308,25 @@ mod tests {
     }
 
     #[test]
+    fn encrypted_and_plaintext_refuse_each_other_in_each_others_words() {
+        let (open, sealed, other) = (Preamble::PLAINTEXT, Preamble::encrypted(1), Preamble::encrypted(2));
+        for (ours, theirs) in [(open, sealed), (sealed, open), (sealed, other)] {
+            assert_eq!(ours.judge(theirs.encode()), Opening::Refused(RefusalCode::Suite));
+            let refusal = Refusal { code: RefusalCode::Suite }.answer(ours, &theirs.encode());
+            assert_eq!(theirs.judge(*refusal.first_chunk().unwrap()), Opening::Refusal);
+        }
+        assert_eq!(sealed.judge(sealed.encode()), Opening::Preamble);
+        let foreign = Refusal { code: RefusalCode::Suite }.answer(open, b"HTTP");
+        assert_eq!(open.judge(*foreign.first_chunk().unwrap()), Opening::Refusal);
+        assert_eq!(sealed.judge(*foreign.first_chunk().unwrap()), Opening::WrongMagic);
+    }
+
+    #[test]
     fn a_hello_with_reserved_bytes_or_no_message_length_is_malformed() {
         let mut bytes = hello().encode();
         bytes[87] = 1;
         assert_eq!(Hello::decode(&bytes), Err(RefusalCode::Malformed));
+        assert_eq!(Hello::decode_proved(hello().network, hello().node, bytes.last_chunk().unwrap()), None);
         let bytes = Hello { max_message: 0, ..hello() }.encode();
         assert_eq!(Hello::decode(&bytes), Err(RefusalCode::Malformed));
     }

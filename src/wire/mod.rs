@@ -38,6 +38,8 @@ mod limits {
     pub(crate) const VERSION: u8 = 1;
     pub(crate) const PREAMBLE_LEN: usize = 8;
     pub(crate) const HELLO_LEN: usize = 88;
+    /// What an encrypted handshake does not prove of a hello.
+    pub(crate) const PROVED_HELLO_LEN: usize = 24;
     pub(crate) const REFUSAL_LEN: usize = 16;
 
     const _: () = assert!(DEFAULT_FRAGMENT <= MAX_FRAME_PAYLOAD);

@@ -280,6 +280,11 @@ impl Outbox {
         }
     }
 
+    /// How many message lanes have something to send.
+    pub(crate) fn backlogged(&self, logs: &Logs) -> usize {
+        self.waiting(logs)[CONTROL + 1..].iter().filter(|&&bytes| bytes > 0).count()
+    }
+
     /// Bytes of each lane.
     fn waiting(&self, logs: &Logs) -> [usize; LANES] {
         let mut waiting = self.queued.as_ref().map_or([0; LANES], |queued| queued.lanes.each_ref().map(|queue| queue.bytes));

@@ -1,0 +1,218 @@
+//! From the first byte to `Ready`.
+//!
+//! ```text
+//! plaintext
+//! dialler:   Hello --(preamble + hello)--> Grant --(granted: send Ready)--> done
+//! acceptor:  Hello --(preamble + hello)--> Grant --(granted: send ours)--> Ready --(Ready)--> done
+//!
+//! encrypted
+//! dialler:   Opening --(preamble + message 2: send message 3)--> Ready --(Ready)--> Grant --(granted: send Ready)--> done
+//! acceptor:  Opening --(preamble + message 1: send message 2)--> Third --(message 3)--> Grant
+//!            --(granted: send Ready)--> Ready --(Ready)--> done
+//! ```
+//!
+//! In `Grant` the directory is asked whether this connection may be: in both kinds the acceptor's first, then the dialler's. The machines
+//! ask for exactly the bytes that they need next, so nothing that belongs to the message loop is ever read here, and the bytes they keep
+//! fit an inline buffer.
+
+mod noise;
+mod plaintext;
+
+use std::sync::Arc;
+
+use self::noise::Noise;
+use self::plaintext::Plaintext;
+use super::noise::Keys;
+use super::session::Session;
+use crate::buffers::BufferPool;
+use crate::error::HandshakeError;
+use crate::id::NodeId;
+use crate::wire::{GoodbyeCode, HELLO_LEN, Hello, PREAMBLE_LEN, RefusalCode};
+
+/// The longest thing that either side sends at once.
+const LONGEST: usize = PREAMBLE_LEN + HELLO_LEN;
+
+/// What received bytes led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// More bytes are needed.
+    Pending,
+    /// The other side has said who it is: ask the directory, then call `grant`.
+    Ask(Hello),
+    /// Both sides agree: the message loop may begin.
+    Established,
+}
+
+/// The handshake of one connection.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "strangers get no heap of their own before they have proved something")]
+pub(crate) enum Handshake {
+    Plaintext(Plaintext),
+    Noise(Noise),
+}
+
+/// The same call, whichever it is.
+macro_rules! both {
+    ($self:expr, $machine:ident => $call:expr) => {
+        match $self {
+            Handshake::Plaintext($machine) => $call,
+            Handshake::Noise($machine) => $call,
+        }
+    };
+}
+
+impl Handshake {
+    /// A connection that this side dials: it speaks first, once `begin` is called. With keys, and without the node that is meant, it has
+    /// nothing to say.
+    pub(crate) fn dialled(keys: Option<&Arc<Keys>>, ours: Hello, expected: Option<NodeId>) -> Self {
+        match keys {
+            Some(keys) => Self::Noise(Noise::dialled(Arc::clone(keys), ours, expected)),
+            None => Self::Plaintext(Plaintext::dialled(ours, expected)),
+        }
+    }
+
+    /// A connection that this side accepted. `entropy`: 32 random bytes, for this handshake alone.
+    pub(crate) fn accepted(keys: Option<&Arc<Keys>>, ours: Hello, entropy: [u8; 32]) -> Self {
+        match keys {
+            Some(keys) => Self::Noise(Noise::accepted(Arc::clone(keys), ours, entropy)),
+            None => Self::Plaintext(Plaintext::accepted(ours)),
+        }
+    }
+
+    /// The dialled connection is there. `entropy`: 32 random bytes, for this handshake alone.
+    pub(crate) fn begin(&mut self, entropy: [u8; 32]) {
+        match self {
+            Self::Plaintext(plaintext) => plaintext.begin(),
+            Self::Noise(noise) => noise.begin(entropy),
+        }
+    }
+
+    /// How many bytes to read next, at most; zero while the directory is asked and after the end.
+    pub(crate) fn wanted(&self) -> usize {
+        both!(self, machine => machine.wanted())
+    }
+
+    /// Takes at most `wanted` bytes.
+    pub(crate) fn handle_bytes(&mut self, bytes: &[u8]) -> Result<Progress, HandshakeError> {
+        assert!(bytes.len() <= self.wanted(), "the caller reads no more than is wanted");
+        both!(self, machine => machine.handle_bytes(bytes))
+    }
+
+    /// Whether the bytes that are wanted next will cost what the cryptography of a step costs: about a hundred microseconds.
+    pub(crate) fn is_costly(&self) -> bool {
+        matches!(self, Self::Noise(noise) if noise.is_costly())
+    }
+
+    /// The directory's word: this connection may be. Says whether the message loop may begin.
+    pub(crate) fn grant(&mut self, channel: u16) -> Progress {
+        both!(self, machine => machine.grant(channel))
+    }
+
+    /// The directory's word: this connection must not be. What is to be written is the last.
+    pub(crate) fn deny(&mut self, code: RefusalCode) -> HandshakeError {
+        both!(self, machine => machine.deny(code))
+    }
+
+    /// Ends a handshake in which this side has already agreed.
+    pub(crate) fn withdraw(&mut self, code: GoodbyeCode) {
+        both!(self, machine => machine.withdraw(code));
+    }
+
+    /// Bytes that have still to leave.
+    pub(crate) fn output(&self) -> &[u8] {
+        both!(self, machine => machine.exchange.output())
+    }
+
+    pub(crate) fn advance(&mut self, taken: usize) {
+        both!(self, machine => machine.exchange.advance(taken));
+    }
+
+    /// Whether this side dialled.
+    pub(crate) fn is_dialled(&self) -> bool {
+        both!(self, machine => machine.dialled)
+    }
+
+    /// What an established connection goes on with. In plaintext, what has still to leave is left to the caller: it is a frame.
+    pub(crate) fn take_session(&mut self, pool: &mut BufferPool) -> Session {
+        match self {
+            Self::Plaintext(_) => Session::Plaintext,
+            Self::Noise(noise) => noise.take_session(pool),
+        }
+    }
+}
+
+/// What has come and is not complete, and what has still to leave.
+#[derive(Debug)]
+struct Exchange {
+    input: [u8; LONGEST],
+    filled: usize,
+    output: [u8; LONGEST],
+    /// `output[written..to_write]` has still to leave.
+    written: usize,
+    to_write: usize,
+}
+
+impl Exchange {
+    fn new() -> Self {
+        Self { input: [0; LONGEST], filled: 0, output: [0; LONGEST], written: 0, to_write: 0 }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.input[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
+        self.filled += bytes.len();
+    }
+
+    fn received(&self) -> &[u8] {
+        &self.input[..self.filled]
+    }
+
+    /// What was received has been understood.
+    fn clear(&mut self) {
+        self.filled = 0;
+    }
+
+    /// What is still unsent goes first. It fits: nothing is sent in answer to what did not have all that was sent before it.
+    fn send(&mut self, bytes: &[u8]) {
+        let unsent = self.to_write - self.written;
+        self.output.copy_within(self.written..self.to_write, 0);
+        let len = bytes.len().min(LONGEST - unsent);
+        self.output[unsent..unsent + len].copy_from_slice(&bytes[..len]);
+        self.written = 0;
+        self.to_write = unsent + len;
+    }
+
+    fn output(&self) -> &[u8] {
+        &self.output[self.written..self.to_write]
+    }
+
+    fn advance(&mut self, taken: usize) {
+        self.written += taken;
+        assert!(self.written <= self.to_write, "the kernel took more than was offered");
+    }
+}
+
+/// What a dialler says instead of `Ready`, and what that is called on its own side.
+fn withdrawal(code: RefusalCode) -> (GoodbyeCode, RefusalCode) {
+    match code {
+        RefusalCode::Full => (GoodbyeCode::Full, code),
+        RefusalCode::ShuttingDown => (GoodbyeCode::ShuttingDown, code),
+        RefusalCode::NotAllowed => (GoodbyeCode::NotAllowed, code),
+        RefusalCode::SelfConnection => (GoodbyeCode::SelfConnection, code),
+        _ => (GoodbyeCode::Duplicate, RefusalCode::Duplicate),
+    }
+}
+
+/// The other way round: what an acceptor meant with a goodbye instead of `Ready`.
+fn refusal(code: GoodbyeCode) -> Option<RefusalCode> {
+    Some(match code {
+        GoodbyeCode::Full => RefusalCode::Full,
+        GoodbyeCode::ShuttingDown => RefusalCode::ShuttingDown,
+        GoodbyeCode::NotAllowed => RefusalCode::NotAllowed,
+        GoodbyeCode::SelfConnection => RefusalCode::SelfConnection,
+        GoodbyeCode::Duplicate => RefusalCode::Duplicate,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;
