@@ -8,7 +8,7 @@
 //! # Embedding
 //!
 //! ```
-//! use corecast::{Config, Context, Dial, Engine, Handler, Message, PeerId, PeerInfo};
+//! use corecast::{Admission, Config, Context, Dial, Engine, Handler, Identity, Message, PeerId, PeerInfo};
 //!
 //! const PRICE: u16 = 1;
 //! const STOP: u16 = 2;
@@ -37,9 +37,12 @@
 //!     }
 //! }
 //!
-//! let relay = Engine::start(Config::plaintext().listen("127.0.0.1:0".parse()?), |_core| Relay)?;
-//! let other = Engine::start(Config::plaintext(), |_core| Relay)?;
-//! other.handle().dial(Dial::to(relay.local_addrs()[0]))?;
+//! // In a program: Identity::load_or_generate("node.key")?, and the node ids of the others from its configuration.
+//! let (ours, theirs) = (Identity::generate()?, Identity::generate()?);
+//! let only_them = Admission::AllowList(vec![theirs.node_id()]);
+//! let relay = Engine::start(Config::secure(ours, only_them).listen("127.0.0.1:0".parse()?), |_core| Relay)?;
+//! let other = Engine::start(Config::secure(theirs, Admission::Open), |_core| Relay)?;
+//! other.handle().dial(Dial::node(relay.node_id(), relay.local_addrs()[0]))?;
 //! // ... run ...
 //! other.shutdown();
 //! relay.shutdown();
@@ -61,8 +64,8 @@
 //! # The two flows
 //!
 //! ```text
-//! in    kernel -> the core's receive buffer -> FrameDecoder -> Peer::handle_frame -> Handler::on_message, payload still in the buffer
-//!       -> Context::send -> the peer's outbox -> dirty list -> end of turn: one write -> advance
+//! in    kernel -> the core's receive buffer -> (records opened) -> FrameDecoder -> Peer::handle_frame -> Handler::on_message, payload still in the buffer
+//!       -> Context::send -> the peer's outbox -> dirty list -> end of turn: (a record sealed) -> one write -> advance
 //!
 //! cast  Handle::broadcast -> one atomic increment and one queue operation for each core, one wake for each that sleeps
 //!       -> core: appended once to the broadcast log of the frame's lane
@@ -84,6 +87,9 @@
 //!   one fragment. [`Lanes`] has the weights, the types' lanes, and what each lane does with a reader that is too slow.
 //! * **Acknowledgements are the core's business until a connection ends.** What is open then, and which ids were seen, goes to the
 //!   directory as the connection's *ledger*, and comes with the grant of the next connection of that node and channel.
+//! * **A record is sealed once, at the last moment**: when its peer is written to, out of what its outbox has by then, so lanes, times to
+//!   live and conflation act on everything that is not in a record yet, and a broadcast costs one record for all that a peer has missed.
+//!   What the kernel does not take of a record is kept as it is; the next is sealed when it has left.
 //! * **Batching is natural.** Everything queued during a turn leaves together at its end: at once when the loop is idle, in large writes
 //!   when it is busy. There is no linger timer.
 //!
@@ -111,8 +117,51 @@
 //!
 //! A panic in a handler ends its core, is reported by [`Engine::shutdown`], and loses no other core (core 0 also accepts and dials: without
 //! it the others keep their peers and get no new ones); under `panic = "abort"` it ends the
-//! process. Plaintext, the only [`Security`] so far, protects nothing: it has to be asked for, and stays on loopback unless a second
-//! flag says otherwise.
+//! process.
+//!
+//! # Security
+//!
+//! Sessions are [Noise](https://noiseprotocol.org/noise.html) XK unless plaintext is asked for, and an engine does not start before it has
+//! been given a key ([`Identity`]) and a word on who may connect ([`Admission`]). A node id *is* the node's public key, and a dial names it.
+//!
+//! **Against whom.** Somebody who reads, changes, drops, delays, repeats and makes up whatever travels between nodes; who connects from as
+//! many addresses as he has, speaks as much of the protocol as he likes, stops in the middle, or never reads; and, as a peer with a key of
+//! his own that is allowed, does all of that after a handshake.
+//!
+//! **What is promised.**
+//!
+//! * Nobody but the node that was dialled can answer a dial, and a peer that is reported has proved that it has the secret key of its
+//!   [`PeerInfo::node`] ([`PeerInfo::authenticated`]). An accepting node does not tell strangers its key.
+//! * What peers say to each other can be read by nobody else, nor later by who steals both their keys: each session has keys of its own.
+//!   The dialler's key is seen by nobody but the node that it dials.
+//! * What is changed, repeated, left out, put elsewhere or cut off in a session ends it before the application sees any of it. Nothing
+//!   from one session means anything in another, nor in another network, which the handshake is bound to, as it is to its own preamble.
+//! * There is nothing to talk a node down to: a network has one suite, and a secure engine answers plaintext with a refusal.
+//! * Strangers get no slot, no call into the application but [`Handler::authorize`], and no memory beyond a small fixed part, until they
+//!   have proved who they are and the directory has agreed. How many there may be, from one address, from one subnet and in all, how fast
+//!   they may come and for how long they may take is bounded ([`Addresses`], [`Limits::max_half_open`], [`Timeouts::handshake`]), and so
+//!   is the time that a turn spends on them ([`Io::handshakes`]). An established peer never gives way to them.
+//! * Secrets are wiped when they are dropped, as far as they are this crate's, and no formatting prints them. A key file that others can
+//!   read is refused.
+//!
+//! **What is not.**
+//!
+//! * *Traffic analysis.* Who talks to whom, when, how much and how often is there to be seen: records are as long as what is in them, and
+//!   are sent when it is said. Nor is it hidden that this is corecast: the preamble is in the clear.
+//! * *Denial of service by whoever owns the wire*, or has more bandwidth than it does.
+//! * `snow`, which runs the handshake, has not been audited formally; nor has this crate. `ring`, the ciphers and the hash, and
+//!   `x25519-dalek` have seen more eyes. `snow` and `ring` do not wipe all that they compute on the way.
+//! * *Forward secrecy of the dialler's first message*: it carries nothing. *Deniability*, and post-quantum secrecy: what is recorded today
+//!   can be read by who breaks X25519 one day, unless the network has a secret ([`Noise::secret`]) that he does not know.
+//! * *What a peer that is allowed says.* It is who it says it is; whether it is to be believed is the application's question.
+//!
+//! **Keys.** Each session's keys are replaced every 4,096 records. A node's own key is replaced by hand: make the new one, have the others
+//! allow both ([`Handle::allow`]), restart the node with the new one and have them dial that, then have them take back the old one
+//! ([`Handle::disallow`], which cuts what it still has). A key that was stolen is taken back the same way, at once. A network secret is
+//! replaced by restarting all nodes: between those with the old and those with the new there is no connection.
+//!
+//! **Plaintext** ([`Config::plaintext`]) protects nothing: whoever can reach the socket can read, change and claim anything. It has a
+//! preamble of its own, and stays on loopback unless a second flag says otherwise.
 //!
 //! # Where this departs from common practice, and why
 //!
