@@ -20,6 +20,7 @@ pub(crate) enum Session {
 
 impl Session {
     /// Whether the other side has proved that it is the node it says it is.
+    #[inline]
     pub(crate) const fn is_authenticated(&self) -> bool {
         matches!(self, Self::Noise(_))
     }
@@ -87,9 +88,15 @@ impl Sealed {
         self.records.open(pool, input, out)
     }
 
-    /// The length of a record that has begun to arrive and has not ended.
-    pub(crate) fn partial_len(&self) -> Option<usize> {
-        self.records.is_partial().then(|| self.records.partial_len())
+    /// Whether there is a rest.
+    #[inline]
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// The length of a record that has begun to arrive and has not ended; zero between records.
+    pub(crate) fn partial_len(&self) -> usize {
+        if self.records.is_partial() { self.records.partial_len() } else { 0 }
     }
 
     /// Bytes of buffers that the core's pool has lent this session.

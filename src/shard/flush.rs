@@ -108,7 +108,8 @@ impl Shard {
         }
     }
 
-    #[inline]
+    // Always: `pop_dirty` is this and the sweep.
+    #[inline(always)]
     fn pop_listed(&mut self) -> Option<u32> {
         while self.flush_left > 0 {
             self.flush_left -= 1;
@@ -145,16 +146,17 @@ impl Shard {
         self.sends.shrink(before - after, after);
         self.stats.add(Counter::BytesSent, taken as u64);
         self.stats.add(Counter::MessagesSent, advanced.messages);
+        if entry.pressed {
+            self.relieve(slot, taken);
+        }
         self.written(slot, taken, full, true);
     }
 
     /// The kernel took so many bytes, and no more for now if `full`. Returns whether there is more to write at once, which with `last`
     /// waits for the next flush.
-    #[inline]
+    // Always: it is the end of `advance`, which plaintext goes through for each write.
+    #[inline(always)]
     pub(super) fn written(&mut self, slot: u32, taken: usize, full: bool, last: bool) -> bool {
-        if self.slots.at(slot).pressed {
-            self.relieve(slot, taken);
-        }
         if full {
             self.block(slot, taken > 0);
             return false;

@@ -52,6 +52,7 @@ pub(crate) enum ReadOutcome {
 
 impl Shard {
     /// Bytes came from a peer. Messages among them go to the handler at once, still in place.
+    #[inline]
     pub(crate) fn handle_read<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
         let entry = self.slots.at_mut(slot);
         match entry.state {
@@ -62,7 +63,7 @@ impl Shard {
         }
         self.stats.add(Counter::BytesReceived, input.len() as u64);
         entry.peer.keepalive.handle_bytes(self.now);
-        if self.is_sealed(slot) { self.read_sealed(handler, slot, input) } else { self.read_batch(handler, slot, input) }
+        if entry.peer.session.is_authenticated() { self.read_sealed(handler, slot, input) } else { self.read_batch(handler, slot, input) }
     }
 
     /// Whether a read is to be made at all.

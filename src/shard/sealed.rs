@@ -86,10 +86,14 @@ impl Shard {
         let messages = sealed.advance(&self.scratch.record[..self.scratch.len], taken, &mut self.buffers);
         self.stats.add(Counter::BytesSent, taken as u64);
         self.stats.add(Counter::MessagesSent, messages);
+        if entry.pressed {
+            self.relieve(slot, taken);
+        }
         self.written(slot, taken, full, last)
     }
 
     /// Opens what came from a peer, and has it read.
+    #[inline(never)]
     pub(super) fn read_sealed<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
         let mut opened = std::mem::take(&mut self.scratch.opened);
         opened.clear();
