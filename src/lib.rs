@@ -64,7 +64,8 @@
 //! # The two flows
 //!
 //! ```text
-//! in    kernel -> the core's receive buffer -> (records opened) -> FrameDecoder -> Peer::handle_frame -> Handler::on_message, payload still in the buffer
+//! in    kernel -> the core's receive buffer -> (records opened) -> FrameDecoder -> Peer::handle_frame
+//!       -> Handler::on_message, payload still in the buffer
 //!       -> Context::send -> the peer's outbox -> dirty list -> end of turn: (a record sealed) -> one write -> advance
 //!
 //! cast  Handle::broadcast -> one atomic increment and one queue operation for each core, one wake for each that sleeps
@@ -122,7 +123,8 @@
 //! # Security
 //!
 //! Sessions are [Noise](https://noiseprotocol.org/noise.html) XK unless plaintext is asked for, and an engine does not start before it has
-//! been given a key ([`Identity`]) and a word on who may connect ([`Admission`]). A node id *is* the node's public key, and a dial names it.
+//! been given a key ([`Identity`]) and a word on who may connect ([`Admission`]). A node id *is* the node's public key, and a dial names
+//! it.
 //!
 //! **Against whom.** Somebody who reads, changes, drops, delays, repeats and makes up whatever travels between nodes; who connects from as
 //! many addresses as he has, speaks as much of the protocol as he likes, stops in the middle, or never reads; and, as a peer with a key of

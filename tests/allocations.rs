@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use common::{LIVENESS, eventually, loopback};
+use common::{LIVENESS, Wire, eventually, loopback};
 use corecast::{
     Bincode, Config, Context, Cores, Counter, Dial, Direction, Engine, Handler, Message, PeerId, PeerInfo, RequestError, Responder, Topic,
     Typed,
@@ -210,11 +210,11 @@ fn assert_flat(what: &str, before: u64, after: u64) {
 }
 
 /// A server, a client that is connected to it.
-fn echo_pair() -> (Engine<Ask>, Engine<Order>) {
-    let server = Engine::start(loopback(), |_| Server).unwrap();
+fn echo_pair(wire: Wire) -> (Engine<Ask>, Engine<Order>) {
+    let server = Engine::start(wire.listening(), |_| Server).unwrap();
     let (connected, ready) = sync_channel(1);
-    let client = Engine::start(Config::plaintext(), move |_| Client::new(connected.clone())).unwrap();
-    client.handle().dial(Dial::to(server.local_addrs()[0])).unwrap();
+    let client = Engine::start(wire.dialling(), move |_| Client::new(connected.clone())).unwrap();
+    client.handle().dial(wire.dial(&server)).unwrap();
     ready.recv_timeout(LIVENESS).unwrap();
     (server, client)
 }
@@ -226,13 +226,17 @@ fn exchange(client: &Engine<Order>, call: Call, size: usize, window: u64, messag
 }
 
 fn check_exchange(call: Call, size: usize, window: u64) {
-    let (server, client) = echo_pair();
+    Wire::BOTH.into_iter().for_each(|wire| check_exchange_over(wire, call, size, window));
+}
+
+fn check_exchange_over(wire: Wire, call: Call, size: usize, window: u64) {
+    let (server, client) = echo_pair(wire);
     exchange(&client, call, size, window, WARM_UP);
     let before = (asked(&server, 0, |ask| ask), asked(&client, 0, Order::Ask));
     exchange(&client, call, size, window, MESSAGES);
     let after = (asked(&server, 0, |ask| ask), asked(&client, 0, Order::Ask));
-    assert_flat(&format!("answering {call:?} of {size} B"), before.0, after.0);
-    assert_flat(&format!("{call:?} of {size} B"), before.1, after.1);
+    assert_flat(&format!("answering {call:?} of {size} B, {wire:?}"), before.0, after.0);
+    assert_flat(&format!("{call:?} of {size} B, {wire:?}"), before.1, after.1);
 }
 
 #[test]
@@ -319,16 +323,16 @@ struct Broadcast {
 }
 
 impl Broadcast {
-    fn start(cores: usize) -> Self {
+    fn start(wire: Wire, cores: usize) -> Self {
         let received = Arc::new(AtomicU64::new(0));
         let relay = |received: &Arc<AtomicU64>| {
             let received = Arc::clone(received);
             move |_| Relay { received: Arc::clone(&received) }
         };
-        let sender = Engine::start(loopback().cores(Cores::Unpinned(cores)), relay(&received)).unwrap();
-        let receiver = Engine::start(Config::plaintext(), relay(&received)).unwrap();
+        let sender = Engine::start(wire.listening().cores(Cores::Unpinned(cores)), relay(&received)).unwrap();
+        let receiver = Engine::start(wire.dialling(), relay(&received)).unwrap();
         for channel in 0..PEERS as u16 {
-            receiver.handle().dial(Dial::to(sender.local_addrs()[0]).channel(channel)).unwrap();
+            receiver.handle().dial(wire.dial(&sender).channel(channel)).unwrap();
         }
         eventually("everybody connected", || sender.handle().stats().get(Counter::Peers) == PEERS);
         eventually("everybody subscribed", || sender.handle().stats().get(Counter::Subscriptions) == PEERS);
@@ -367,8 +371,8 @@ impl Broadcast {
 
 #[test]
 fn broadcasting_from_a_handle() {
-    for cores in [1, 2] {
-        let broadcast = Broadcast::start(cores);
+    for (cores, wire) in [1, 2].into_iter().flat_map(|cores| Wire::BOTH.map(|wire| (cores, wire))) {
+        let broadcast = Broadcast::start(wire, cores);
         let handle = broadcast.sender.handle();
         let here = broadcast.check("handle broadcast", |burst| {
             for _ in 0..burst {
@@ -381,8 +385,8 @@ fn broadcasting_from_a_handle() {
 
 #[test]
 fn publishing_from_a_handle() {
-    for cores in [1, 2] {
-        let broadcast = Broadcast::start(cores);
+    for (cores, wire) in [1, 2].into_iter().flat_map(|cores| Wire::BOTH.map(|wire| (cores, wire))) {
+        let broadcast = Broadcast::start(wire, cores);
         let handle = broadcast.sender.handle();
         let here = broadcast.check("handle publish", |burst| {
             for _ in 0..burst {
@@ -397,7 +401,7 @@ fn publishing_from_a_handle() {
 fn broadcasting_and_publishing_from_a_handler() {
     let orders: [fn(u64) -> Cast; 2] = [Cast::Now, Cast::Publish];
     for (cores, order) in [1, 2].into_iter().flat_map(|cores| orders.map(|order| (cores, order))) {
-        let broadcast = Broadcast::start(cores);
+        let broadcast = Broadcast::start(Wire::Plaintext, cores);
         let handle = broadcast.sender.handle();
         // One frame for each burst: the handler encodes it once and sends it `burst` times.
         let frames = MESSAGES / BURST;

@@ -8,7 +8,7 @@ pub(crate) mod raw;
 
 use std::time::{Duration, Instant};
 
-use corecast::{Config, Counter, Handle, Stats};
+use corecast::{Admission, Config, Counter, Dial, Engine, Handle, Identity, Stats};
 
 /// How long anything may take before a test calls it lost. Generous: the machine may be busy.
 pub(crate) const LIVENESS: Duration = Duration::from_secs(10);
@@ -18,6 +18,42 @@ pub(crate) const NEVER: Duration = Duration::from_secs(600);
 /// Listens on a free port of 127.0.0.1.
 pub(crate) fn loopback() -> Config {
     Config::plaintext().listen("127.0.0.1:0".parse().unwrap())
+}
+
+/// The ways in which two engines may speak, for what must hold in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Plaintext,
+    Noise,
+}
+
+impl Wire {
+    pub(crate) const BOTH: [Self; 2] = [Self::Plaintext, Self::Noise];
+
+    /// A server's configuration.
+    pub(crate) fn listening(self) -> Config {
+        self.config(2).listen("127.0.0.1:0".parse().unwrap())
+    }
+
+    /// A client's.
+    pub(crate) fn dialling(self) -> Config {
+        self.config(1)
+    }
+
+    fn config(self, name: u8) -> Config {
+        let mut config = match self {
+            Self::Plaintext => Config::plaintext(),
+            Self::Noise => Config::secure(Identity::from_secret([name; 32]), Admission::Open),
+        };
+        config.addresses.exempt = vec!["127.0.0.0/8".parse().unwrap()];
+        config
+    }
+
+    /// How a client dials that server.
+    pub(crate) fn dial<C: Send + 'static>(self, server: &Engine<C>) -> Dial {
+        let dial = Dial::to(server.local_addrs()[0]);
+        if self == Self::Noise { dial.expect(server.node_id()) } else { dial }
+    }
 }
 
 /// Waits until `done` says so; fails, naming `what`, after [`LIVENESS`].
