@@ -13,3 +13,5 @@ pub(crate) use xk::{Keys, MESSAGE_1, MESSAGE_2, MESSAGE_3, Prologue, Xk};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
