@@ -214,6 +214,28 @@ fn what_is_queued_before_the_end_still_arrives() {
     theirs.finish();
 }
 
+#[test]
+fn a_dial_says_whom_it_means_and_does_not_mean_itself() {
+    let mut node = Node::report(listening(2));
+    let address = node.address();
+    for (dial, told) in [
+        (Dial::to(address), DialError::NodeRequired),
+        (Dial::node(identity(2).node_id(), address), DialError::SelfConnection),
+        (Dial::node(identity(3).node_id(), address).identity(identity(3)), DialError::SelfConnection),
+    ] {
+        let dial = node.handle().dial(dial).unwrap();
+        assert_eq!(node.dial_failed(dial), (told, None), "without an attempt, and for good");
+    }
+    node.counts(Counter::DialAttempts, 0);
+    // The engine reaches itself under a key of its own: two nodes in one.
+    node.handle().dial(Dial::node(identity(2).node_id(), address).identity(identity(3))).unwrap();
+    let mut met = [node.connected().1.node, node.connected().1.node];
+    met.sort_unstable();
+    let mut both = [identity(2).node_id(), identity(3).node_id()];
+    both.sort_unstable();
+    assert_eq!(met, both);
+}
+
 /// A dial that must not succeed: what the dialler is told, and what the acceptor counts.
 fn refused(dialler: Config, acceptor: Config, dial: impl FnOnce(SocketAddr) -> Dial, told: DialError, counted: Counter) {
     let mut server = Node::report(acceptor);

@@ -172,7 +172,8 @@ impl Shard {
             Ok(Progress::Ask(theirs)) => {
                 open.theirs = Some(theirs);
                 let half = HalfRef { core: self.core, index: half, serial: open.serial };
-                let ask = Ask { half, node: theirs.node, instance: theirs.instance, channel: theirs.channel, dial: open.dial };
+                let (ours, dial) = (open.handshake.node(), open.dial);
+                let ask = Ask { half, ours, node: theirs.node, instance: theirs.instance, channel: theirs.channel, dial };
                 self.out.control(0, Control::Ask(ask));
             }
             Ok(Progress::Established) => self.promote(half),

@@ -132,6 +132,11 @@ impl Handshake {
         both!(self, machine => machine.dialled)
     }
 
+    /// Which node this side says it is.
+    pub(crate) fn node(&self) -> NodeId {
+        both!(self, machine => machine.ours.node)
+    }
+
     /// What an established connection goes on with. In plaintext, what has still to leave is left to the caller: it is a frame.
     pub(crate) fn take_session(&mut self, pool: &mut BufferPool) -> Session {
         match self {

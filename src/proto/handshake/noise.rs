@@ -40,7 +40,7 @@ pub(crate) struct Noise {
     state: State,
     pub(super) dialled: bool,
     keys: Arc<Keys>,
-    ours: Hello,
+    pub(super) ours: Hello,
     expected: Option<NodeId>,
     theirs: Option<Hello>,
     /// For the ephemeral key; taken when that is made.
