@@ -519,6 +519,9 @@ impl World {
         let this = &mut self.nodes[node].cores[core];
         let Some((end, connecting)) = this.halves.get(&half).map(|socket| (socket.end, socket.connecting)) else { return };
         for _ in 0..8 {
+            if this.shard.half_is_deferred(half) {
+                break;
+            }
             let wanted = this.shard.half_wanted(half).min(self.buffer);
             if wanted == 0 || connecting {
                 return;

@@ -10,7 +10,7 @@ use crate::wire::{HEADER_LEN, Header, Kind, Preamble, Refusal};
 
 fn dialled(hello: Hello, expected: Option<NodeId>) -> Handshake {
     let mut handshake = Handshake::dialled(None, hello, expected);
-    handshake.begin([0; 32]);
+    handshake.begin().unwrap();
     handshake
 }
 
@@ -138,8 +138,14 @@ fn sealed_hello(node: u8) -> Hello {
 
 fn noise_dialled(keys: &Arc<Keys>, expected: u8) -> Handshake {
     let mut handshake = Handshake::dialled(Some(keys), sealed_hello(1), Some(identity(expected).node_id()));
-    handshake.begin([0xD1; 32]);
+    begin(&mut handshake, 0xD1).unwrap();
     handshake
+}
+
+fn begin(handshake: &mut Handshake, entropy: u8) -> Result<(), HandshakeError> {
+    handshake.connected([entropy; 32]);
+    assert_eq!(handshake.wanted(), 0, "nothing is read before the first word is said");
+    handshake.begin()
 }
 
 fn noise_accepted(keys: &Arc<Keys>) -> Handshake {
@@ -309,7 +315,7 @@ fn what_cannot_be_granted_is_said_in_private() {
 #[test]
 fn the_same_identity_on_the_other_side_is_oneself() {
     let mut dialler = Handshake::dialled(Some(&keys(2, |_| {})), sealed_hello(2), Some(identity(2).node_id()));
-    dialler.begin([1; 32]);
+    begin(&mut dialler, 1).unwrap();
     let mut acceptor = noise_accepted(&keys(2, |_| {}));
     let ends = run(&mut dialler, &mut acceptor, 1000);
     assert_eq!(ends[1], Err(HandshakeError::Refused(RefusalCode::SelfConnection)));
@@ -369,7 +375,7 @@ fn a_key_of_small_order_is_refused_by_both_sides() {
             assert_eq!(dialler.handle_bytes(&answer), Err(HandshakeError::WeakKey), "{weak}");
             // As the node that is dialled: nothing is said to it.
             let mut dialler = Handshake::dialled(Some(&keys(1, |_| {})), sealed_hello(1), Some(NodeId(bytes)));
-            dialler.begin([1; 32]);
+            assert_eq!(begin(&mut dialler, 1), Err(HandshakeError::WeakKey), "{weak}");
             assert!(dialler.output().is_empty());
         }
     }
@@ -378,6 +384,6 @@ fn a_key_of_small_order_is_refused_by_both_sides() {
 #[test]
 fn without_the_node_that_is_meant_nothing_is_said() {
     let mut dialler = Handshake::dialled(Some(&keys(1, |_| {})), sealed_hello(1), None);
-    dialler.begin([1; 32]);
+    begin(&mut dialler, 1).unwrap();
     assert!(dialler.output().is_empty(), "and least of all in plaintext");
 }
