@@ -115,6 +115,7 @@ fn dialler_address(end: End) -> SocketAddr {
 impl World {
     pub(super) fn new(seed: u64, faults: Faults, pace: Pace) -> Self {
         let mut rng = Rng::new(seed);
+        crate::proto::nonces::begin();
         let net = Net::new(faults, rng.next_u64());
         let mut oracle = Oracle::default();
         oracle.traces = std::env::var_os("CORECAST_SIM_TRACE").is_some();
