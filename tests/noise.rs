@@ -12,7 +12,7 @@ use common::node::{Node, Seen};
 use common::{LIVENESS, eventually, eventually_counts};
 use corecast::{
     Admission, Cipher, CloseReason, Config, Context, Counter, Dial, DialError, Engine, GoodbyeCode, Handler, HandshakeError, Identity,
-    Lane, Message, Meta, NetworkId, NetworkSecret, Noise, PeerId, PeerInfo, RefusalCode, Security,
+    Lane, Message, Meta, NetworkId, NetworkSecret, NodeId, Noise, PeerId, PeerInfo, RefusalCode, Security,
 };
 
 fn identity(name: u8) -> Identity {
@@ -212,6 +212,58 @@ fn what_is_queued_before_the_end_still_arrives() {
     }
     assert_eq!(theirs.closed(back), CloseReason::Goodbye(GoodbyeCode::ShuttingDown));
     theirs.finish();
+}
+
+#[test]
+fn a_dial_says_whom_it_means_and_does_not_mean_itself() {
+    let mut node = Node::report(listening(2));
+    let address = node.address();
+    for (dial, told) in [
+        (Dial::to(address), DialError::NodeRequired),
+        (Dial::node(identity(2).node_id(), address), DialError::SelfConnection),
+        (Dial::node(identity(3).node_id(), address).identity(identity(3)), DialError::SelfConnection),
+    ] {
+        let dial = node.handle().dial(dial).unwrap();
+        assert_eq!(node.dial_failed(dial), (told, None), "without an attempt, and for good");
+    }
+    node.counts(Counter::DialAttempts, 0);
+    // The engine reaches itself under a key of its own: two nodes in one.
+    node.handle().dial(Dial::node(identity(2).node_id(), address).identity(identity(3))).unwrap();
+    let mut met = [node.connected().1.node, node.connected().1.node];
+    met.sort_unstable();
+    let mut both = [identity(2).node_id(), identity(3).node_id()];
+    both.sort_unstable();
+    assert_eq!(met, both);
+}
+
+/// One step of a handshake a turn, on both sides: dials begin, and acceptors answer, one after the other, and none is forgotten.
+#[test]
+fn handshakes_that_a_turn_has_no_time_for_go_on_in_the_next() {
+    let slow = |mut config: Config| {
+        config.io.handshakes = 1;
+        config
+    };
+    let mut server = Node::report(slow(listening(2)));
+    let mut client = Node::report(slow(secure(1)));
+    let (node, address) = (server.engine.node_id(), server.address());
+    client.run(0, move |cx| (0..60).for_each(|channel| drop(cx.dial(Dial::node(node, address).channel(channel)))));
+    for _ in 0..60 {
+        client.connected();
+        server.connected();
+    }
+    client.counts(Counter::Established, 60);
+    client.counts(Counter::DialFailures, 0);
+    eventually("both have put steps off", || [&client, &server].iter().all(|node| node.count(Counter::HandshakesDeferred) > 0));
+}
+
+#[test]
+fn a_node_whose_key_is_weak_is_given_up_at_once() {
+    let server = Node::report(listening(2));
+    let mut client = Node::report(secure(1));
+    let dial = client.handle().dial(Dial::node(NodeId([0; 32]), server.address()).once()).unwrap();
+    assert_eq!(client.dial_failed(dial), (DialError::Handshake(HandshakeError::WeakKey), None));
+    client.counts(Counter::HandshakeWeakKey, 1);
+    client.counts(Counter::HandshakeTimeout, 0);
 }
 
 /// A dial that must not succeed: what the dialler is told, and what the acceptor counts.

@@ -18,7 +18,7 @@ use super::credit::Credit;
 use super::ledgers::{Ledgers, Load};
 use super::mail::{Ask, Control, HalfRef};
 use super::{Deadline, Outgoing};
-use crate::config::Config;
+use crate::config::{Config, Security};
 use crate::dial::Dial;
 use crate::error::DialError;
 use crate::id::{DialId, NodeId};
@@ -265,7 +265,7 @@ impl Directory {
         if self.shutting_down {
             return Err(RefusalCode::ShuttingDown);
         }
-        if ask.node == self.node {
+        if ask.node == ask.ours {
             return Err(RefusalCode::SelfConnection);
         }
         if ask.dial.is_some_and(|id| !self.dials.contains_key(&id)) {
@@ -286,7 +286,7 @@ impl Directory {
             !old.dialled && settled
         } else {
             // Both sides dialled: both keep the one that the smaller node dialled.
-            ask.dial.is_some() == (self.node < ask.node)
+            ask.dial.is_some() == (ask.ours < ask.node)
         };
         if new_wins { Ok(()) } else { Err(RefusalCode::Duplicate) }
     }
@@ -342,7 +342,7 @@ impl Directory {
         } else if !self.config.allows(&dial.address) {
             Some(DialError::PlaintextRemote)
         } else {
-            None
+            self.misnamed(&dial)
         };
         if let Some(error) = refused {
             means.out.control(home, Control::DialFailed { id, error, retry_in: None });
@@ -351,6 +351,16 @@ impl Directory {
         self.targets.insert(target, id);
         let state = DialState::Attempting(means.connect(id, dial.clone()));
         self.dials.insert(id, Dialling { dial, home, backoff: Backoff::new(), state });
+    }
+
+    /// Whether the node that a dial means cannot be dialled: encrypted, nobody can be dialled by address alone; and nobody dials itself.
+    fn misnamed(&self, dial: &Dial) -> Option<DialError> {
+        let ours = dial.identity.as_ref().map_or(self.node, |identity| identity.node_id());
+        match (dial.expected, &self.config.security) {
+            (None, Security::Noise(_)) => Some(DialError::NodeRequired),
+            (Some(node), _) if node == ours => Some(DialError::SelfConnection),
+            _ => None,
+        }
     }
 
     /// The timer of a waiting dial has come.

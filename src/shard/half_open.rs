@@ -128,11 +128,24 @@ impl Shard {
         let open = &mut self.half_open[half as usize];
         if open.state == State::Connecting {
             open.state = State::Shaking;
-            open.handshake.begin(entropy);
-            self.steps += 1;
+            open.handshake.connected(entropy);
             self.wheel.cancel(open.timer);
             open.timer = self.wheel.insert(deadline, Deadline::Half(half));
-            self.actions.push_back(Action::WriteHalf { half });
+            if !open.handshake.is_to_begin() {
+                self.begin_half(half);
+            } else if self.half_is_deferred(half) {
+                // The first word waits for another turn: until the driver comes back to read.
+                self.actions.push_back(Action::ReadHalf { half });
+            }
+        }
+    }
+
+    fn begin_half(&mut self, half: u32) {
+        let handshake = &mut self.half_open[half as usize].handshake;
+        self.steps += usize::from(handshake.is_to_begin());
+        match handshake.begin() {
+            Ok(()) => self.actions.push_back(Action::WriteHalf { half }),
+            Err(error) => self.fail_half(half, error),
         }
     }
 
@@ -146,13 +159,16 @@ impl Shard {
         }
     }
 
-    /// Whether what this connection says next has to wait for another turn, because this one has computed as many steps of handshakes as
-    /// a turn may. Established peers do not wait for strangers.
+    /// Before a half-open connection is read: whether that has to wait for another turn, because this one has computed as many steps of
+    /// handshakes as a turn may. Established peers do not wait for strangers. A dial whose first word had to wait says it now.
     pub(crate) fn half_is_deferred(&mut self, half: u32) -> bool {
-        let is_costly = |open: &HalfOpen| open.state == State::Shaking && open.handshake.is_costly();
-        let deferred = self.steps >= self.shared.config.io.handshakes && self.half_open.get(half as usize).is_some_and(is_costly);
+        let Some(open) = self.half_open.get(half as usize).filter(|open| open.state == State::Shaking) else { return false };
+        let begins = open.handshake.is_to_begin();
+        let deferred = self.steps >= self.shared.config.io.handshakes && (begins || open.handshake.is_costly());
         if deferred {
             self.stats.count(Counter::HandshakesDeferred);
+        } else if begins {
+            self.begin_half(half);
         }
         deferred
     }
@@ -172,7 +188,8 @@ impl Shard {
             Ok(Progress::Ask(theirs)) => {
                 open.theirs = Some(theirs);
                 let half = HalfRef { core: self.core, index: half, serial: open.serial };
-                let ask = Ask { half, node: theirs.node, instance: theirs.instance, channel: theirs.channel, dial: open.dial };
+                let (ours, dial) = (open.handshake.node(), open.dial);
+                let ask = Ask { half, ours, node: theirs.node, instance: theirs.instance, channel: theirs.channel, dial };
                 self.out.control(0, Control::Ask(ask));
             }
             Ok(Progress::Established) => self.promote(half),

@@ -99,6 +99,8 @@ pub(crate) struct HalfRef {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
     pub(crate) half: HalfRef,
+    /// Which node this side is on it: a dial may have an identity of its own.
+    pub(crate) ours: NodeId,
     pub(crate) node: NodeId,
     pub(crate) instance: u64,
     pub(crate) channel: u16,

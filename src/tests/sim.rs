@@ -115,6 +115,7 @@ fn dialler_address(end: End) -> SocketAddr {
 impl World {
     pub(super) fn new(seed: u64, faults: Faults, pace: Pace) -> Self {
         let mut rng = Rng::new(seed);
+        crate::proto::nonces::begin();
         let net = Net::new(faults, rng.next_u64());
         let mut oracle = Oracle::default();
         oracle.traces = std::env::var_os("CORECAST_SIM_TRACE").is_some();
@@ -519,6 +520,9 @@ impl World {
         let this = &mut self.nodes[node].cores[core];
         let Some((end, connecting)) = this.halves.get(&half).map(|socket| (socket.end, socket.connecting)) else { return };
         for _ in 0..8 {
+            if this.shard.half_is_deferred(half) {
+                break;
+            }
             let wanted = this.shard.half_wanted(half).min(self.buffer);
             if wanted == 0 || connecting {
                 return;

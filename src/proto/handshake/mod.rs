@@ -62,7 +62,7 @@ macro_rules! both {
 }
 
 impl Handshake {
-    /// A connection that this side dials: it speaks first, once `begin` is called. With keys, and without the node that is meant, it has
+    /// A connection that this side dials: it speaks first, once it is connected and `begin` is called. With keys, and without the node that is meant, it has
     /// nothing to say.
     pub(crate) fn dialled(keys: Option<&Arc<Keys>>, ours: Hello, expected: Option<NodeId>) -> Self {
         match keys {
@@ -79,12 +79,25 @@ impl Handshake {
         }
     }
 
-    /// The dialled connection is there. `entropy`: 32 random bytes, for this handshake alone.
-    pub(crate) fn begin(&mut self, entropy: [u8; 32]) {
+    /// The dialled connection is there: `begin` may follow. `entropy`: 32 random bytes, for this handshake alone.
+    pub(crate) fn connected(&mut self, entropy: [u8; 32]) {
+        if let Self::Noise(noise) = self {
+            noise.connected(entropy);
+        }
+    }
+
+    /// Says the first word. Fails where the node that is meant has a weak key.
+    pub(crate) fn begin(&mut self) -> Result<(), HandshakeError> {
         match self {
             Self::Plaintext(plaintext) => plaintext.begin(),
-            Self::Noise(noise) => noise.begin(entropy),
+            Self::Noise(noise) => return noise.begin(),
         }
+        Ok(())
+    }
+
+    /// Whether `begin` is due, and costs what a step does.
+    pub(crate) fn is_to_begin(&self) -> bool {
+        matches!(self, Self::Noise(noise) if noise.is_to_begin())
     }
 
     /// How many bytes to read next, at most; zero while the directory is asked and after the end.
@@ -130,6 +143,11 @@ impl Handshake {
     /// Whether this side dialled.
     pub(crate) fn is_dialled(&self) -> bool {
         both!(self, machine => machine.dialled)
+    }
+
+    /// Which node this side says it is.
+    pub(crate) fn node(&self) -> NodeId {
+        both!(self, machine => machine.ours.node)
     }
 
     /// What an established connection goes on with. In plaintext, what has still to leave is left to the caller: it is a frame.

@@ -40,10 +40,10 @@ pub(crate) struct Noise {
     state: State,
     pub(super) dialled: bool,
     keys: Arc<Keys>,
-    ours: Hello,
+    pub(super) ours: Hello,
     expected: Option<NodeId>,
     theirs: Option<Hello>,
-    /// For the ephemeral key; taken when that is made.
+    /// For the ephemeral key; taken when that is made. A dialler has it from connect to its first message.
     entropy: Option<Zeroizing<[u8; 32]>>,
     /// From this side's first message on, and an acceptor makes that only when a whole message 1 is there.
     xk: Option<Box<Xk>>,
@@ -74,22 +74,31 @@ impl Noise {
         Prologue::new(self.preamble().encode(), self.ours.network)
     }
 
-    pub(super) fn begin(&mut self, entropy: [u8; 32]) {
-        let Some(expected) = self.expected else { return };
+    pub(super) fn connected(&mut self, entropy: [u8; 32]) {
+        self.entropy = Some(Zeroizing::new(entropy));
+    }
+
+    pub(super) fn is_to_begin(&self) -> bool {
+        self.dialled && self.state == State::Opening && self.entropy.is_some()
+    }
+
+    pub(super) fn begin(&mut self) -> Result<(), HandshakeError> {
+        let (Some(expected), Some(entropy)) = (self.expected, self.entropy.take()) else { return Ok(()) };
         let mut xk = Xk::dialler(&self.keys, expected, &self.prologue(), &entropy);
         let mut message = [0; MESSAGE_1];
-        // What can fail is a key of small order that was dialled; then nothing is sent, and the other side says nothing either.
-        if xk.write(&[], &mut message).is_ok() {
-            self.exchange.send(&self.preamble().encode());
-            self.exchange.send(&message);
-            self.xk = Some(Box::new(xk));
-        }
+        // What can fail is a key of small order that was dialled: then nothing is sent.
+        xk.write(&[], &mut message)?;
+        self.exchange.send(&self.preamble().encode());
+        self.exchange.send(&message);
+        self.xk = Some(Box::new(xk));
+        Ok(())
     }
 
     pub(super) fn wanted(&self) -> usize {
         let filled = self.exchange.filled;
         let whole = match self.state {
             // A dialler may get a refusal, which is shorter.
+            State::Opening if self.is_to_begin() => return 0,
             State::Opening if self.dialled && filled < PREAMBLE_LEN => PREAMBLE_LEN,
             State::Opening if self.is_refusal() => REFUSAL_LEN,
             State::Opening if self.dialled => PREAMBLE_LEN + MESSAGE_2,

@@ -26,7 +26,7 @@ enum State {
 pub(crate) struct Plaintext {
     state: State,
     pub(super) dialled: bool,
-    ours: Hello,
+    pub(super) ours: Hello,
     /// The node that was dialled, where that was said.
     expected: Option<NodeId>,
     pub(super) exchange: Exchange,

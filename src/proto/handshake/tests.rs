@@ -5,12 +5,12 @@ use crate::config::{Cipher, Noise as NoiseConfig};
 use crate::error::Violation;
 use crate::id::NetworkId;
 use crate::identity::{Identity, NetworkSecret};
-use crate::proto::noise::{MESSAGE_1, MESSAGE_2, MESSAGE_3, Opened};
-use crate::wire::{HEADER_LEN, Header, Kind, Preamble, Refusal};
+use crate::proto::noise::{MESSAGE_1, MESSAGE_2, MESSAGE_3, Opened, Prologue, forged_static};
+use crate::wire::{Goodbye, HEADER_LEN, Header, Kind, Preamble, Refusal};
 
 fn dialled(hello: Hello, expected: Option<NodeId>) -> Handshake {
     let mut handshake = Handshake::dialled(None, hello, expected);
-    handshake.begin([0; 32]);
+    handshake.begin().unwrap();
     handshake
 }
 
@@ -138,8 +138,14 @@ fn sealed_hello(node: u8) -> Hello {
 
 fn noise_dialled(keys: &Arc<Keys>, expected: u8) -> Handshake {
     let mut handshake = Handshake::dialled(Some(keys), sealed_hello(1), Some(identity(expected).node_id()));
-    handshake.begin([0xD1; 32]);
+    begin(&mut handshake, 0xD1).unwrap();
     handshake
+}
+
+fn begin(handshake: &mut Handshake, entropy: u8) -> Result<(), HandshakeError> {
+    handshake.connected([entropy; 32]);
+    assert_eq!(handshake.wanted(), 0, "nothing is read before the first word is said");
+    handshake.begin()
 }
 
 fn noise_accepted(keys: &Arc<Keys>) -> Handshake {
@@ -309,7 +315,7 @@ fn what_cannot_be_granted_is_said_in_private() {
 #[test]
 fn the_same_identity_on_the_other_side_is_oneself() {
     let mut dialler = Handshake::dialled(Some(&keys(2, |_| {})), sealed_hello(2), Some(identity(2).node_id()));
-    dialler.begin([1; 32]);
+    begin(&mut dialler, 1).unwrap();
     let mut acceptor = noise_accepted(&keys(2, |_| {}));
     let ends = run(&mut dialler, &mut acceptor, 1000);
     assert_eq!(ends[1], Err(HandshakeError::Refused(RefusalCode::SelfConnection)));
@@ -369,7 +375,7 @@ fn a_key_of_small_order_is_refused_by_both_sides() {
             assert_eq!(dialler.handle_bytes(&answer), Err(HandshakeError::WeakKey), "{weak}");
             // As the node that is dialled: nothing is said to it.
             let mut dialler = Handshake::dialled(Some(&keys(1, |_| {})), sealed_hello(1), Some(NodeId(bytes)));
-            dialler.begin([1; 32]);
+            assert_eq!(begin(&mut dialler, 1), Err(HandshakeError::WeakKey), "{weak}");
             assert!(dialler.output().is_empty());
         }
     }
@@ -378,6 +384,75 @@ fn a_key_of_small_order_is_refused_by_both_sides() {
 #[test]
 fn without_the_node_that_is_meant_nothing_is_said() {
     let mut dialler = Handshake::dialled(Some(&keys(1, |_| {})), sealed_hello(1), None);
-    dialler.begin([1; 32]);
+    begin(&mut dialler, 1).unwrap();
     assert!(dialler.output().is_empty(), "and least of all in plaintext");
+}
+
+#[test]
+fn an_acceptor_that_has_agreed_may_take_it_back() {
+    for (code, told) in [
+        (GoodbyeCode::ShuttingDown, RefusalCode::ShuttingDown),
+        (GoodbyeCode::Duplicate, RefusalCode::Duplicate),
+        (GoodbyeCode::NotAllowed, RefusalCode::NotAllowed),
+    ] {
+        // Its Ready has not left yet, and the goodbye follows it.
+        let (mut dialler, mut acceptor) = pair();
+        give(&mut dialler, &mut acceptor).unwrap();
+        give(&mut acceptor, &mut dialler).unwrap();
+        give(&mut dialler, &mut acceptor).unwrap();
+        acceptor.grant(7);
+        acceptor.withdraw(code);
+        assert_eq!((acceptor.output().len(), acceptor.wanted()), (26 + 34, 0));
+        let last = acceptor.output()[26..].to_vec();
+        assert!(matches!(give(&mut acceptor, &mut dialler), Ok(Progress::Ask(_))));
+        dialler.grant(7);
+        let Session::Noise(mut session) = dialler.take_session(&mut BufferPool::new(0)) else { panic!("not encrypted") };
+        let mut opened = Opened::default();
+        session.open(&mut BufferPool::new(0), &last, &mut opened).unwrap();
+        assert_eq!(opened.as_slice(), Goodbye::new(code, 0).encode());
+        // Instead of its Ready, cut anywhere.
+        for step in [1, 2, 3, 33, 34] {
+            let (mut dialler, mut acceptor) = pair();
+            give(&mut dialler, &mut acceptor).unwrap();
+            give(&mut acceptor, &mut dialler).unwrap();
+            give(&mut dialler, &mut acceptor).unwrap();
+            acceptor.withdraw(code);
+            let mut rest = &acceptor.output().to_vec()[..];
+            let mut last = Ok(Progress::Pending);
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(dialler.wanted().min(step).min(rest.len()));
+                assert_eq!(last, Ok(Progress::Pending));
+                last = dialler.handle_bytes(now);
+                rest = later;
+            }
+            assert_eq!(last, Err(HandshakeError::RefusedByPeer(told)), "in steps of {step}");
+        }
+    }
+}
+
+/// A dialler that does everything right but has a weak static key, which is no one's: its proof would be a shared secret of zero.
+#[test]
+fn a_static_key_of_small_order_proves_nothing() {
+    for weak in WEAK {
+        let point: NodeId = weak.parse().unwrap();
+        for high_bit in [0, 0x80] {
+            let mut bytes = *point.as_bytes();
+            bytes[31] |= high_bit;
+            let keys = keys(2, |_| {});
+            let mut acceptor = noise_accepted(&keys);
+            let prologue = Prologue::new(Preamble::encrypted(1).encode(), NETWORK);
+            let mut forger = forged_static(&prologue, identity(2).node_id(), bytes);
+            let mut first = [0; MESSAGE_1];
+            forger.write_message(&[], &mut first).unwrap();
+            assert_eq!(acceptor.handle_bytes(&[&Preamble::encrypted(1).encode()[..], &first].concat()), Ok(Progress::Pending));
+            let answer = acceptor.output().to_vec();
+            acceptor.advance(answer.len());
+            let mut hello = [0; 100];
+            forger.read_message(&answer[PREAMBLE_LEN..], &mut hello).unwrap();
+            let mut third = [0; MESSAGE_3];
+            forger.write_message(&sealed_hello(1).encode_proved(), &mut third).unwrap();
+            assert_eq!(acceptor.handle_bytes(&third), Err(HandshakeError::WeakKey), "{weak}");
+            assert!(acceptor.output().is_empty(), "and nothing is said");
+        }
+    }
 }

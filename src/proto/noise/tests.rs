@@ -1,7 +1,7 @@
 //! Records, between two that have agreed.
 
 use super::records::{MAX_PLAINTEXT, MAX_RECORD, Opened, Records};
-use super::{Keys, MESSAGE_1, MESSAGE_2, MESSAGE_3, Prologue, Xk};
+use super::{Keys, MESSAGE_1, MESSAGE_2, MESSAGE_3, Prologue, Xk, watch};
 use crate::buffers::BufferPool;
 use crate::config::{Cipher, Noise};
 use crate::error::Violation;
@@ -81,6 +81,44 @@ fn both_directions_change_keys_after_4096_records_and_nonces_go_on() {
             assert_eq!(open(&mut ours, &mut pool, &answer), (b"back".to_vec(), Ok(())));
         }
     }
+}
+
+/// Records up to number 4,095 have the first key, and the one after it has the second: in each direction, by its own count.
+#[test]
+fn a_side_that_does_not_change_its_key_is_not_understood_after_4096_records() {
+    for keeper in ["sender", "receiver", "both", "neither"] {
+        for cipher in [Cipher::AesGcm, Cipher::ChaChaPoly] {
+            let (mut dialler, mut acceptor) = session(cipher);
+            for from_dialler in [true, false] {
+                let (ours, theirs) = if from_dialler { (&mut dialler, &mut acceptor) } else { (&mut acceptor, &mut dialler) };
+                ours.keeps_keys = matches!(keeper, "sender" | "both");
+                theirs.keeps_keys = matches!(keeper, "receiver" | "both");
+                let mut pool = BufferPool::new(0);
+                for index in 0..4098_u32 {
+                    let record = seal(ours, &index.to_le_bytes());
+                    let (opened, result) = open(theirs, &mut pool, &record);
+                    if index >= 4096 && matches!(keeper, "sender" | "receiver") {
+                        assert_eq!((opened, result), (Vec::new(), Err(Violation::RecordNotAuthentic)), "record {index}");
+                        break;
+                    }
+                    assert_eq!((opened, result), (index.to_le_bytes().to_vec(), Ok(())), "record {index}, {keeper}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "seals a second byte string")]
+fn two_sessions_from_the_same_randomness_are_noticed() {
+    watch::begin();
+    let (mut ours, _) = session(Cipher::AesGcm);
+    let (mut again, _) = session(Cipher::AesGcm);
+    seal(&mut ours, b"one");
+    assert!(watch::count() > 0);
+    seal(&mut again, b"one");
+    seal(&mut ours, b"two");
+    seal(&mut again, b"another");
 }
 
 /// Everything that can be done to a stream of records on its way.

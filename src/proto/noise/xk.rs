@@ -129,7 +129,7 @@ impl std::fmt::Debug for Xk {
 
 /// What both sides have to agree on without saying it: the dialler's preamble and the network.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Prologue([u8; PREAMBLE_LEN + 32]);
+pub(crate) struct Prologue(pub(super) [u8; PREAMBLE_LEN + 32]);
 
 impl Prologue {
     pub(crate) fn new(preamble: [u8; PREAMBLE_LEN], network: NetworkId) -> Self {
