@@ -62,8 +62,8 @@ macro_rules! both {
 }
 
 impl Handshake {
-    /// A connection that this side dials: it speaks first, once it is connected and `begin` is called. With keys, and without the node that is meant, it has
-    /// nothing to say.
+    /// A connection that this side dials: it speaks first, once it is connected and `begin` is called. With keys, and without the node that
+    /// is meant, it has nothing to say.
     pub(crate) fn dialled(keys: Option<&Arc<Keys>>, ours: Hello, expected: Option<NodeId>) -> Self {
         match keys {
             Some(keys) => Self::Noise(Noise::dialled(Arc::clone(keys), ours, expected)),
