@@ -22,8 +22,6 @@ pub(crate) use acks::{AWAITED_ID, Arrival, Delivery, Exchange, LEDGER_ID, Ledger
 pub(crate) use budget::Budget;
 pub(crate) use handshake::{Handshake, Progress};
 pub(crate) use log::{LOG_SPARE, Logs, log_segments};
-#[cfg(test)]
-pub(crate) use noise::watch as nonces;
 pub(crate) use noise::{Keys, MAX_PLAINTEXT, MAX_RECORD, Opened};
 pub(crate) use outbox::{OUTBOX_SPARE, Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices, TERMS_CHARGE};
 pub(crate) use peer::{Due, Peer, Received};

@@ -11,6 +11,7 @@ mod actor;
 mod batches;
 mod keys;
 mod lanes;
+pub(crate) mod nonces;
 mod oracle;
 mod pace;
 mod pipe;

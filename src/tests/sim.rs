@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::actor::{Actor, Mood, Owed, Pool, Task};
 use super::keys::{dial_to, entropy, identity, write_sealed};
+use super::nonces;
 use super::oracle::{Item, Oracle};
 use super::pace::Pace;
 use super::pipe::{Edge, End, Faults, Net, Read};
@@ -115,7 +116,7 @@ fn dialler_address(end: End) -> SocketAddr {
 impl World {
     pub(super) fn new(seed: u64, faults: Faults, pace: Pace) -> Self {
         let mut rng = Rng::new(seed);
-        crate::proto::nonces::begin();
+        nonces::begin();
         let net = Net::new(faults, rng.next_u64());
         let mut oracle = Oracle::default();
         oracle.traces = std::env::var_os("CORECAST_SIM_TRACE").is_some();

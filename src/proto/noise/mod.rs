@@ -13,8 +13,6 @@ mod xk;
 #[cfg(test)]
 pub(crate) use forge::forged_static;
 pub(crate) use records::{MAX_PLAINTEXT, MAX_RECORD, Opened, Records, TAG};
-#[cfg(test)]
-pub(crate) use resolver::watch;
 pub(crate) use xk::{Keys, MESSAGE_1, MESSAGE_2, MESSAGE_3, Prologue, Xk};
 
 #[cfg(test)]

@@ -111,43 +111,15 @@ impl Dh for X25519 {
 
 /// In tests and in the simulator, what must never happen is looked for: that a nonce seals a second byte string under the same key.
 #[cfg(test)]
-pub(crate) mod watch {
-    use std::cell::RefCell;
-    use std::collections::HashMap;
-    use std::hash::{DefaultHasher, Hash, Hasher};
+mod watch {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use snow::Error;
     use snow::types::Cipher;
 
-    thread_local! {
-        /// By key and nonce, a digest of what was sealed: in a simulated world, which is in one thread.
-        static SEALED: RefCell<Option<HashMap<([u8; 32], u64), u64>>> = const { RefCell::new(None) };
-    }
+    use crate::tests::nonces;
 
-    /// From here on, no two sessions of this thread may seal different things under one key and nonce. Where randomness is drawn for each
-    /// handshake none do; a test that gives all of them the same must not ask for this.
-    pub(crate) fn begin() {
-        SEALED.set(Some(HashMap::new()));
-    }
-
-    /// How many keys and nonces have sealed something since.
-    pub(crate) fn count() -> usize {
-        SEALED.with_borrow(|sealed| sealed.as_ref().map_or(0, HashMap::len))
-    }
-
-    fn note(key: [u8; 32], nonce: u64, data: &[u8], plaintext: &[u8]) {
-        SEALED.with_borrow_mut(|sealed| {
-            let Some(sealed) = sealed else { return };
-            let mut hasher = DefaultHasher::new();
-            (data, plaintext).hash(&mut hasher);
-            let digest = hasher.finish();
-            let first = *sealed.entry((key, nonce)).or_insert(digest);
-            assert_eq!(first, digest, "nonce {nonce} seals a second byte string under one key");
-        });
-    }
-
-    /// Each counts on by itself. That no two have the same key is seen where a world is watched: see `begin`.
+    /// Each counts on by itself. That no two have the same key is seen where a world is watched: see `nonces`.
     pub(super) struct Watched {
         cipher: Box<dyn Cipher>,
         key: [u8; 32],
@@ -175,7 +147,7 @@ pub(crate) mod watch {
         fn encrypt(&self, nonce: u64, data: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
             let next = self.next.swap(nonce.saturating_add(1), Ordering::Relaxed);
             assert!(nonce >= next, "nonce {nonce} seals a second byte string under one key");
-            note(self.key, nonce, data, plaintext);
+            nonces::note(self.key, nonce, data, plaintext);
             self.cipher.encrypt(nonce, data, plaintext, out)
         }
 

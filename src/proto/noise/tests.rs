@@ -1,13 +1,14 @@
 //! Records, between two that have agreed.
 
 use super::records::{MAX_PLAINTEXT, MAX_RECORD, Opened, Records};
-use super::{Keys, MESSAGE_1, MESSAGE_2, MESSAGE_3, Prologue, Xk, watch};
+use super::{Keys, MESSAGE_1, MESSAGE_2, MESSAGE_3, Prologue, Xk};
 use crate::buffers::BufferPool;
 use crate::config::{Cipher, Noise};
 use crate::error::Violation;
 use crate::id::NetworkId;
 use crate::identity::Identity;
 use crate::rng::Rng;
+use crate::tests::nonces;
 use crate::wire::{PROVED_HELLO_LEN, Preamble};
 
 /// The dialler's and the acceptor's side of one session.
@@ -111,11 +112,11 @@ fn a_side_that_does_not_change_its_key_is_not_understood_after_4096_records() {
 #[test]
 #[should_panic(expected = "seals a second byte string")]
 fn two_sessions_from_the_same_randomness_are_noticed() {
-    watch::begin();
+    nonces::begin();
     let (mut ours, _) = session(Cipher::AesGcm);
     let (mut again, _) = session(Cipher::AesGcm);
     seal(&mut ours, b"one");
-    assert!(watch::count() > 0);
+    assert!(nonces::count() > 0);
     seal(&mut again, b"one");
     seal(&mut ours, b"two");
     seal(&mut again, b"another");
