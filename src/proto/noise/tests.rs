@@ -1,5 +1,8 @@
 //! Records, between two that have agreed.
 
+use snow::params::CipherChoice;
+use snow::resolvers::{CryptoResolver, RingResolver};
+
 use super::records::{MAX_PLAINTEXT, MAX_RECORD, Opened, Records};
 use super::{Keys, MESSAGE_1, MESSAGE_2, MESSAGE_3, Prologue, Xk};
 use crate::buffers::BufferPool;
@@ -7,6 +10,7 @@ use crate::config::{Cipher, Noise};
 use crate::error::Violation;
 use crate::id::NetworkId;
 use crate::identity::Identity;
+use crate::proto::session::{SESSION, Sealed};
 use crate::rng::Rng;
 use crate::tests::nonces;
 use crate::wire::{PROVED_HELLO_LEN, Preamble};
@@ -120,6 +124,16 @@ fn two_sessions_from_the_same_randomness_are_noticed() {
     seal(&mut again, b"one");
     seal(&mut ours, b"two");
     seal(&mut again, b"another");
+}
+
+/// `snow` and ring do not name the types of which a session consists; what stands in their boxes can be asked.
+#[test]
+fn a_session_takes_no_more_memory_than_is_counted_for_it() {
+    let ciphers = [CipherChoice::AESGCM, CipherChoice::ChaChaPoly].map(|choice| RingResolver.resolve_cipher(&choice).unwrap());
+    let largest = ciphers.iter().map(|cipher| size_of_val(&**cipher)).max().unwrap();
+    let session = size_of::<Sealed>() + 2 * largest;
+    assert!(session <= SESSION, "{session} bytes, and {SESSION} are counted");
+    assert!(session <= 2 << 10, "{session} bytes, besides the peer's own");
 }
 
 /// Everything that can be done to a stream of records on its way.
