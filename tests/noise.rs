@@ -143,6 +143,51 @@ fn long_messages_in_all_lanes_arrive_whole_and_in_order() {
 }
 
 #[test]
+fn short_messages_come_back_as_they_were() {
+    let server = Node::echo(listening(2));
+    let mut client = Node::report(secure(1));
+    client.handle().dial(Dial::node(server.engine.node_id(), server.address())).unwrap();
+    let (peer, _) = client.connected();
+    for round in 0..200_u8 {
+        let frame = client.handle().frame(u16::from(round), &[round; 32]).unwrap();
+        client.handle().send(peer, frame).unwrap();
+        let (meta, body) = client.message(peer);
+        assert_eq!((meta.message_type, body), (u16::from(round), vec![round; 32]));
+    }
+    client.counts(Counter::MessagesSent, 200);
+    server.counts(Counter::MessagesSent, 200);
+}
+
+/// Long messages in both directions at once: both sockets are full most of the time, and neither side may wait for the other.
+#[test]
+fn long_messages_go_both_ways_at_once() {
+    const COUNT: u8 = 24;
+    let ((mut ours, peer), (mut theirs, back)) = pair(secure(1), listening(2));
+    for index in 0..COUNT {
+        for (node, to) in [(&ours, peer), (&theirs, back)] {
+            let frame = node.handle().frame(u16::from(index), &vec![index; 1 << 20]).unwrap();
+            eventually("there is room in the inbox", || node.handle().send(to, frame.clone()).is_ok());
+        }
+        // Each has room for 16 MiB at most, and a core that is behind is not to be what is tested.
+        if index >= 8 {
+            for (node, from) in [(&mut ours, peer), (&mut theirs, back)] {
+                let (meta, body) = node.message(from);
+                assert_eq!(meta.message_type, u16::from(index - 8));
+                assert!(body == vec![index - 8; 1 << 20]);
+            }
+        }
+    }
+    for (node, from) in [(&mut ours, peer), (&mut theirs, back)] {
+        for index in COUNT - 8..COUNT {
+            let (meta, body) = node.message(from);
+            assert_eq!(meta.message_type, u16::from(index));
+            assert!(body == vec![index; 1 << 20]);
+        }
+        node.counts(Counter::MessagesSent, COUNT.into());
+    }
+}
+
+#[test]
 fn a_broadcast_reaches_everybody() {
     let mut server = Node::report(listening(2));
     let mut clients: Vec<(Node, PeerId)> = (10..30)
@@ -246,7 +291,11 @@ fn handshakes_that_a_turn_has_no_time_for_go_on_in_the_next() {
     let mut server = Node::report(slow(listening(2)));
     let mut client = Node::report(slow(secure(1)));
     let (node, address) = (server.engine.node_id(), server.address());
-    client.run(0, move |cx| (0..60).for_each(|channel| drop(cx.dial(Dial::node(node, address).channel(channel)))));
+    client.run(0, move |cx| {
+        for channel in 0..60 {
+            cx.dial(Dial::node(node, address).channel(channel));
+        }
+    });
     for _ in 0..60 {
         client.connected();
         server.connected();
