@@ -78,7 +78,7 @@ impl Core {
         loop {
             let there = dialler.output().len().min(self.shard.half_wanted(half));
             if there > 0 {
-                self.shard.handle_half_read(half, &dialler.output()[..there]);
+                self.shard.handle_half_read(&mut self.handler, half, &dialler.output()[..there]);
                 dialler.advance(there);
             }
             self.shard.settle(&mut self.handler);

@@ -13,7 +13,7 @@ use super::slots::{Cold, Entry};
 use super::{Action, Conn, Deadline, Event, Shard};
 use crate::dial::Dial;
 use crate::error::{DialError, HandshakeError};
-use crate::handler::{Direction, PeerInfo};
+use crate::handler::{Direction, Handler, PeerInfo};
 use crate::id::DialId;
 use crate::metrics::Counter;
 use crate::proto::{Delivery, Handshake, Ledger, Peer, Progress};
@@ -61,6 +61,10 @@ pub(super) struct HalfOpen {
 impl HalfOpen {
     pub(super) fn grant(&self) -> Option<u64> {
         self.grant
+    }
+
+    fn direction(&self) -> Direction {
+        if self.handshake.is_dialled() { Direction::Dialled } else { Direction::Accepted }
     }
 
     #[cfg(test)]
@@ -174,7 +178,7 @@ impl Shard {
     }
 
     /// Bytes of a handshake came, no more than were wanted.
-    pub(crate) fn handle_half_read(&mut self, half: u32, bytes: &[u8]) {
+    pub(crate) fn handle_half_read<H: Handler>(&mut self, handler: &mut H, half: u32, bytes: &[u8]) {
         let open = &mut self.half_open[half as usize];
         if open.state != State::Shaking {
             return;
@@ -187,6 +191,10 @@ impl Shard {
             Ok(Progress::Pending) => self.actions.push_back(Action::WriteHalf { half }),
             Ok(Progress::Ask(theirs)) => {
                 open.theirs = Some(theirs);
+                if !handler.authorize(theirs.node, open.address, open.direction()) {
+                    let error = open.handshake.deny(RefusalCode::NotAllowed);
+                    return self.fail_half(half, error);
+                }
                 let half = HalfRef { core: self.core, index: half, serial: open.serial };
                 let (ours, dial) = (open.handshake.node(), open.dial);
                 let ask = Ask { half, ours, node: theirs.node, instance: theirs.instance, channel: theirs.channel, dial };
@@ -244,16 +252,7 @@ impl Shard {
     /// The handshake is over without a peer. What it has still to say is said.
     fn fail_half(&mut self, half: u32, error: HandshakeError) {
         self.stats.count_handshake(error);
-        let told = match error {
-            HandshakeError::Refused(RefusalCode::Duplicate) | HandshakeError::RefusedByPeer(RefusalCode::Duplicate) => DialError::Duplicate,
-            HandshakeError::Refused(RefusalCode::Full) => DialError::Full,
-            HandshakeError::Refused(RefusalCode::NotAllowed) | HandshakeError::RefusedByPeer(RefusalCode::NotAllowed) => {
-                DialError::NotAllowed
-            }
-            HandshakeError::Refused(RefusalCode::ShuttingDown) => DialError::ShuttingDown,
-            _ => DialError::Handshake(error),
-        };
-        self.report_half(half, told);
+        self.report_half(half, dial_error(error));
         let says = match error {
             HandshakeError::Refused(_) | HandshakeError::WrongNode | HandshakeError::Violation(_) => true,
             // Said in the clear, by an acceptor, of a message 1 that it cannot make sense of.
@@ -300,7 +299,11 @@ impl Shard {
     /// This side takes its hello back: another connection is kept, or the engine is going away.
     pub(super) fn withdraw_half(&mut self, half: u32, code: GoodbyeCode) {
         let open = &mut self.half_open[half as usize];
-        let error = if code == GoodbyeCode::ShuttingDown { RefusalCode::ShuttingDown } else { RefusalCode::Duplicate };
+        let error = match code {
+            GoodbyeCode::ShuttingDown => RefusalCode::ShuttingDown,
+            GoodbyeCode::NotAllowed => RefusalCode::NotAllowed,
+            _ => RefusalCode::Duplicate,
+        };
         match open.state {
             State::Shaking => {
                 if open.grant.is_some() {
@@ -400,7 +403,7 @@ impl Shard {
             instance: theirs.instance,
             channel: theirs.channel,
             address: open.address,
-            direction: if open.handshake.is_dialled() { Direction::Dialled } else { Direction::Accepted },
+            direction: open.direction(),
             dial: open.dial,
             max_message: theirs.max_message as usize,
         };
@@ -441,5 +444,18 @@ impl Shard {
     #[cfg(test)]
     pub(crate) fn half_open(&self) -> usize {
         self.half_open.len()
+    }
+}
+
+/// How a dial ended, for whoever asked for it.
+fn dial_error(error: HandshakeError) -> DialError {
+    use HandshakeError::{Refused, RefusedByPeer};
+    match error {
+        Refused(RefusalCode::Duplicate) | RefusedByPeer(RefusalCode::Duplicate) => DialError::Duplicate,
+        Refused(RefusalCode::NotAllowed) | RefusedByPeer(RefusalCode::NotAllowed) => DialError::NotAllowed,
+        Refused(RefusalCode::SelfConnection) | RefusedByPeer(RefusalCode::SelfConnection) => DialError::SelfConnection,
+        Refused(RefusalCode::Full) => DialError::Full,
+        Refused(RefusalCode::ShuttingDown) => DialError::ShuttingDown,
+        _ => DialError::Handshake(error),
     }
 }

@@ -16,6 +16,7 @@ mod pace;
 mod pipe;
 mod scenarios;
 mod scenarios_acks;
+mod scenarios_admission;
 mod scenarios_expiry;
 mod scenarios_memory;
 mod scenarios_slow;

@@ -528,7 +528,7 @@ impl World {
                 return;
             }
             match self.net.read(self.now, end, wanted) {
-                Read::Bytes(bytes) => this.shard.handle_half_read(half, &bytes),
+                Read::Bytes(bytes) => this.shard.handle_half_read(&mut this.actor, half, &bytes),
                 Read::Eof => return this.shard.handle_half_eof(half),
                 Read::WouldBlock => return,
                 Read::Failed(kind) => return this.shard.handle_half_error(half, kind),
