@@ -49,7 +49,8 @@ impl Config {
             shard::receipts(self),
             shard::exchanges(self, slots),
             slots * (shard::PEER + shard::GRANT + reactor::SOCKET),
-            limits.max_half_open * (shard::HALF_OPEN + reactor::SOCKET),
+            shard::half_open(self) * (shard::HALF_OPEN + reactor::SOCKET),
+            self.addresses.table * shard::ADDRESS,
             limits.max_dials * (shard::DIAL + reactor::SOCKET),
         ];
         cores * per_core.iter().sum::<usize>() + whole_engine.iter().sum::<usize>()
@@ -89,6 +90,7 @@ mod tests {
         grows(&|c| c.limits.max_timers += 1000, 40_000);
         grows(&|c| c.limits.max_peers += 1, 68 << 10);
         grows(&|c| c.limits.max_half_open += 1, 68 << 10);
+        grows(&|c| c.addresses.table += 1000, 100_000);
         grows(&|c| c.limits.max_dials += 1000, 200_000);
         grows(&|c| c.acks.bytes += 1 << 20, 2 << 20);
         grows(&|c| c.acks.answers += 1 << 10, 500 << 10);

@@ -12,11 +12,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::Admission;
 use super::backoff::Backoff;
 use super::credit::Credit;
 use super::ledgers::{Ledgers, Load};
 use super::mail::{Ask, Control, HalfRef};
+use super::places::Places;
 use super::{Deadline, Outgoing};
 use crate::config::{Config, Security};
 use crate::dial::Dial;
@@ -93,7 +93,7 @@ pub(super) struct Means<'a> {
     pub(super) out: &'a mut Outgoing,
     pub(super) wheel: &'a mut TimerWheel<Deadline>,
     pub(super) rng: &'a mut Rng,
-    pub(super) admission: &'a Arc<Admission>,
+    pub(super) places: &'a Arc<Places>,
     pub(super) stats: &'a mut Stats,
     pub(super) credits: &'a [Credit],
 }
@@ -101,7 +101,7 @@ pub(super) struct Means<'a> {
 impl Means<'_> {
     /// Tells the core with the fewest connections to try. Returns which that is.
     fn connect(&mut self, id: DialId, dial: Dial) -> usize {
-        let ticket = self.admission.dial();
+        let ticket = self.places.dial();
         let core = ticket.core();
         self.out.control(core, Control::Connect { id, dial, ticket });
         core

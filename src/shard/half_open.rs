@@ -7,8 +7,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::admission::Ticket;
+use super::gate::Admitted;
 use super::mail::{Ask, Control, HalfRef};
+use super::places::{Seat, Ticket};
 use super::slots::{Cold, Entry};
 use super::{Action, Conn, Deadline, Event, Shard};
 use crate::dial::Dial;
@@ -74,13 +75,34 @@ impl HalfOpen {
 }
 
 impl Shard {
+    /// A connection was taken from a listener: its ticket, or nothing where it is to be closed at once. On core 0 only.
+    pub(crate) fn admit(&mut self, address: SocketAddr) -> Option<Ticket> {
+        self.stats.count(Counter::Accepted);
+        match self.gate.as_mut()?.admit(address.ip(), &self.shared.places, self.now) {
+            Ok(Admitted { ticket, evicted }) => {
+                if let Some(seat) = evicted {
+                    self.out.control(seat.core(), Control::Evict { seat });
+                }
+                Some(ticket)
+            }
+            Err(reason) => {
+                self.stats.count(reason);
+                None
+            }
+        }
+    }
+
     /// A connection was accepted for this core. `entropy`: 32 random bytes, for its handshake alone.
     pub(crate) fn handle_accepted(&mut self, address: SocketAddr, ticket: Ticket, entropy: [u8; 32]) -> u32 {
         let handshake = Handshake::accepted(self.shared.keys.as_ref(), self.hello, entropy);
         let half = self.open_half(handshake, State::Shaking, address, None, ticket);
+        let open = &mut self.half_open[half as usize];
+        let stays = open.ticket.as_ref().is_some_and(|ticket| ticket.sit(half));
         if self.shutting_down {
-            let error = self.half_open[half as usize].handshake.deny(RefusalCode::ShuttingDown);
+            let error = open.handshake.deny(RefusalCode::ShuttingDown);
             self.fail_half(half, error);
+        } else if !stays {
+            self.give_way(half);
         }
         half
     }
@@ -328,6 +350,22 @@ impl Shard {
             self.actions.push_back(Action::Close { conn: Conn::Half(half) });
             self.ended_half.push(half);
         }
+    }
+
+    /// A newer connection has this one's place, unless it is a peer by now, or gone.
+    pub(super) fn evict_half(&mut self, seat: &Arc<Seat>) {
+        let half = seat.half();
+        let open = self.half_open.get(half as usize);
+        if open.and_then(|open| open.ticket.as_ref()).is_some_and(|ticket| ticket.is_of(seat)) {
+            self.give_way(half);
+        }
+    }
+
+    /// Without a word: there may be hundreds a second of these.
+    fn give_way(&mut self, half: u32) {
+        self.stats.count(Counter::HalfOpenEvicted);
+        self.report_half(half, DialError::Full);
+        self.end_half(half);
     }
 
     fn find_half(&mut self, half: HalfRef) -> Option<&mut HalfOpen> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::Ticket;
+use super::places::{Seat, Ticket};
 use crate::dial::Dial;
 use crate::error::{DialError, RequestError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
@@ -204,6 +204,12 @@ pub(crate) enum Control {
         id: DialId,
         error: DialError,
         retry_in: Option<Duration>,
+    },
+
+    // From the gate.
+    /// Close this connection if it is still in its handshake: its place is another's.
+    Evict {
+        seat: Arc<Seat>,
     },
 
     // From any core or handle.

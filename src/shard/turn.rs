@@ -61,6 +61,7 @@ impl Shard {
             Control::Reached { id, peers } => self.reached(id, peers),
             Control::Connect { id, dial, ticket } => self.connect(id, dial, ticket),
             Control::DialFailed { id, error, retry_in } => self.events.push_back(Event::DialFailed { dial: id, error, retry_in }),
+            Control::Evict { seat } => self.evict_half(&seat),
             Control::Close { peer } => self.close_peer(peer),
             Control::Answer { peer, tag, result } => self.events.push_back(Event::Response { peer, tag, result }),
             Control::Shutdown => self.shut_down(),
@@ -73,10 +74,10 @@ impl Shard {
 
     pub(super) fn with_directory(&mut self, act: impl FnOnce(&mut Directory, &mut Means<'_>)) {
         if let Some(directory) = &mut self.directory {
-            let admission = &self.shared.admission;
+            let places = &self.shared.places;
             let (out, wheel) = (&mut self.out, &mut self.wheel);
             let (stats, credits) = (&mut self.stats, &*self.shared.credits);
-            let mut means = Means { now: self.now, out, wheel, rng: &mut self.rng, admission, stats, credits };
+            let mut means = Means { now: self.now, out, wheel, rng: &mut self.rng, places, stats, credits };
             act(directory, &mut means);
         }
     }

@@ -32,9 +32,9 @@ use actor::Mood;
 use keys::{dial_to, identity};
 use pace::Pace;
 use pipe::Faults;
-use sim::{MILLI, SECOND, World};
+use sim::{MILLI, SECOND, World, loopback};
 
-use crate::config::{Config, Cores, Noise, Security, WhenSlow};
+use crate::config::{Config, Cores, Noise, Rate, Security, WhenSlow};
 use crate::dial::Dial;
 use crate::id::NodeId;
 use crate::metrics::{Counter, Stats};
@@ -148,6 +148,7 @@ impl Plan {
             lane.weight = one_of(rng, &[1, 4, 16, 1000]);
             lane.when_slow = one_of(rng, &[Disconnect, Disconnect, DropOldest, DropNewest, Conflate]);
         }
+        Self::draw_addresses(&mut rng.clone(), &mut config);
         let acks = &mut config.acks;
         acks.pending = one_of(rng, &[2, 16, 1024]);
         acks.bytes = most * one_of(rng, &[1, 10, 1000]);
@@ -171,6 +172,18 @@ impl Plan {
         config.backoff.min = millis(rng, 10, 100);
         config.backoff.max = millis(rng, 100, 3000);
         config
+    }
+
+    /// From a copy, so that what older seeds draw stays as it is. All connections come from a few subnets, each from its own address.
+    fn draw_addresses(rng: &mut Rng, config: &mut Config) {
+        let addresses = &mut config.addresses;
+        if rng.chance(1, 2) {
+            addresses.exempt = loopback();
+            return;
+        }
+        addresses.peers_per_subnet = one_of(rng, &[3, 1000]);
+        addresses.handshakes_per_subnet = one_of(rng, &[Rate { per_second: 2, burst: 4 }, Rate { per_second: 1000, burst: 1000 }]);
+        addresses.table = one_of(rng, &[16, 1 << 16]);
     }
 
     fn draw_faults(&self, rng: &mut Rng) -> Faults {

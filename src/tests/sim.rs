@@ -16,7 +16,7 @@ use super::keys::{dial_to, entropy, identity, write_sealed};
 use super::oracle::{Item, Oracle};
 use super::pace::Pace;
 use super::pipe::{Edge, End, Faults, Net, Read};
-use crate::config::{Config, Noise, Security, WhenSlow};
+use crate::config::{Config, Noise, Security, Subnet, WhenSlow};
 use crate::handler::Context;
 use crate::id::PeerId;
 use crate::metrics::Counter;
@@ -105,6 +105,10 @@ pub(super) struct World {
 
 pub(super) fn address(node: usize) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1000 + node as u16))
+}
+
+pub(super) fn loopback() -> Vec<Subnet> {
+    vec!["127.0.0.0/8".parse().expect("a subnet")]
 }
 
 /// What an accepting node sees of the dialling end.
@@ -430,7 +434,8 @@ impl World {
     fn accept_all(&mut self, node: usize, core: usize) {
         if core == 0 {
             while let Some(end) = self.nodes[node].backlog.pop_front() {
-                match self.nodes[node].shared.admission.admit().filter(|_| self.nodes[node].listening) {
+                let ticket = self.nodes[node].listening.then(|| self.nodes[node].cores[0].shard.admit(dialler_address(end)));
+                match ticket.flatten() {
                     None => self.net.close(self.now, end),
                     Some(ticket) => {
                         let to = ticket.core();
@@ -660,7 +665,7 @@ impl World {
                 assert!(core.peers.is_empty() && core.halves.is_empty(), "engine {engine}, core {index}: sockets are left");
                 assert_eq!(node.shared.credits[index].used(), (0, 0), "engine {engine}: credit of core {index}");
             }
-            assert_eq!(node.shared.admission.in_use(), (0, 0), "engine {engine}: tickets");
+            assert_eq!(node.shared.places.in_use(), (0, 0), "engine {engine}: tickets");
         }
     }
 }
