@@ -49,7 +49,7 @@ impl Config {
             shard::receipts(self),
             shard::exchanges(self, slots),
             slots * (shard::PEER + shard::GRANT + reactor::SOCKET),
-            shard::half_open(self) * (shard::HALF_OPEN + reactor::SOCKET),
+            shard::half_open(self) * (shard::ACCEPTED + reactor::SOCKET),
             self.addresses.table * shard::ADDRESS,
             limits.max_dials * (shard::DIAL + reactor::SOCKET),
         ];
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn the_default_configuration_has_a_bound_that_can_be_said() {
         let bound = Config::plaintext().memory_bound();
-        assert!((2_000 << 20..2_300 << 20).contains(&bound), "{bound} bytes: the README says how much");
+        assert!((2_350_000_000..2_450_000_000).contains(&bound), "{bound} bytes: the README says how much");
     }
 
     #[test]

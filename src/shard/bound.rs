@@ -133,7 +133,10 @@ pub(crate) fn half_open(config: &Config) -> usize {
 }
 
 /// A connection in its handshake.
-pub(crate) const HALF_OPEN: usize = 2 * size_of::<HalfOpen>() + Gate::HALF_OPEN + TIMER + 2 * CONTROL + 4 * ACTION;
+pub(crate) const HALF_OPEN: usize = 2 * size_of::<HalfOpen>() + TIMER + CONTROL + 4 * ACTION;
+
+/// The same, accepted: it may be told to give way.
+pub(crate) const ACCEPTED: usize = HALF_OPEN + Gate::HALF_OPEN + CONTROL;
 
 /// An address, or a subnet, from which there are or were connections.
 pub(crate) const ADDRESS: usize = Gate::ENTRY;

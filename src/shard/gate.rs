@@ -1,12 +1,12 @@
 //! Who may begin a handshake: decided on core 0 for each accepted connection, by its address, before anything is read from it.
 //!
 //! An *address* is an IPv4 address or an IPv6 /64, a *subnet* a /24 or a /48; IPv4 that is mapped into IPv6 counts as IPv4. Each has an
-//! entry in one table while there is something to remember of it: connections, or handshakes of the last seconds. An entry about which there
-//! is nothing to say any more makes room: each accept looks at the next four entries, at the bound of the table at the next 64, so that
-//! clearing away costs each accept the same, whatever the table holds.
+//! entry in one table while there is something to remember of it: connections, or handshakes of the last seconds. An entry about which
+//! there is nothing to say any more makes room: each accept looks at the next four entries, at the bound of the table at the next 64, so
+//! that clearing away costs each accept the same, whatever the table holds.
 //!
 //! Where as many as `limits.max_half_open` are in their handshake, the oldest of the subnet that has most of them gives way, the newcomer
-//! counted with its own. Only there does an accept cost more the more there are: it looks at each half-open connection once, 2 us for 256 of
+//! counted with its own. Only there does an accept cost more the more there are: it looks at each half-open connection, 2 us for 256 of
 //! them. Established peers never give way, and neither do addresses that are exempt.
 
 use std::collections::{HashMap, VecDeque};

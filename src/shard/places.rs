@@ -129,7 +129,8 @@ const GONE: u8 = 3;
 pub(crate) struct Seat {
     core: usize,
     crowds: Option<Crowds>,
-    /// Core 0 moves it from `HALF_OPEN` to `LEAVING`, the connection's core from either to the others: who moves it undoes what it stood for.
+    /// Core 0 moves it from `HALF_OPEN` to `LEAVING`, the connection's core from either to the others. Who moves it undoes what it stood
+    /// for.
     state: AtomicU8,
     /// The core's index of the half-open connection.
     half: AtomicU32,
