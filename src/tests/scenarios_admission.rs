@@ -1,8 +1,12 @@
 //! Short stories of who may be a peer: what the handler wants, the list, the addresses, and two nodes that dial each other.
 
+use super::actor::Mood;
 use super::oracle::Told;
-use super::scenarios::{named, world};
-use super::sim::{SECOND, World, address};
+use super::pace::Pace;
+use super::pipe::{End, Faults, Read};
+use super::scenarios::{config, named, world};
+use super::sim::{MILLI, SECOND, World, address};
+use crate::config::Cores;
 use crate::dial::Dial;
 use crate::error::DialError;
 use crate::handler::Direction;
@@ -51,4 +55,56 @@ fn sim_the_handler_is_asked_once_on_either_side_and_refuses_before_anything_else
             assert_eq!((others(0), others(1)), (0, 0), "the application hears nothing else");
         }
     }
+}
+
+#[test]
+fn sim_the_oldest_stranger_gives_way_to_a_newer_one_and_a_peer_does_not() {
+    let mut guarded = config().cores(Cores::Unpinned(2));
+    guarded.addresses.exempt = Vec::new();
+    guarded.limits.max_half_open = 3;
+    let mut world = world([guarded]);
+    // All from one subnet, and on both cores.
+    let (peer, _) = world.raw_peer(0);
+    let strangers: Vec<End> = (0..6)
+        .map(|_| {
+            let end = world.net.connect(world.now, 0);
+            world.run(10 * MILLI);
+            end
+        })
+        .collect();
+    let is_closed = |world: &mut World, end| matches!(world.net.read(world.now, end, 1), Read::Eof);
+    let closed: Vec<bool> = strangers.iter().map(|end| is_closed(&mut world, *end)).collect();
+    assert_eq!(closed, [true, true, true, false, false, false]);
+    assert_eq!((world.count(0, Counter::HalfOpenEvicted), world.count(0, Counter::RefusedHalfOpen)), (3, 0));
+    // Whoever gets on with it gets in.
+    let (newcomer, _) = world.raw_peer(0);
+    assert_eq!((world.count(0, Counter::HalfOpenEvicted), world.count(0, Counter::HalfOpen)), (4, 2));
+    assert!(!is_closed(&mut world, peer) && !is_closed(&mut world, newcomer));
+    assert_eq!(world.peers(0).len(), 2);
+    world.run(20 * SECOND);
+    assert_eq!((world.count(0, Counter::HandshakeTimeout), world.count(0, Counter::HalfOpen)), (2, 0));
+}
+
+#[test]
+fn sim_one_that_gives_way_while_the_directory_is_asked_leaves_nothing() {
+    let mut guarded = config().cores(Cores::Unpinned(2));
+    guarded.addresses.exempt = Vec::new();
+    guarded.limits.max_half_open = 1;
+    let mut evicted = 0;
+    for seed in 0..200 {
+        let mut world = World::new(seed, Faults::none(), Pace { mail: 5 * MILLI, ..Pace::prompt() });
+        world.add_node(guarded.clone(), &Mood::quiet());
+        let ends: Vec<End> = (0..4)
+            .map(|link| {
+                world.run(world.rng.clone().below(8 * MILLI));
+                world.connect_as(0, link, 1)
+            })
+            .collect();
+        world.run(SECOND);
+        evicted += world.count(0, Counter::HalfOpenEvicted);
+        ends.iter().for_each(|end| world.net.close(world.now, *end));
+        world.run(30 * SECOND);
+        world.check_baseline();
+    }
+    assert!(evicted > 300, "{evicted}");
 }
