@@ -194,6 +194,9 @@ pub struct BackoffConfig {
     pub min: Duration,
     /// Longest wait. Default 30 s.
     pub max: Duration,
+    /// Longest wait for nodes on the allow-list, which are meant to be there. Default 1 s. Not longer than `max`, nor shorter than
+    /// `min`, whatever it says.
+    pub max_allowed: Duration,
 }
 
 /// Acknowledged sends, from both sides: what this engine sends, and what it takes.
@@ -403,7 +406,8 @@ impl Config {
         }
         at_least_time("timeouts.drain", timeouts.drain, Duration::ZERO)?;
         at_least_time("backoff.min", self.backoff.min, Duration::from_millis(1))?;
-        at_least_time("backoff.max", self.backoff.max, self.backoff.min)
+        at_least_time("backoff.max", self.backoff.max, self.backoff.min)?;
+        at_least_time("backoff.max_allowed", self.backoff.max_allowed, Duration::from_millis(1))
     }
 
     fn check_io(&self) -> Result<(), ConfigError> {
@@ -491,7 +495,7 @@ impl Default for Timeouts {
 
 impl Default for BackoffConfig {
     fn default() -> Self {
-        Self { min: Duration::from_millis(50), max: Duration::from_secs(30) }
+        Self { min: Duration::from_millis(50), max: Duration::from_secs(30), max_allowed: Duration::from_secs(1) }
     }
 }
 

@@ -5,7 +5,7 @@
 //! | [`DecodeError`], [`Violation`] | the peer's | nothing: it was cut off; upgrade or block it |
 //! | [`HandshakeError`], [`DialError`] | the network's or the operator's | check address, network id, versions |
 //! | [`CloseReason`] | says how a peer ended, and by whom | |
-//! | [`SendError`], [`RequestError`] | the caller's | slow down, retry, or drop |
+//! | [`SendError`], [`RequestError`], [`AllowError`] | the caller's | slow down, retry, or drop |
 //! | [`ConfigError`], [`StartError`] | the operator's | change the named field |
 //!
 //! Every rule that a peer can break has one variant, and each variant its own number on the wire and its own counter.
@@ -316,6 +316,18 @@ impl From<SendError> for RequestError {
     }
 }
 
+/// Why the allow-list was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AllowError {
+    /// The engine is open to everybody (`Admission::Open`): there is no list.
+    Open,
+    /// There are 1,048,576 nodes on the list.
+    Full,
+    /// The word did not reach the core that has the list: its inbox has no room, or the engine has stopped.
+    Send(SendError),
+}
+
 /// Why a blocking question to the cores has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -495,6 +507,16 @@ impl fmt::Display for RequestError {
     }
 }
 
+impl fmt::Display for AllowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("the engine is open to everybody: start it with Admission::AllowList to have a list"),
+            Self::Full => f.write_str("there are 1048576 nodes on the list; take some off"),
+            Self::Send(error) => error.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -535,6 +557,7 @@ impl std::error::Error for HandshakeError {}
 impl std::error::Error for DialError {}
 impl std::error::Error for SendError {}
 impl std::error::Error for RequestError {}
+impl std::error::Error for AllowError {}
 impl std::error::Error for QueryError {}
 impl std::error::Error for ConfigError {}
 impl std::error::Error for StartError {

@@ -341,6 +341,14 @@ impl Shard {
         }
     }
 
+    /// The node that this dial means may not be a peer any more.
+    pub(super) fn end_attempt(&mut self, dial: DialId) {
+        let half = self.half_open.iter().find(|(_, open)| open.dial == Some(dial)).map(|(half, _)| half as u32);
+        if let Some(half) = half {
+            self.withdraw_half(half, GoodbyeCode::NotAllowed);
+        }
+    }
+
     fn end_half(&mut self, half: u32) {
         let open = &mut self.half_open[half as usize];
         if open.state != State::Ended {

@@ -168,6 +168,13 @@ pub(crate) enum Control {
     CancelDial {
         id: DialId,
     },
+    /// The node may be a peer from now on; or not any more.
+    Allow {
+        node: NodeId,
+    },
+    Disallow {
+        node: NodeId,
+    },
     /// The core's thread has ended before its time.
     CoreLost {
         core: usize,
@@ -187,6 +194,14 @@ pub(crate) enum Control {
     /// Close the connection that has this grant: another one takes its place, as soon as this is answered with `Yielded`.
     Replace {
         grant: u64,
+    },
+    /// Cut the connection that has this grant: its node may not be a peer any more.
+    Cut {
+        grant: u64,
+    },
+    /// Give up the attempt that is made for this dial: the node that it means may not be a peer any more.
+    EndAttempt {
+        dial: DialId,
     },
     /// Send this to the peer that has this grant. It has taken room in the core's inbox.
     Deliver {

@@ -11,6 +11,7 @@
 
 mod account;
 mod acks;
+mod allowed;
 mod backoff;
 pub(crate) mod bound;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use account::PeerSnapshot;
+pub(crate) use allowed::Listed;
 pub(crate) use credit::{Credit, reserve_all};
 pub(crate) use mail::{Control, Mail, Owned};
 pub(crate) use places::{Places, Ticket};
@@ -182,6 +184,7 @@ pub(crate) struct Shared {
     /// With Noise: what this side brings to a handshake.
     pub(crate) keys: Option<Arc<Keys>>,
     pub(crate) places: Arc<Places>,
+    pub(crate) listed: Listed,
     /// The room for mail from core to core, by target.
     pub(crate) credits: Arc<[Credit]>,
 }
@@ -200,6 +203,7 @@ impl Shared {
                 Security::Plaintext { .. } => None,
             },
             places: Places::new(cores),
+            listed: Listed::default(),
             credits: (0..cores).map(|_| Credit::new(limits.inbox_messages, limits.inbox_bytes)).collect(),
             config,
         }
@@ -346,7 +350,7 @@ impl Shard {
             actions: VecDeque::new(),
             out: Outgoing { core, ..Outgoing::default() },
             gate: (core == 0).then(|| Gate::new(Arc::clone(config))),
-            directory: (core == 0).then(|| Directory::new(Arc::clone(config), shared.node)),
+            directory: (core == 0).then(|| Directory::new(Arc::clone(config), shared.node, shared.listed.clone())),
             next_dial: 0,
             receipts: receipts::Receipts::default(),
             unacked: acks::Unacked::default(),
