@@ -32,9 +32,9 @@ use actor::Mood;
 use keys::{dial_to, identity};
 use pace::Pace;
 use pipe::Faults;
-use sim::{MILLI, SECOND, World, loopback};
+use sim::{MILLI, SECOND, World};
 
-use crate::config::{Config, Cores, Noise, Rate, Security, WhenSlow};
+use crate::config::{Config, Cores, Noise, Rate, Security, Subnet, WhenSlow};
 use crate::dial::Dial;
 use crate::id::NodeId;
 use crate::metrics::{Counter, Stats};
@@ -60,6 +60,11 @@ struct Plan {
     shuts_down: bool,
     config: Config,
     mood: Mood,
+}
+
+/// Where all connections come from.
+fn loopback() -> Vec<Subnet> {
+    vec!["127.0.0.0/8".parse().expect("a subnet")]
 }
 
 /// A number between two, both included.

@@ -7,7 +7,7 @@ use super::actor::{Actor, Mood};
 use super::oracle::Told;
 use super::pace::Pace;
 use super::pipe::{End, Faults, Read};
-use super::sim::{MILLI, SECOND, World, address, loopback};
+use super::sim::{MILLI, SECOND, World, address};
 use crate::config::{Config, Cores};
 use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError, Slow};
@@ -26,7 +26,7 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 /// With addresses that all come from one subnet, and are exempt.
 pub(super) fn config() -> Config {
     let mut config = Config::plaintext();
-    config.addresses.exempt = loopback();
+    config.addresses.exempt = super::loopback();
     config
 }
 

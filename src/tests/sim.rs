@@ -16,7 +16,7 @@ use super::keys::{dial_to, entropy, identity, write_sealed};
 use super::oracle::{Item, Oracle};
 use super::pace::Pace;
 use super::pipe::{Edge, End, Faults, Net, Read};
-use crate::config::{Config, Noise, Security, Subnet, WhenSlow};
+use crate::config::{Config, Noise, Security, WhenSlow};
 use crate::handler::Context;
 use crate::id::PeerId;
 use crate::metrics::Counter;
@@ -105,10 +105,6 @@ pub(super) struct World {
 
 pub(super) fn address(node: usize) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1000 + node as u16))
-}
-
-pub(super) fn loopback() -> Vec<Subnet> {
-    vec!["127.0.0.0/8".parse().expect("a subnet")]
 }
 
 /// What an accepting node sees of the dialling end.
