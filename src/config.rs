@@ -82,7 +82,8 @@ impl Cores {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Established peers, whole engine. Default 1,024. One more is refused (`Full`).
+    /// Established peers, whole engine. Default 1,024. One more is refused (`Full`). An engine whose process may not open this many files,
+    /// `max_half_open` and 64 others, does not start ([`crate::StartError::FileLimit`]).
     pub max_peers: usize,
     /// Accepted connections whose handshake is not finished, whole engine. Default 256: five seconds of 50 new peers a second. For one
     /// more the oldest of the subnet that has most of them is closed (`half_open_evicted`); where all are from exempt addresses

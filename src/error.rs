@@ -367,6 +367,13 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The process may open fewer files than `limits.max_peers`, `limits.max_half_open` and 64 others need, and its limit cannot be raised.
+    FileLimit {
+        /// How many it may open.
+        limit: u64,
+        /// How many are needed.
+        needed: u64,
+    },
     /// A thread, poll or waker could not be made.
     Core {
         /// The core.
@@ -545,6 +552,11 @@ impl fmt::Display for StartError {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Listen { address, source } => write!(f, "config.listen: cannot listen on {address}: {source}"),
+            Self::FileLimit { limit, needed } => write!(
+                f,
+                "limits.max_peers and limits.max_half_open need {needed} files, but the process may open {limit}; \
+                 raise that (ulimit -Hn, LimitNOFILE= of systemd) or lower them"
+            ),
             Self::Core { core, source } => write!(f, "core {core} could not be set up: {source}"),
         }
     }
@@ -564,6 +576,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Config(error) => Some(error),
+            Self::FileLimit { .. } => None,
             Self::Listen { source, .. } | Self::Core { source, .. } => Some(source),
         }
     }
