@@ -17,8 +17,8 @@ impl Config {
     ///
     /// Not in it: the kernel's socket buffers, the threads' stacks and what the allocator itself needs; the handlers and what they keep,
     /// values kept with peers, and commands (`Handler::Command`) as far as they are larger than a message's entry in a queue or point to
-    /// memory of their own; frames that the application holds on to, and what its own calls return ([`crate::Handle::peers`], responses to
-    /// [`crate::Handle::request_blocking`], what a [`crate::PendingReceipt`] has been told).
+    /// memory of their own; the allow-list, about 130 bytes a node; frames that the application holds on to, and what its own calls return
+    /// ([`crate::Handle::peers`], responses to [`crate::Handle::request_blocking`], what a [`crate::PendingReceipt`] has been told).
     #[must_use]
     pub fn memory_bound(&self) -> usize {
         let (limits, io, cores) = (&self.limits, &self.io, self.cores.count());

@@ -6,7 +6,7 @@
 //! that clearing away costs each accept the same, whatever the table holds.
 //!
 //! Where as many as `limits.max_half_open` are in their handshake, the oldest of the subnet that has most of them gives way, the newcomer
-//! counted with its own. Only there does an accept cost more the more there are: it looks at each half-open connection, 2 us for 256 of
+//! counted with its own. Only there does an accept cost more the more there are: it looks at each half-open connection, 1 us for 256 of
 //! them. Established peers never give way, and neither do addresses that are exempt.
 
 use std::collections::{HashMap, VecDeque};
