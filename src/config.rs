@@ -82,10 +82,13 @@ impl Cores {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Established peers, whole engine. Default 1,024. One more is refused (`Full`).
+    /// Established peers, whole engine. Default 1,024. One more is refused (`Full`). An engine whose process may not open this many files,
+    /// `max_half_open` and 64 others, does not start ([`crate::StartError::FileLimit`]).
     pub max_peers: usize,
-    /// Connections whose handshake is not finished, whole engine. Default 256: five seconds of 50 new peers a second. One more is
-    /// closed as soon as it is accepted.
+    /// Accepted connections whose handshake is not finished, whole engine. Default 256: five seconds of 50 new peers a second. For one
+    /// more the oldest of the subnet that has most of them is closed (`half_open_evicted`); where all are from exempt addresses
+    /// ([`Addresses::exempt`]), or 32 are on their way out already, that one is closed as soon as it is accepted (`refused_half_open`).
+    /// Choosing looks at all of them, 3 ns each.
     pub max_half_open: usize,
     /// Longest message body, bytes, both directions. Default 1 MiB, ceiling 16 MiB. A longer one is refused before it is sent; a peer that
     /// announces one is cut off before anything is allocated.
@@ -192,6 +195,9 @@ pub struct BackoffConfig {
     pub min: Duration,
     /// Longest wait. Default 30 s.
     pub max: Duration,
+    /// Longest wait for nodes on the allow-list, which are meant to be there. Default 1 s. Not longer than `max`, nor shorter than
+    /// `min`, whatever it says.
+    pub max_allowed: Duration,
 }
 
 /// Acknowledged sends, from both sides: what this engine sends, and what it takes.
@@ -401,7 +407,8 @@ impl Config {
         }
         at_least_time("timeouts.drain", timeouts.drain, Duration::ZERO)?;
         at_least_time("backoff.min", self.backoff.min, Duration::from_millis(1))?;
-        at_least_time("backoff.max", self.backoff.max, self.backoff.min)
+        at_least_time("backoff.max", self.backoff.max, self.backoff.min)?;
+        at_least_time("backoff.max_allowed", self.backoff.max_allowed, Duration::from_millis(1))
     }
 
     fn check_io(&self) -> Result<(), ConfigError> {
@@ -489,7 +496,7 @@ impl Default for Timeouts {
 
 impl Default for BackoffConfig {
     fn default() -> Self {
-        Self { min: Duration::from_millis(50), max: Duration::from_secs(30) }
+        Self { min: Duration::from_millis(50), max: Duration::from_secs(30), max_allowed: Duration::from_secs(1) }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::handle::{Handle, mark_core_thread};
 use crate::handler::Handler;
 use crate::id::NodeId;
 use crate::reactor::affinity;
+use crate::reactor::files;
 use crate::reactor::inbox::{Fabric, Inbox, Signal};
 use crate::reactor::{Clock, Farewell, Reactor, WAKER, listener};
 use crate::rng::Rng;
@@ -41,12 +42,13 @@ pub enum Warning {
         /// The processor that it was to have.
         processor: usize,
     },
-    /// The process may open fewer files than `limits.max_peers` and `limits.max_half_open` need.
-    FileLimit {
-        /// How many it may open.
-        limit: u64,
-        /// How many are needed.
-        needed: u64,
+    /// The process might open fewer files than `limits.max_peers` and `limits.max_half_open` need, so its limit was raised (`ulimit -Sn`;
+    /// the hard limit allowed it). It is the whole process's.
+    FileLimitRaised {
+        /// How many it might open.
+        from: u64,
+        /// How many it may open now: just as many as are needed.
+        to: u64,
     },
 }
 
@@ -60,12 +62,8 @@ impl fmt::Display for Warning {
                      check the process's affinity mask"
                 )
             }
-            Self::FileLimit { limit, needed } => {
-                write!(
-                    f,
-                    "limits.max_peers and limits.max_half_open need {needed} files, but the process may open {limit}; \
-                     raise it (ulimit -n) or lower them"
-                )
+            Self::FileLimitRaised { from, to } => {
+                write!(f, "limits.max_peers and limits.max_half_open need {to} files: the process's limit was raised from {from} to that")
             }
         }
     }
@@ -101,7 +99,7 @@ impl<C: Send + 'static> Engine<C> {
         F: Fn(usize) -> H + Send + Sync + 'static,
     {
         config.validate()?;
-        let mut warnings = check_files(&config);
+        let mut warnings = Vec::from_iter(ensure_files(&config)?);
         let (listeners, addresses) = listen(&config)?;
         let mut rng = Rng::new(config.seed.unwrap_or_else(random_seed));
         let shared = Shared::new(Arc::new(config), &mut rng);
@@ -296,13 +294,14 @@ fn pin(cores: &Cores, core: usize) -> Option<Warning> {
     (!affinity::pin(processor)).then_some(Warning::PinRefused { core, processor })
 }
 
-fn check_files(config: &Config) -> Vec<Warning> {
+/// An engine that could not have the peers that it may have would find that out under load.
+fn ensure_files(config: &Config) -> Result<Option<Warning>, StartError> {
     // Beyond connections: polls, wakers, listeners, logs, and whatever else the program has open.
     const OTHERS: usize = 64;
     let needed = (config.limits.max_peers + config.limits.max_half_open + OTHERS) as u64;
-    match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
-        Some(limit) if limit < needed => vec![Warning::FileLimit { limit, needed }],
-        _ => Vec::new(),
+    match files::ensure(needed) {
+        Ok(raised) => Ok(raised.map(|(from, to)| Warning::FileLimitRaised { from, to })),
+        Err(limit) => Err(StartError::FileLimit { limit, needed }),
     }
 }
 

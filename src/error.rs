@@ -5,7 +5,7 @@
 //! | [`DecodeError`], [`Violation`] | the peer's | nothing: it was cut off; upgrade or block it |
 //! | [`HandshakeError`], [`DialError`] | the network's or the operator's | check address, network id, versions |
 //! | [`CloseReason`] | says how a peer ended, and by whom | |
-//! | [`SendError`], [`RequestError`] | the caller's | slow down, retry, or drop |
+//! | [`SendError`], [`RequestError`], [`AllowError`] | the caller's | slow down, retry, or drop |
 //! | [`ConfigError`], [`StartError`] | the operator's | change the named field |
 //!
 //! Every rule that a peer can break has one variant, and each variant its own number on the wire and its own counter.
@@ -316,6 +316,18 @@ impl From<SendError> for RequestError {
     }
 }
 
+/// Why the allow-list was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AllowError {
+    /// The engine is open to everybody (`Admission::Open`): there is no list.
+    Open,
+    /// There are 1,048,576 nodes on the list.
+    Full,
+    /// The word did not reach the core that has the list: its inbox has no room, or the engine has stopped.
+    Send(SendError),
+}
+
 /// Why a blocking question to the cores has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -354,6 +366,13 @@ pub enum StartError {
         address: SocketAddr,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The process may open fewer files than `limits.max_peers`, `limits.max_half_open` and 64 others need, and its limit cannot be raised.
+    FileLimit {
+        /// How many it may open.
+        limit: u64,
+        /// How many are needed.
+        needed: u64,
     },
     /// A thread, poll or waker could not be made.
     Core {
@@ -495,6 +514,16 @@ impl fmt::Display for RequestError {
     }
 }
 
+impl fmt::Display for AllowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("the engine is open to everybody: start it with Admission::AllowList to have a list"),
+            Self::Full => f.write_str("there are 1048576 nodes on the list; take some off"),
+            Self::Send(error) => error.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -523,6 +552,11 @@ impl fmt::Display for StartError {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Listen { address, source } => write!(f, "config.listen: cannot listen on {address}: {source}"),
+            Self::FileLimit { limit, needed } => write!(
+                f,
+                "limits.max_peers and limits.max_half_open need {needed} files, but the process may open {limit}; \
+                 raise that (ulimit -Hn, LimitNOFILE= of systemd) or lower them"
+            ),
             Self::Core { core, source } => write!(f, "core {core} could not be set up: {source}"),
         }
     }
@@ -535,12 +569,14 @@ impl std::error::Error for HandshakeError {}
 impl std::error::Error for DialError {}
 impl std::error::Error for SendError {}
 impl std::error::Error for RequestError {}
+impl std::error::Error for AllowError {}
 impl std::error::Error for QueryError {}
 impl std::error::Error for ConfigError {}
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Config(error) => Some(error),
+            Self::FileLimit { .. } => None,
             Self::Listen { source, .. } | Self::Core { source, .. } => Some(source),
         }
     }

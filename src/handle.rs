@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{RecvTimeoutError, bounded};
 
 use crate::codec::{CodecError, Typed, encode_with};
+use crate::config::Admission;
 use crate::dial::Dial;
-use crate::error::{QueryError, RequestError, SendError};
+use crate::error::{AllowError, QueryError, RequestError, SendError};
 use crate::handler::Responder;
-use crate::id::{DialId, PeerId, Topic};
+use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::metrics::Stats;
 use crate::reactor::inbox::{Command, Fabric, Signal};
 use crate::shard::{Control, Mail, PeerSnapshot};
@@ -261,6 +262,36 @@ impl<C: Send + 'static> Handle<C> {
     /// Ends a dial. A connection that it led to stays.
     pub fn cancel_dial(&self, dial: DialId) -> Result<(), SendError> {
         self.fabric.outside(0, Control::CancelDial { id: dial })
+    }
+
+    /// Puts a node on the allow-list: it may be a peer from now on. One that is on it already stays there. Dials that ended because it was
+    /// not on it do not begin anew.
+    pub fn allow(&self, node: NodeId) -> Result<(), AllowError> {
+        self.check_list()?;
+        if !self.fabric.shared.listed.reserve() {
+            return Err(AllowError::Full);
+        }
+        self.fabric.outside(0, Control::Allow { node }).map_err(|reason| {
+            self.fabric.shared.listed.release();
+            AllowError::Send(reason)
+        })
+    }
+
+    /// Takes a node off the allow-list, and cuts what it has: its connections end within a turn of their cores (`NotAllowed`; what was
+    /// queued for it is dropped), so do its handshakes, and dialling it fails with `NotAllowed`, for good. Taking off one that is not on it
+    /// changes nothing.
+    ///
+    /// Messages that wait to be acknowledged by it are kept until their deadlines, in case that it is allowed again.
+    pub fn disallow(&self, node: NodeId) -> Result<(), AllowError> {
+        self.check_list()?;
+        self.fabric.outside(0, Control::Disallow { node }).map_err(AllowError::Send)
+    }
+
+    fn check_list(&self) -> Result<(), AllowError> {
+        match self.fabric.shared.config.admission {
+            Some(Admission::AllowList(_)) => Ok(()),
+            _ => Err(AllowError::Open),
+        }
     }
 
     /// The established peers of all cores. Blocks until every core has answered, at most for `timeout`; on a core thread it answers

@@ -165,6 +165,16 @@ pub trait Handler: Sized + 'static {
         let _ = cx;
     }
 
+    /// Whether this node may be a peer. Asked once for each connection, on the core that will have it, when the other side has said who it
+    /// is (with Noise: has proved it) and before the application hears anything else of it. False refuses it (`NotAllowed`,
+    /// `handshake_not_allowed`); a dial goes on with its backoff.
+    ///
+    /// The allow-list, where there is one, is looked at afterwards: both have to want the node.
+    fn authorize(&mut self, node: NodeId, address: SocketAddr, direction: Direction) -> bool {
+        let _ = (node, address, direction);
+        true
+    }
+
     /// A peer is established. From here on it takes part in broadcasts.
     fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
         let _ = (cx, peer, info);

@@ -157,6 +157,35 @@
 //!   can be read by who breaks X25519 one day, unless the network has a secret ([`Noise::secret`]) that he does not know.
 //! * *What a peer that is allowed says.* It is who it says it is; whether it is to be believed is the application's question.
 //!
+//! **Limits.** Each has a field, a default, and a counter that says how often it was met:
+//!
+//! | what | fields | default | at the limit |
+//! |---|---|---|---|
+//! | handshake, whole | [`Timeouts::handshake`], [`Timeouts::connect`] | 5 s | `handshake_timeout` |
+//! | half-open connections | [`Limits::max_half_open`] | 256 | the oldest of the busiest subnet goes: `half_open_evicted` |
+//! | ... of an address | [`Addresses::half_open_per_ip`] | 8 | `refused_ip_half_open` |
+//! | handshakes of an address | [`Addresses::handshakes_per_ip`] | 4/s, 16 at once | `refused_ip_rate` |
+//! | ... of a subnet | [`Addresses::handshakes_per_subnet`] | 64/s, 64 at once | `refused_subnet_rate` |
+//! | connections of an address | [`Addresses::peers_per_ip`] | 64 | `refused_ip_peers` |
+//! | ... of a subnet | [`Addresses::peers_per_subnet`] | 256 | `refused_subnet_peers` |
+//! | addresses that are remembered | [`Addresses::table`] | 65,536 | `refused_table` |
+//! | steps of handshakes in a turn | [`Io::handshakes`] | 8 | the next turn: `handshakes_deferred` |
+//! | peers | [`Limits::max_peers`] | 1,024 | `handshake_full`; no start without the files: [`StartError::FileLimit`] |
+//! | who | [`Config::admission`], [`Handler::authorize`] | must be said | `handshake_not_allowed`, `closed_not_allowed` |
+//! | message | [`Limits::max_message`], [`Limits::fragment`] | 1 MiB in 16 KiB | `violation_message_too_long` |
+//! | what a peer has to receive | [`Limits::outbox_hard`] | 16 MiB | `sends_refused`, `closed_slow_hard_bound` |
+//! | ... and reads under 64 KiB/s | [`Limits::outbox_soft`], `soft_grace` | 4 MiB for 5 s | `closed_slow_soft_mark` |
+//! | sends in memory, whole engine | [`Limits::send_bytes`], `send_reserve` | 256 MiB, 64 KiB a peer | `sends_refused` |
+//! | unfinished messages, each core | [`Limits::reassembly_bytes`], `..._reserve` | 128 MiB, 68 KiB a peer | `reassembly_waits` |
+//! | unfinished frame or message | [`Timeouts::partial`] | 10 s and its length at 64 KiB/s | `closed_partial` |
+//! | write without progress | [`Timeouts::write_stall`] | 10 s | `closed_slow_write_stall` |
+//! | silence | [`Keepalive::interval`], [`Keepalive::timeout`] | ping at 5 s, end at 15 s | `closed_unresponsive` |
+//! | pings of a peer | [`Keepalive::max_pings_per_second`], `ping_burst` | 4/s, 8 at once | `violation_ping_flood` |
+//! | a peer in a turn | [`Io::read_budget`], [`Io::write_budget`] | 256 KiB each | the next turn |
+//! | accepts, writing in a turn | [`Io::accepts`], [`Io::flush_peers`], [`Io::flush_time`] | 16; 512 peers, 1 ms | the next turn |
+//! | time between dials | [`BackoffConfig`] | 50 ms to 30 s; 1 s if on the list | `dial_failures` |
+//! | shutdown | [`Timeouts::drain`] | 5 s | [`ShutdownReport`] |
+//!
 //! **Keys.** Each session's keys are replaced every 4,096 records. A node's own key is replaced by hand: make the new one, have the others
 //! allow both ([`Handle::allow`]), restart the node with the new one and have them dial that, then have them take back the old one
 //! ([`Handle::disallow`], which cuts what it still has). A key that was stolen is taken back the same way, at once. A network secret is
@@ -222,8 +251,8 @@ pub use config::{
 pub use dial::{Dial, ParseDialError};
 pub use engine::{Engine, ShutdownReport, Warning};
 pub use error::{
-    CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow, StartError,
-    Violation,
+    AllowError, CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow,
+    StartError, Violation,
 };
 pub use handle::{Handle, Rejected, Response};
 pub use handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};

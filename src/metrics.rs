@@ -106,9 +106,9 @@ counters! {
     LogEvacuations = "log_evacuations",
     /// Connections taken from a listener.
     Accepted = "accepted",
-    /// Connections that were closed at once because `limits.max_half_open` were in their handshake.
+    /// Connections that were closed at once because `limits.max_half_open` were in their handshake and none of them could give way.
     RefusedHalfOpen = "refused_half_open",
-    /// Half-open connections that were closed to make room for a newer one from a less busy subnet.
+    /// Half-open connections that were closed to make room for a newer one: the oldest of the busiest subnet.
     HalfOpenEvicted = "half_open_evicted",
     /// Connections that were closed at once because their address had `addresses.half_open_per_ip` in their handshake.
     RefusedIpHalfOpen = "refused_ip_half_open",

@@ -46,7 +46,6 @@ impl TokenBucket {
 
     /// When [`take`](Self::take) will grant `cost` if nothing else is taken: `now` where it would at once, and the end of time where
     /// it never will (a cost above the burst, or a bucket that is never refilled). Exact: a nanosecond earlier it would not.
-    #[cfg_attr(not(test), expect(dead_code, reason = "rate limits that delay reading will wait until then"))]
     pub(crate) fn ready_at(&self, now: Timestamp, cost: u32) -> Timestamp {
         const NEVER: Timestamp = Timestamp::from_nanos(u64::MAX);
         let missing = (u64::from(cost) * PARTS).saturating_sub(self.parts_at(now));
@@ -59,6 +58,11 @@ impl TokenBucket {
         // From `filled_at` where the caller's time is behind it: until then the bucket gains nothing.
         let from = self.filled_at.max(now);
         Timestamp::from_nanos(from.as_nanos().saturating_add(missing.div_ceil(u64::from(self.per_second))))
+    }
+
+    /// Whether it holds all that it can: whether a new one would be the same.
+    pub(crate) fn is_full(&self, now: Timestamp) -> bool {
+        self.parts_at(now) == u64::from(self.burst) * PARTS
     }
 
     fn parts_at(&self, now: Timestamp) -> u64 {

@@ -163,8 +163,7 @@ fn an_engine_of_another_network_is_told_so() {
 fn an_engine_that_dials_itself_is_told_so() {
     let mut node = Node::report(patient());
     let dial = node.handle().dial(Dial::to(node.address()).once()).unwrap();
-    let error = DialError::Handshake(HandshakeError::RefusedByPeer(RefusalCode::SelfConnection));
-    assert_eq!(node.dial_failed(dial), (error, None));
+    assert_eq!(node.dial_failed(dial), (DialError::SelfConnection, None));
     node.counts(Counter::HandshakeSelf, 1);
     node.finish();
 }

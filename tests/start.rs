@@ -132,17 +132,6 @@ fn a_processor_that_cannot_be_had_is_a_warning() {
 }
 
 #[test]
-fn too_few_file_descriptors_are_a_warning() {
-    let mut config = config();
-    config.limits.max_peers = 4_000_000;
-    let node = Node::echo(config);
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let warned = node.engine.warnings().iter().any(|warning| matches!(warning, Warning::FileLimit { needed: 4_000_320, .. }));
-    assert_eq!(warned, limit.is_some_and(|limit| limit < 4_000_320));
-    node.finish();
-}
-
-#[test]
 fn several_listeners_lead_to_the_same_engine() {
     let mut addresses: Vec<SocketAddr> =
         vec!["127.0.0.1:0".parse().unwrap(), "127.0.0.2:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];

@@ -23,10 +23,12 @@ pub struct Addresses {
     pub peers_per_ip: usize,
     /// The same per subnet. Default 256. One more is closed at once (`refused_subnet_peers`).
     pub peers_per_subnet: usize,
-    /// Addresses and subnets that are remembered at a time. Default 65,536, about 100 bytes each. Those about which there is nothing to
-    /// remember any more make room; where all have something, a connection from a new one is closed at once (`refused_table`).
+    /// Addresses and subnets that are remembered at a time. Default 65,536, about 150 bytes each, 240 while the table grows. Those about
+    /// which there is nothing to remember any more make room; where all have something, a connection from a new one is closed at once
+    /// (`refused_table`).
     pub table: usize,
-    /// Where these limits do not apply (those of [`crate::Limits`] do). Default: nowhere, not even on loopback.
+    /// Where these limits do not apply (those of [`crate::Limits`] do), and half-open connections do not give way to others. Default:
+    /// nowhere, not even on loopback. Behind a proxy or a load balancer all connections have its address: that belongs here.
     pub exempt: Vec<Subnet>,
 }
 

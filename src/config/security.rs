@@ -52,15 +52,15 @@ pub enum Cipher {
 /// Who may be a peer of this engine, dialled or accepted. There is no default: it has to be said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// These nodes and no others. Can be changed while the engine runs: [`crate::Handle::allow`], [`crate::Handle::disallow`]. Not with
-    /// plaintext, where a node id proves nothing.
+    /// These nodes and no others, at most 1,048,576. Can be changed while the engine runs: [`crate::Handle::allow`],
+    /// [`crate::Handle::disallow`]. Not with plaintext, where a node id proves nothing.
     AllowList(Vec<NodeId>),
     /// Whoever speaks the protocol, on this network, and passes [`crate::Handler::authorize`].
     Open,
 }
 
 impl Admission {
-    /// Most nodes that a list may have: 64 MiB of them.
+    /// Most nodes that a list may have: about 130 MiB of them.
     pub(crate) const MAX_LISTED: usize = 1 << 20;
 }
 

@@ -47,11 +47,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn place(&mut self, stream: TcpStream, address: SocketAddr) {
-        self.shard.stats_mut().count(Counter::Accepted);
-        let Some(ticket) = self.fabric.shared.admission.admit() else {
-            self.shard.stats_mut().count(Counter::RefusedHalfOpen);
-            return;
-        };
+        let Some(ticket) = self.shard.admit(address) else { return };
         if ticket.core() == self.shard.core() {
             self.adopt(stream, address, ticket);
         } else {

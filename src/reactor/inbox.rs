@@ -160,7 +160,7 @@ impl<C> Fabric<C> {
     /// A core's thread has ended. Nobody sends to it any more, and what is queued for it is dropped: connections close, and threads that
     /// wait for its answer are let go.
     pub(crate) fn retire(&self, core: usize) {
-        self.shared.admission.retire(core);
+        self.shared.places.retire(core);
         self.shared.credits[core].close();
         self.abandon(core);
         if std::thread::panicking() {

@@ -24,6 +24,7 @@ mod alarm;
 pub(crate) mod bound;
 mod connections;
 mod entropy;
+pub(crate) mod files;
 pub(crate) mod inbox;
 mod latch;
 pub(crate) mod listener;

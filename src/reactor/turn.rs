@@ -330,7 +330,7 @@ impl<H: Handler> Reactor<H> {
                 return;
             }
             match socket.read(&mut self.buffer[..wanted]) {
-                ReadResult::Bytes(bytes) => self.shard.handle_half_read(half, &self.buffer[..bytes]),
+                ReadResult::Bytes(bytes) => self.shard.handle_half_read(&mut self.handler, half, &self.buffer[..bytes]),
                 ReadResult::Eof => return self.shard.handle_half_eof(half),
                 ReadResult::WouldBlock => return,
                 ReadResult::Failed(kind) => return self.shard.handle_half_error(half, kind),

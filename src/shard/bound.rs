@@ -9,8 +9,10 @@ use std::net::SocketAddr;
 use super::acks::{ACK_LEN, OPEN, OPEN_SLOT};
 use super::directory::Directory;
 use super::flush::RECLAIM_STEP;
+use super::gate::{Gate, MAX_LEAVING};
 use super::half_open::HalfOpen;
 use super::mail::{Control, Mail};
+use super::places::Seat;
 use super::receipts::{ANSWER, RUNNING};
 use super::receive::{PARKED_READS, parked_read, parked_short_read};
 use super::sealed::Scratch;
@@ -116,6 +118,7 @@ pub(crate) fn exchanges(config: &Config, slots: usize) -> usize {
 /// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists.
 pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + size_of::<Cold>()
+    + Seat::BYTES
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
     + TIMER
@@ -124,8 +127,19 @@ pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + 4 * ACTION
     + 2 * 8 * size_of::<u64>();
 
+/// Connections in their handshake, and those that others have taken the places of.
+pub(crate) fn half_open(config: &Config) -> usize {
+    config.limits.max_half_open + MAX_LEAVING
+}
+
 /// A connection in its handshake.
 pub(crate) const HALF_OPEN: usize = 2 * size_of::<HalfOpen>() + TIMER + CONTROL + 4 * ACTION;
+
+/// The same, accepted: it may be told to give way.
+pub(crate) const ACCEPTED: usize = HALF_OPEN + Gate::HALF_OPEN + CONTROL;
+
+/// An address, or a subnet, from which there are or were connections.
+pub(crate) const ADDRESS: usize = Gate::ENTRY;
 
 /// A connection, as the directory knows it.
 pub(crate) const GRANT: usize = 4 * Directory::GRANT + 2 * CONTROL;

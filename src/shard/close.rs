@@ -133,17 +133,35 @@ impl Shard {
         self.ended.push(slot);
     }
 
+    /// The connection that has this grant. Looks at all of the core.
+    fn granted_to(&self, grant: u64) -> Option<Conn> {
+        let peer = self.slots.iter().find(|(_, entry)| entry.cold.grant == grant).map(|(slot, _)| Conn::Peer(slot));
+        peer.or_else(|| {
+            let half = self.half_open.iter().find(|(_, half)| half.grant() == Some(grant));
+            half.map(|(half, _)| Conn::Half(half as u32))
+        })
+    }
+
     /// A newer connection takes this one's place.
     pub(super) fn replace(&mut self, grant: u64) {
-        let peer = self.slots.iter().find(|(_, entry)| entry.cold.grant == grant).map(|(slot, _)| slot);
-        let half = self.half_open.iter().find(|(_, half)| half.grant() == Some(grant)).map(|(half, _)| half as u32);
-        if let Some(slot) = peer {
-            self.close(slot, CloseReason::Replaced);
-        } else if let Some(half) = half {
-            self.withdraw_half(half, GoodbyeCode::Duplicate);
+        match self.granted_to(grant) {
+            Some(Conn::Peer(slot)) => self.close(slot, CloseReason::Replaced),
+            Some(Conn::Half(half)) => self.withdraw_half(half, GoodbyeCode::Duplicate),
+            None => {}
         }
         // After what it has left, and although there may be nothing to close any more: the successor waits.
         self.out.control(0, Control::Yielded { grant });
+    }
+
+    /// The node that this connection is with may not be a peer any more.
+    pub(super) fn cut(&mut self, grant: u64) {
+        match self.granted_to(grant) {
+            Some(Conn::Peer(slot)) if self.slots.at(slot).is_established() => self.close(slot, CloseReason::NotAllowed),
+            // It was being closed for another reason, and might still be written to for a while.
+            Some(Conn::Peer(slot)) => self.end(slot),
+            Some(Conn::Half(half)) => self.withdraw_half(half, GoodbyeCode::NotAllowed),
+            None => {}
+        }
     }
 
     /// Ends everything: no new peers, and the old ones get what they are owed until the drain deadline.

@@ -12,16 +12,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::Admission;
+use super::allowed::{Allowed, Listed};
 use super::backoff::Backoff;
 use super::credit::Credit;
 use super::ledgers::{Ledgers, Load};
 use super::mail::{Ask, Control, HalfRef};
+use super::places::Places;
 use super::{Deadline, Outgoing};
 use crate::config::{Config, Security};
 use crate::dial::Dial;
 use crate::error::DialError;
 use crate::id::{DialId, NodeId};
+use crate::identity::Identity;
 use crate::metrics::{Counter, Stats};
 use crate::proto::{Delivery, Ledger};
 use crate::receipt::{AckFailure, ReceiptId};
@@ -33,7 +35,24 @@ use crate::wire::RefusalCode;
 /// A node that connects anew replaces its own connection, but not more often than this.
 const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) type Key = (NodeId, u16);
+/// What there is one connection for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// Which of our names it goes by. Zero: the engine's own; else the first bytes of a dial's, since those are few and nobody else's.
+    ours: [u8; 8],
+    pub(super) node: NodeId,
+    channel: u16,
+}
+
+impl Key {
+    /// By the engine's own name, as everything goes but what a dial says otherwise.
+    pub(super) fn own(node: NodeId, channel: u16) -> Self {
+        Self { ours: [0; 8], node, channel }
+    }
+}
+
+/// Where a dial leads: address, channel, and by which of our names.
+type Target = (SocketAddr, u16, [u8; 8]);
 
 /// A connection that may be, or is.
 #[derive(Debug)]
@@ -72,6 +91,7 @@ enum DialState {
 pub(crate) struct Directory {
     config: Arc<Config>,
     node: NodeId,
+    allowed: Allowed,
     grants: HashMap<Key, Grant>,
     /// What each grant is for, and its core, until that says that the connection is over: a replaced one outlives its place in `grants`.
     numbers: HashMap<u64, (Key, Option<DialId>, usize)>,
@@ -83,7 +103,7 @@ pub(crate) struct Directory {
     sweep: Option<(Timestamp, TimerKey)>,
     dials: HashMap<DialId, Dialling>,
     /// Targets of the dials: none is dialled twice.
-    targets: HashMap<(SocketAddr, u16), DialId>,
+    targets: HashMap<Target, DialId>,
     shutting_down: bool,
 }
 
@@ -93,7 +113,7 @@ pub(super) struct Means<'a> {
     pub(super) out: &'a mut Outgoing,
     pub(super) wheel: &'a mut TimerWheel<Deadline>,
     pub(super) rng: &'a mut Rng,
-    pub(super) admission: &'a Arc<Admission>,
+    pub(super) places: &'a Arc<Places>,
     pub(super) stats: &'a mut Stats,
     pub(super) credits: &'a [Credit],
 }
@@ -101,7 +121,7 @@ pub(super) struct Means<'a> {
 impl Means<'_> {
     /// Tells the core with the fewest connections to try. Returns which that is.
     fn connect(&mut self, id: DialId, dial: Dial) -> usize {
-        let ticket = self.admission.dial();
+        let ticket = self.places.dial();
         let core = ticket.core();
         self.out.control(core, Control::Connect { id, dial, ticket });
         core
@@ -109,7 +129,7 @@ impl Means<'_> {
 
     /// Tells the core that has the connection with this grant to send a message there. It waits there as mail does, under the same credit,
     /// since messages for which nobody waits any more would pile up at a core that is held up; and it comes after what made the grant.
-    fn deliver(&mut self, core: usize, grant: u64, (node, channel): Key, delivery: Delivery) {
+    fn deliver(&mut self, core: usize, grant: u64, Key { node, channel, .. }: Key, delivery: Delivery) {
         match self.credits[core].take(core, delivery.frame.as_bytes().len()) {
             Ok(()) => self.out.control(core, Control::Deliver { grant, node, channel, delivery }),
             Err(reason) => {
@@ -126,15 +146,16 @@ impl Directory {
     /// Memory of what one connection leaves, besides its ids and messages.
     pub(super) const LEDGER: usize = 5 * Ledgers::KEPT + size_of::<Ledger>();
     /// Memory of one dial's entries in the tables.
-    pub(super) const DIAL: usize = size_of::<(DialId, Dialling)>() + size_of::<((SocketAddr, u16), DialId)>();
+    pub(super) const DIAL: usize = size_of::<(DialId, Dialling)>() + size_of::<(Target, DialId)>();
 
-    pub(crate) fn new(config: Arc<Config>, node: NodeId) -> Self {
+    pub(crate) fn new(config: Arc<Config>, node: NodeId, listed: Listed) -> Self {
         let (cores, acks) = (config.cores.count(), &config.acks);
         let receipts = Load { messages: cores * acks.pending, bytes: cores * acks.bytes };
         Self {
             ledgers: Ledgers::new(config.limits.max_peers, receipts, config.acks.retain),
             waiting: HashMap::new(),
             sweep: None,
+            allowed: Allowed::new(config.admission.as_ref(), listed),
             config,
             node,
             grants: HashMap::new(),
@@ -148,7 +169,7 @@ impl Directory {
 
     /// May this connection be?
     pub(super) fn ask(&mut self, ask: Ask, means: &mut Means<'_>) {
-        let key = (ask.node, ask.channel);
+        let key = Key { ours: self.short(ask.ours), node: ask.node, channel: ask.channel };
         let verdict = self.judge(&ask, &key, means.now);
         let half = ask.half;
         match verdict {
@@ -223,7 +244,7 @@ impl Directory {
     /// A message for a node: to its connection, or kept until it has one. `not_by`: the connection that could not take it.
     pub(super) fn route(&mut self, key: Key, delivery: Delivery, not_by: Option<u64>, means: &mut Means<'_>) {
         if self.shutting_down {
-            return fail(delivery.id, key.0, AckFailure::Stopped, means);
+            return fail(delivery.id, key.node, AckFailure::Stopped, means);
         }
         if let Some(grant) = self.grants.get(&key).filter(|grant| grant.waiting.is_none() && Some(grant.number) != not_by) {
             let (core, grant) = (grant.core, grant.number);
@@ -237,7 +258,7 @@ impl Directory {
     fn report_evicted(&self, evicted: Option<(Key, Box<Ledger>)>, means: &mut Means<'_>) {
         let Some((key, ledger)) = evicted else { return };
         means.stats.count(Counter::LedgersEvicted);
-        ledger.deliveries.iter().for_each(|delivery| fail(delivery.id, key.0, AckFailure::Evicted, means));
+        ledger.deliveries.iter().for_each(|delivery| fail(delivery.id, key.node, AckFailure::Evicted, means));
     }
 
     /// Sets the timer for the next look through the ledgers, if it has to be earlier than it is.
@@ -261,12 +282,25 @@ impl Directory {
         self.watch_ledgers(self.ledgers.next_sweep(means.now), means);
     }
 
+    /// The name that a dial goes by on this side.
+    fn name(&self, dial: &Dial) -> NodeId {
+        dial.identity.as_ref().map_or(self.node, Identity::node_id)
+    }
+
+    /// The same, as keys and targets have it.
+    fn short(&self, name: NodeId) -> [u8; 8] {
+        if name == self.node { [0; 8] } else { *name.0.first_chunk().expect("it is longer") }
+    }
+
     fn judge(&self, ask: &Ask, key: &Key, now: Timestamp) -> Result<(), RefusalCode> {
         if self.shutting_down {
             return Err(RefusalCode::ShuttingDown);
         }
         if ask.node == ask.ours {
             return Err(RefusalCode::SelfConnection);
+        }
+        if !self.allowed.has(&ask.node) {
+            return Err(RefusalCode::NotAllowed);
         }
         if ask.dial.is_some_and(|id| !self.dials.contains_key(&id)) {
             return Err(RefusalCode::Duplicate); // cancelled meanwhile
@@ -325,42 +359,100 @@ impl Directory {
     /// Sets the timer for the next attempt. Returns how long that is.
     fn wait(&mut self, id: DialId, means: &mut Means<'_>) -> Option<Duration> {
         let dialling = self.dials.get_mut(&id)?;
-        let wait = dialling.backoff.next(self.config.backoff.min, self.config.backoff.max, means.rng);
+        let backoff = &self.config.backoff;
+        let is_listed = dialling.dial.expected.is_some_and(|node| self.allowed.names(&node));
+        let max = if is_listed { backoff.max_allowed.clamp(backoff.min, backoff.max) } else { backoff.max };
+        let wait = dialling.backoff.next(backoff.min, max, means.rng);
         debug_assert!(!matches!(dialling.state, DialState::Waiting(_)), "a dial has one timer");
         dialling.state = DialState::Waiting(means.wheel.insert(means.now + wait, Deadline::Redial(id)));
         Some(wait)
     }
 
     pub(super) fn dial(&mut self, id: DialId, dial: Dial, home: usize, means: &mut Means<'_>) {
-        let target = (dial.address, dial.channel);
-        let refused = if self.shutting_down {
-            Some(DialError::ShuttingDown)
-        } else if self.targets.contains_key(&target) {
-            Some(DialError::Duplicate)
-        } else if self.dials.len() >= self.config.limits.max_dials {
-            Some(DialError::Full)
-        } else if !self.config.allows(&dial.address) {
-            Some(DialError::PlaintextRemote)
-        } else {
-            self.misnamed(&dial)
-        };
-        if let Some(error) = refused {
+        if let Err(error) = self.check_dial(&dial) {
             means.out.control(home, Control::DialFailed { id, error, retry_in: None });
             return;
         }
-        self.targets.insert(target, id);
+        self.targets.insert(self.target(&dial), id);
         let state = DialState::Attempting(means.connect(id, dial.clone()));
         self.dials.insert(id, Dialling { dial, home, backoff: Backoff::new(), state });
     }
 
-    /// Whether the node that a dial means cannot be dialled: encrypted, nobody can be dialled by address alone; and nobody dials itself.
-    fn misnamed(&self, dial: &Dial) -> Option<DialError> {
-        let ours = dial.identity.as_ref().map_or(self.node, |identity| identity.node_id());
-        match (dial.expected, &self.config.security) {
-            (None, Security::Noise(_)) => Some(DialError::NodeRequired),
-            (Some(node), _) if node == ours => Some(DialError::SelfConnection),
-            _ => None,
+    /// What can be said of a dial before anything is tried.
+    fn check_dial(&self, dial: &Dial) -> Result<(), DialError> {
+        if self.shutting_down {
+            return Err(DialError::ShuttingDown);
         }
+        if !self.config.allows(&dial.address) {
+            return Err(DialError::PlaintextRemote);
+        }
+        match dial.expected {
+            None if matches!(self.config.security, Security::Noise(_)) => return Err(DialError::NodeRequired),
+            Some(node) if node == self.name(dial) => return Err(DialError::SelfConnection),
+            Some(node) if !self.allowed.has(&node) => return Err(DialError::NotAllowed),
+            _ => {}
+        }
+        if self.targets.contains_key(&self.target(dial)) {
+            return Err(DialError::Duplicate);
+        }
+        if self.dials.len() < self.config.limits.max_dials { Ok(()) } else { Err(DialError::Full) }
+    }
+
+    fn target(&self, dial: &Dial) -> Target {
+        (dial.address, dial.channel, self.short(self.name(dial)))
+    }
+
+    /// A node may be a peer from now on.
+    pub(super) fn allow(&mut self, node: NodeId) {
+        self.allowed.add(node);
+    }
+
+    /// A node may not be a peer any more: its connections are cut, and dialling it ends. Looks at every connection and every dial there is,
+    /// since keys are rarely taken back.
+    pub(super) fn disallow(&mut self, node: NodeId, means: &mut Means<'_>) {
+        if !self.allowed.remove(&node) {
+            return;
+        }
+        // Those that are on their way out are among them.
+        let its = self.numbers.iter().filter(|(_, (key, ..))| key.node == node);
+        let mut grants: Vec<_> = its.map(|(&number, &(key, _, core))| (number, key, core)).collect();
+        grants.sort_unstable_by_key(|(number, ..)| *number);
+        for (number, key, core) in grants {
+            self.cut(number, key, core, means);
+        }
+        // Where there is a list, each dial says whom it means.
+        let means_it = |dialling: &Dialling| dialling.dial.expected == Some(node);
+        let mut dials: Vec<DialId> = self.dials.iter().filter(|(_, dialling)| means_it(dialling)).map(|(&id, _)| id).collect();
+        dials.sort_unstable_by_key(|id| id.0);
+        for id in dials {
+            self.end_dial(id, DialError::NotAllowed, means);
+        }
+    }
+
+    fn cut(&mut self, number: u64, key: Key, core: usize, means: &mut Means<'_>) {
+        let waiting = self.grants.get(&key).filter(|grant| grant.number == number).and_then(|grant| grant.waiting);
+        match waiting {
+            None => means.out.control(core, Control::Cut { grant: number }),
+            // It has not begun, and will not.
+            Some((before, half)) => {
+                means.out.control(half.core, Control::Denied { half, code: RefusalCode::NotAllowed });
+                self.waiting.remove(&before);
+                self.grants.remove(&key);
+                self.numbers.remove(&number);
+            }
+        }
+    }
+
+    /// Ends a dial, and the attempt that is under way.
+    fn end_dial(&mut self, id: DialId, error: DialError, means: &mut Means<'_>) {
+        let Some(dialling) = self.dials.get(&id) else { return };
+        match dialling.state {
+            DialState::Connected(_) => {}
+            DialState::Waiting(timer) => _ = means.wheel.cancel(timer),
+            DialState::Attempting(core) => means.out.control(core, Control::EndAttempt { dial: id }),
+        }
+        means.out.control(dialling.home, Control::DialFailed { id, error, retry_in: None });
+        self.forget(id);
     }
 
     /// The timer of a waiting dial has come.
@@ -413,7 +505,7 @@ impl Directory {
 
     fn forget(&mut self, id: DialId) {
         if let Some(dialling) = self.dials.remove(&id) {
-            self.targets.remove(&(dialling.dial.address, dialling.dial.channel));
+            self.targets.remove(&self.target(&dialling.dial));
         }
     }
 

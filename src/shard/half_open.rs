@@ -7,13 +7,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::admission::Ticket;
+use super::gate::Admitted;
 use super::mail::{Ask, Control, HalfRef};
+use super::places::{Seat, Ticket};
 use super::slots::{Cold, Entry};
 use super::{Action, Conn, Deadline, Event, Shard};
 use crate::dial::Dial;
 use crate::error::{DialError, HandshakeError};
-use crate::handler::{Direction, PeerInfo};
+use crate::handler::{Direction, Handler, PeerInfo};
 use crate::id::DialId;
 use crate::metrics::Counter;
 use crate::proto::{Delivery, Handshake, Ledger, Peer, Progress};
@@ -63,6 +64,10 @@ impl HalfOpen {
         self.grant
     }
 
+    fn direction(&self) -> Direction {
+        if self.handshake.is_dialled() { Direction::Dialled } else { Direction::Accepted }
+    }
+
     #[cfg(test)]
     pub(super) fn is_ended(&self) -> bool {
         self.state == State::Ended
@@ -70,13 +75,34 @@ impl HalfOpen {
 }
 
 impl Shard {
+    /// A connection was taken from a listener: its ticket, or nothing where it is to be closed at once. On core 0 only.
+    pub(crate) fn admit(&mut self, address: SocketAddr) -> Option<Ticket> {
+        self.stats.count(Counter::Accepted);
+        match self.gate.as_mut()?.admit(address.ip(), &self.shared.places, self.now) {
+            Ok(Admitted { ticket, evicted }) => {
+                if let Some(seat) = evicted {
+                    self.out.control(seat.core(), Control::Evict { seat });
+                }
+                Some(ticket)
+            }
+            Err(reason) => {
+                self.stats.count(reason);
+                None
+            }
+        }
+    }
+
     /// A connection was accepted for this core. `entropy`: 32 random bytes, for its handshake alone.
     pub(crate) fn handle_accepted(&mut self, address: SocketAddr, ticket: Ticket, entropy: [u8; 32]) -> u32 {
         let handshake = Handshake::accepted(self.shared.keys.as_ref(), self.hello, entropy);
         let half = self.open_half(handshake, State::Shaking, address, None, ticket);
+        let open = &mut self.half_open[half as usize];
+        let stays = open.ticket.as_ref().is_some_and(|ticket| ticket.sit(half));
         if self.shutting_down {
-            let error = self.half_open[half as usize].handshake.deny(RefusalCode::ShuttingDown);
+            let error = open.handshake.deny(RefusalCode::ShuttingDown);
             self.fail_half(half, error);
+        } else if !stays {
+            self.give_way(half);
         }
         half
     }
@@ -174,7 +200,7 @@ impl Shard {
     }
 
     /// Bytes of a handshake came, no more than were wanted.
-    pub(crate) fn handle_half_read(&mut self, half: u32, bytes: &[u8]) {
+    pub(crate) fn handle_half_read<H: Handler>(&mut self, handler: &mut H, half: u32, bytes: &[u8]) {
         let open = &mut self.half_open[half as usize];
         if open.state != State::Shaking {
             return;
@@ -187,6 +213,10 @@ impl Shard {
             Ok(Progress::Pending) => self.actions.push_back(Action::WriteHalf { half }),
             Ok(Progress::Ask(theirs)) => {
                 open.theirs = Some(theirs);
+                if !handler.authorize(theirs.node, open.address, open.direction()) {
+                    let error = open.handshake.deny(RefusalCode::NotAllowed);
+                    return self.fail_half(half, error);
+                }
                 let half = HalfRef { core: self.core, index: half, serial: open.serial };
                 let (ours, dial) = (open.handshake.node(), open.dial);
                 let ask = Ask { half, ours, node: theirs.node, instance: theirs.instance, channel: theirs.channel, dial };
@@ -244,16 +274,7 @@ impl Shard {
     /// The handshake is over without a peer. What it has still to say is said.
     fn fail_half(&mut self, half: u32, error: HandshakeError) {
         self.stats.count_handshake(error);
-        let told = match error {
-            HandshakeError::Refused(RefusalCode::Duplicate) | HandshakeError::RefusedByPeer(RefusalCode::Duplicate) => DialError::Duplicate,
-            HandshakeError::Refused(RefusalCode::Full) => DialError::Full,
-            HandshakeError::Refused(RefusalCode::NotAllowed) | HandshakeError::RefusedByPeer(RefusalCode::NotAllowed) => {
-                DialError::NotAllowed
-            }
-            HandshakeError::Refused(RefusalCode::ShuttingDown) => DialError::ShuttingDown,
-            _ => DialError::Handshake(error),
-        };
-        self.report_half(half, told);
+        self.report_half(half, dial_error(error));
         let says = match error {
             HandshakeError::Refused(_) | HandshakeError::WrongNode | HandshakeError::Violation(_) => true,
             // Said in the clear, by an acceptor, of a message 1 that it cannot make sense of.
@@ -300,7 +321,11 @@ impl Shard {
     /// This side takes its hello back: another connection is kept, or the engine is going away.
     pub(super) fn withdraw_half(&mut self, half: u32, code: GoodbyeCode) {
         let open = &mut self.half_open[half as usize];
-        let error = if code == GoodbyeCode::ShuttingDown { RefusalCode::ShuttingDown } else { RefusalCode::Duplicate };
+        let error = match code {
+            GoodbyeCode::ShuttingDown => RefusalCode::ShuttingDown,
+            GoodbyeCode::NotAllowed => RefusalCode::NotAllowed,
+            _ => RefusalCode::Duplicate,
+        };
         match open.state {
             State::Shaking => {
                 if open.grant.is_some() {
@@ -316,6 +341,14 @@ impl Shard {
         }
     }
 
+    /// The node that this dial means may not be a peer any more.
+    pub(super) fn end_attempt(&mut self, dial: DialId) {
+        let half = self.half_open.iter().find(|(_, open)| open.dial == Some(dial)).map(|(half, _)| half as u32);
+        if let Some(half) = half {
+            self.withdraw_half(half, GoodbyeCode::NotAllowed);
+        }
+    }
+
     fn end_half(&mut self, half: u32) {
         let open = &mut self.half_open[half as usize];
         if open.state != State::Ended {
@@ -325,6 +358,22 @@ impl Shard {
             self.actions.push_back(Action::Close { conn: Conn::Half(half) });
             self.ended_half.push(half);
         }
+    }
+
+    /// A newer connection has this one's place, unless it is a peer by now, or gone.
+    pub(super) fn evict_half(&mut self, seat: &Arc<Seat>) {
+        let half = seat.half();
+        let open = self.half_open.get(half as usize);
+        if open.and_then(|open| open.ticket.as_ref()).is_some_and(|ticket| ticket.is_of(seat)) {
+            self.give_way(half);
+        }
+    }
+
+    /// Without a word: there may be hundreds a second of these.
+    fn give_way(&mut self, half: u32) {
+        self.stats.count(Counter::HalfOpenEvicted);
+        self.report_half(half, DialError::Full);
+        self.end_half(half);
     }
 
     fn find_half(&mut self, half: HalfRef) -> Option<&mut HalfOpen> {
@@ -400,7 +449,7 @@ impl Shard {
             instance: theirs.instance,
             channel: theirs.channel,
             address: open.address,
-            direction: if open.handshake.is_dialled() { Direction::Dialled } else { Direction::Accepted },
+            direction: open.direction(),
             dial: open.dial,
             max_message: theirs.max_message as usize,
         };
@@ -441,5 +490,18 @@ impl Shard {
     #[cfg(test)]
     pub(crate) fn half_open(&self) -> usize {
         self.half_open.len()
+    }
+}
+
+/// How a dial ended, for whoever asked for it.
+fn dial_error(error: HandshakeError) -> DialError {
+    use HandshakeError::{Refused, RefusedByPeer};
+    match error {
+        Refused(RefusalCode::Duplicate) | RefusedByPeer(RefusalCode::Duplicate) => DialError::Duplicate,
+        Refused(RefusalCode::NotAllowed) | RefusedByPeer(RefusalCode::NotAllowed) => DialError::NotAllowed,
+        Refused(RefusalCode::SelfConnection) | RefusedByPeer(RefusalCode::SelfConnection) => DialError::SelfConnection,
+        Refused(RefusalCode::Full) => DialError::Full,
+        Refused(RefusalCode::ShuttingDown) => DialError::ShuttingDown,
+        _ => DialError::Handshake(error),
     }
 }

@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn key(number: u8) -> Key {
-        (NodeId([number; 32]), 0)
+        Key::own(NodeId([number; 32]), 0)
     }
 
     fn delivery(id: u64, deadline: u64) -> Delivery {

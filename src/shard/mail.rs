@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::Ticket;
+use super::places::{Seat, Ticket};
 use crate::dial::Dial;
 use crate::error::{DialError, RequestError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
@@ -168,6 +168,13 @@ pub(crate) enum Control {
     CancelDial {
         id: DialId,
     },
+    /// The node may be a peer from now on; or not any more.
+    Allow {
+        node: NodeId,
+    },
+    Disallow {
+        node: NodeId,
+    },
     /// The core's thread has ended before its time.
     CoreLost {
         core: usize,
@@ -188,6 +195,14 @@ pub(crate) enum Control {
     Replace {
         grant: u64,
     },
+    /// Cut the connection that has this grant: its node may not be a peer any more.
+    Cut {
+        grant: u64,
+    },
+    /// Give up the attempt that is made for this dial: the node that it means may not be a peer any more.
+    EndAttempt {
+        dial: DialId,
+    },
     /// Send this to the peer that has this grant. It has taken room in the core's inbox.
     Deliver {
         grant: u64,
@@ -204,6 +219,12 @@ pub(crate) enum Control {
         id: DialId,
         error: DialError,
         retry_in: Option<Duration>,
+    },
+
+    // From the gate.
+    /// Close this connection if it is still in its handshake: its place is another's.
+    Evict {
+        seat: Arc<Seat>,
     },
 
     // From any core or handle.

@@ -11,7 +11,7 @@
 
 mod account;
 mod acks;
-mod admission;
+mod allowed;
 mod backoff;
 pub(crate) mod bound;
 #[cfg(test)]
@@ -20,9 +20,11 @@ mod close;
 mod credit;
 mod directory;
 mod flush;
+mod gate;
 mod half_open;
 mod ledgers;
 mod mail;
+mod places;
 mod publish;
 mod receipts;
 mod receive;
@@ -40,9 +42,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use account::PeerSnapshot;
-pub(crate) use admission::{Admission, Ticket};
+pub(crate) use allowed::Listed;
 pub(crate) use credit::{Credit, reserve_all};
 pub(crate) use mail::{Control, Mail, Owned};
+pub(crate) use places::{Places, Ticket};
 pub(crate) use receipts::Asker;
 pub(crate) use receive::ReadOutcome;
 pub(crate) use send::Payload;
@@ -62,6 +65,7 @@ use crate::time::Timestamp;
 use crate::wheel::TimerWheel;
 use crate::wire::{Draft, Frame, FrameError, Hello, Meta};
 use directory::Directory;
+use gate::Gate;
 use half_open::HalfOpen;
 use slots::Slots;
 
@@ -179,7 +183,8 @@ pub(crate) struct Shared {
     pub(crate) instance: u64,
     /// With Noise: what this side brings to a handshake.
     pub(crate) keys: Option<Arc<Keys>>,
-    pub(crate) admission: Arc<Admission>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) listed: Listed,
     /// The room for mail from core to core, by target.
     pub(crate) credits: Arc<[Credit]>,
 }
@@ -197,7 +202,8 @@ impl Shared {
                 Security::Noise(noise) => Keys::new(noise).map(Arc::new),
                 Security::Plaintext { .. } => None,
             },
-            admission: Admission::new(cores, limits.max_half_open),
+            places: Places::new(cores),
+            listed: Listed::default(),
             credits: (0..cores).map(|_| Credit::new(limits.inbox_messages, limits.inbox_bytes)).collect(),
             config,
         }
@@ -272,7 +278,8 @@ pub(crate) struct Shard {
     events: VecDeque<Event>,
     actions: VecDeque<Action>,
     out: Outgoing,
-    /// On core 0 only.
+    /// On core 0 only, as the directory.
+    gate: Option<Gate>,
     directory: Option<Directory>,
     next_dial: u64,
     receipts: receipts::Receipts,
@@ -342,7 +349,8 @@ impl Shard {
             events: VecDeque::new(),
             actions: VecDeque::new(),
             out: Outgoing { core, ..Outgoing::default() },
-            directory: (core == 0).then(|| Directory::new(Arc::clone(config), shared.node)),
+            gate: (core == 0).then(|| Gate::new(Arc::clone(config))),
+            directory: (core == 0).then(|| Directory::new(Arc::clone(config), shared.node, shared.listed.clone())),
             next_dial: 0,
             receipts: receipts::Receipts::default(),
             unacked: acks::Unacked::default(),

@@ -4,7 +4,7 @@ use std::any::Any;
 
 use slab::Slab;
 
-use super::admission::Ticket;
+use super::places::Ticket;
 use super::topics::Subscriptions;
 use crate::error::CloseReason;
 use crate::handler::PeerInfo;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::directory::{Directory, Means};
+use super::directory::{Directory, Key, Means};
 use super::mail::Control;
 use super::{Action, Event, Shard};
 use crate::handler::{Context, Handler, Message};
@@ -45,6 +45,8 @@ impl Shard {
             Control::AttemptFailed { dial, error } => self.with_directory(|directory, means| directory.attempt_failed(dial, error, means)),
             Control::Dial { id, dial, home } => self.with_directory(|directory, means| directory.dial(id, dial, home, means)),
             Control::CancelDial { id } => self.with_directory(|directory, means| directory.cancel(id, means)),
+            Control::Allow { node } => self.with_directory(|directory, _| directory.allow(node)),
+            Control::Disallow { node } => self.with_directory(|directory, means| directory.disallow(node, means)),
             Control::CoreLost { core } => self.with_directory(|directory, means| directory.core_lost(core, means)),
             Control::Ledger { grant, ledger } => self.with_directory(|directory, means| directory.keep(grant, ledger, means)),
             Control::Yielded { grant } => self.with_directory(|directory, means| directory.yielded(grant, means)),
@@ -53,6 +55,8 @@ impl Shard {
             Control::Granted { half, grant, ledger } => self.granted(half, grant, ledger),
             Control::Denied { half, code } => self.denied(half, code),
             Control::Replace { grant } => self.replace(grant),
+            Control::Cut { grant } => self.cut(grant),
+            Control::EndAttempt { dial } => self.end_attempt(dial),
             Control::Deliver { grant, node, channel, delivery } => {
                 self.shared.credits[self.core].release(delivery.frame.as_bytes().len());
                 self.deliver_by_grant(grant, node, channel, delivery);
@@ -61,6 +65,7 @@ impl Shard {
             Control::Reached { id, peers } => self.reached(id, peers),
             Control::Connect { id, dial, ticket } => self.connect(id, dial, ticket),
             Control::DialFailed { id, error, retry_in } => self.events.push_back(Event::DialFailed { dial: id, error, retry_in }),
+            Control::Evict { seat } => self.evict_half(&seat),
             Control::Close { peer } => self.close_peer(peer),
             Control::Answer { peer, tag, result } => self.events.push_back(Event::Response { peer, tag, result }),
             Control::Shutdown => self.shut_down(),
@@ -68,15 +73,15 @@ impl Shard {
     }
 
     pub(super) fn route(&mut self, node: NodeId, channel: u16, delivery: Delivery, not_by: Option<u64>) {
-        self.with_directory(|directory, means| directory.route((node, channel), delivery, not_by, means));
+        self.with_directory(|directory, means| directory.route(Key::own(node, channel), delivery, not_by, means));
     }
 
     pub(super) fn with_directory(&mut self, act: impl FnOnce(&mut Directory, &mut Means<'_>)) {
         if let Some(directory) = &mut self.directory {
-            let admission = &self.shared.admission;
+            let places = &self.shared.places;
             let (out, wheel) = (&mut self.out, &mut self.wheel);
             let (stats, credits) = (&mut self.stats, &*self.shared.credits);
-            let mut means = Means { now: self.now, out, wheel, rng: &mut self.rng, admission, stats, credits };
+            let mut means = Means { now: self.now, out, wheel, rng: &mut self.rng, places, stats, credits };
             act(directory, &mut means);
         }
     }

@@ -2,14 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::oracle::{Item, Oracle, STAMP, Told};
 use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
-use crate::handler::{Backlog, Context, Handler, Message, PeerInfo, Responder, Sent, TimerId};
-use crate::id::{DialId, PeerId, Topic};
+use crate::handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId};
+use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::receipt::{AckId, Receipt};
 use crate::rng::Rng;
 use crate::wire::{Frame, Kind, Lane, Meta};
@@ -85,6 +86,8 @@ pub(super) struct Actor {
     pub(super) owed: Owed,
     timers: BTreeMap<u64, (Later, Option<TimerId>)>,
     pub(super) dials: Vec<DialId>,
+    /// Nodes that it does not authorize.
+    pub(super) unwanted: Vec<NodeId>,
     sent: u32,
 }
 
@@ -100,6 +103,7 @@ impl Actor {
             owed: Rc::clone(&pools.1),
             timers: BTreeMap::new(),
             dials: Vec::new(),
+            unwanted: Vec::new(),
             sent: 0,
         }
     }
@@ -320,6 +324,11 @@ impl Actor {
 
 impl Handler for Actor {
     type Command = Task;
+
+    fn authorize(&mut self, node: NodeId, _address: SocketAddr, direction: Direction) -> bool {
+        self.oracle.borrow_mut().tell(self.engine, None, Told::Asked { node, direction });
+        !self.unwanted.contains(&node)
+    }
 
     fn on_connected(&mut self, _cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
         self.oracle.borrow_mut().on_connected(self.engine, peer, info);

@@ -17,6 +17,7 @@ mod pace;
 mod pipe;
 mod scenarios;
 mod scenarios_acks;
+mod scenarios_admission;
 mod scenarios_expiry;
 mod scenarios_memory;
 mod scenarios_slow;
@@ -34,7 +35,7 @@ use pace::Pace;
 use pipe::Faults;
 use sim::{MILLI, SECOND, World};
 
-use crate::config::{Config, Cores, Noise, Security, WhenSlow};
+use crate::config::{Config, Cores, Noise, Rate, Security, Subnet, WhenSlow};
 use crate::dial::Dial;
 use crate::id::NodeId;
 use crate::metrics::{Counter, Stats};
@@ -60,6 +61,11 @@ struct Plan {
     shuts_down: bool,
     config: Config,
     mood: Mood,
+}
+
+/// Where all connections come from.
+fn loopback() -> Vec<Subnet> {
+    vec!["127.0.0.0/8".parse().expect("a subnet")]
 }
 
 /// A number between two, both included.
@@ -148,6 +154,7 @@ impl Plan {
             lane.weight = one_of(rng, &[1, 4, 16, 1000]);
             lane.when_slow = one_of(rng, &[Disconnect, Disconnect, DropOldest, DropNewest, Conflate]);
         }
+        Self::draw_addresses(&mut rng.clone(), &mut config);
         let acks = &mut config.acks;
         acks.pending = one_of(rng, &[2, 16, 1024]);
         acks.bytes = most * one_of(rng, &[1, 10, 1000]);
@@ -171,6 +178,18 @@ impl Plan {
         config.backoff.min = millis(rng, 10, 100);
         config.backoff.max = millis(rng, 100, 3000);
         config
+    }
+
+    /// From a copy, so that what older seeds draw stays as it is. All connections come from a few subnets, each from its own address.
+    fn draw_addresses(rng: &mut Rng, config: &mut Config) {
+        let addresses = &mut config.addresses;
+        if rng.chance(1, 2) {
+            addresses.exempt = loopback();
+            return;
+        }
+        addresses.peers_per_subnet = one_of(rng, &[3, 1000]);
+        addresses.handshakes_per_subnet = one_of(rng, &[Rate { per_second: 2, burst: 4 }, Rate { per_second: 1000, burst: 1000 }]);
+        addresses.table = one_of(rng, &[16, 1 << 16]);
     }
 
     fn draw_faults(&self, rng: &mut Rng) -> Faults {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::acks::Sends;
 use super::pipe::End;
 use crate::error::{CloseReason, RequestError};
-use crate::handler::PeerInfo;
+use crate::handler::{Direction, PeerInfo};
 use crate::id::{NodeId, PeerId, Topic};
 use crate::receipt::Receipt;
 use crate::wire::{Frame, GoodbyeCode, HEADER_LEN, Header, Kind, Lane, Meta};
@@ -134,6 +134,11 @@ fn take_next(queue: &mut VecDeque<Item>, item: &Item, is_suppressed: impl Fn(&It
 /// What a handler was told, for scenarios to look at.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Told {
+    /// The application was asked whether it wants a node.
+    Asked {
+        node: NodeId,
+        direction: Direction,
+    },
     Connected {
         info: PeerInfo,
     },

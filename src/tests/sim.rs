@@ -431,7 +431,8 @@ impl World {
     fn accept_all(&mut self, node: usize, core: usize) {
         if core == 0 {
             while let Some(end) = self.nodes[node].backlog.pop_front() {
-                match self.nodes[node].shared.admission.admit().filter(|_| self.nodes[node].listening) {
+                let ticket = self.nodes[node].listening.then(|| self.nodes[node].cores[0].shard.admit(dialler_address(end)));
+                match ticket.flatten() {
                     None => self.net.close(self.now, end),
                     Some(ticket) => {
                         let to = ticket.core();
@@ -529,7 +530,7 @@ impl World {
                 return;
             }
             match self.net.read(self.now, end, wanted) {
-                Read::Bytes(bytes) => this.shard.handle_half_read(half, &bytes),
+                Read::Bytes(bytes) => this.shard.handle_half_read(&mut this.actor, half, &bytes),
                 Read::Eof => return this.shard.handle_half_eof(half),
                 Read::WouldBlock => return,
                 Read::Failed(kind) => return this.shard.handle_half_error(half, kind),
@@ -661,7 +662,7 @@ impl World {
                 assert!(core.peers.is_empty() && core.halves.is_empty(), "engine {engine}, core {index}: sockets are left");
                 assert_eq!(node.shared.credits[index].used(), (0, 0), "engine {engine}: credit of core {index}");
             }
-            assert_eq!(node.shared.admission.in_use(), (0, 0), "engine {engine}: tickets");
+            assert_eq!(node.shared.places.in_use(), (0, 0), "engine {engine}: tickets");
         }
     }
 }

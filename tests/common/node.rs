@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use corecast::{
-    AckId, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Engine, Handle, Handler, Message, Meta, PeerId, PeerInfo,
-    Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
+    AckId, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Handle, Handler, Message, Meta, NodeId,
+    PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -95,8 +96,12 @@ pub(crate) enum Mode {
     Echo,
 }
 
+/// Whether a node is wanted: `Handler::authorize`.
+pub(crate) type Judge = Arc<dyn Fn(NodeId, SocketAddr, Direction) -> bool + Send + Sync>;
+
 pub(crate) struct Probe {
     mode: Mode,
+    judge: Option<Judge>,
     report: Sender<Seen>,
 }
 
@@ -109,6 +114,10 @@ impl Probe {
 
 impl Handler for Probe {
     type Command = Act;
+
+    fn authorize(&mut self, node: NodeId, address: SocketAddr, direction: Direction) -> bool {
+        self.judge.as_ref().is_none_or(|judge| judge(node, address, direction))
+    }
 
     fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
         assert_eq!(peer.core(), cx.core());
@@ -194,9 +203,18 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(config: Config, mode: Mode) -> Self {
+        Self::with(config, mode, None)
+    }
+
+    fn with(config: Config, mode: Mode, judge: Option<Judge>) -> Self {
         let (report, seen) = channel();
-        let engine = Engine::start(config, move |_| Probe { mode, report: report.clone() }).unwrap();
+        let engine = Engine::start(config, move |_| Probe { mode, judge: judge.clone(), report: report.clone() }).unwrap();
         Self { engine, seen, passed: VecDeque::new() }
+    }
+
+    /// Reports every message, and lets in whom the judge wants.
+    pub(crate) fn judging(config: Config, judge: impl Fn(NodeId, SocketAddr, Direction) -> bool + Send + Sync + 'static) -> Self {
+        Self::with(config, Mode::Report, Some(Arc::new(judge)))
     }
 
     /// Reports every message.

@@ -2,7 +2,7 @@
 //! both sides.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::LIVENESS;
@@ -153,6 +153,15 @@ impl Raw {
         Self { stream, hello: Hello::node(0) }
     }
 
+    /// Connects from this address of the loopback network.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        use socket2::{Domain, Protocol, Socket, Type};
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::over(socket.into())
+    }
+
     /// Connects with a receive buffer so small that little hides in the kernel.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
         use socket2::{Domain, Protocol, Socket, Type};
@@ -183,6 +192,21 @@ impl Raw {
         self.send(&Hello { channel: theirs.channel, ..hello }.greeting());
         assert_eq!(self.frame(), Some(RawFrame { kind: READY, flags: 0, message_type: 0, payload: Vec::new() }));
         theirs
+    }
+
+    /// The same, where the acceptor may close at once instead.
+    pub(crate) fn try_shake(mut self, hello: Hello) -> Option<Self> {
+        self.try_send(&hello.greeting());
+        let mut bytes = [0; 96];
+        match self.stream.read_exact(&mut bytes) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => return None,
+            Err(error) => panic!("neither an answer nor the end: {error}"),
+        }
+        assert_eq!(bytes[..8], PREAMBLE);
+        self.send(&header(0, READY, 0, 0));
+        self.hello = hello;
+        Some(self)
     }
 
     pub(crate) fn read_greeting(&mut self) -> Hello {

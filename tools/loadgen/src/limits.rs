@@ -1,6 +1,6 @@
 //! What an engine of a run must be allowed: messages of the run's size, as many under way as the run asks for, as many peers.
 
-use corecast::{Acks, Config, Limits};
+use corecast::{Acks, Config, Limits, Subnet};
 
 use crate::cli::SlowPeerArgs;
 use crate::machine::SPARE_DESCRIPTORS;
@@ -89,6 +89,11 @@ pub(crate) fn cut_off(config: &mut Config, args: &SlowPeerArgs) {
     if let Some(stall) = args.write_stall {
         config.timeouts.write_stall = stall;
     }
+}
+
+/// Where all peers of a run on one machine come from, however many they are.
+pub(crate) fn loopback() -> Vec<Subnet> {
+    vec!["127.0.0.0/8".parse().expect("a subnet")]
 }
 
 #[cfg(test)]

@@ -79,6 +79,7 @@ fn config(args: &ServeArgs) -> Config {
     let mut config = Config::plaintext().listen(args.listen);
     config.security = Security::Plaintext { allow_remote: args.engine.allow_remote };
     config.network = args.engine.network;
+    config.addresses.exempt = limits::loopback();
     if let Some(list) = &args.cores {
         config.cores = Cores::Pinned(list.0.clone());
     }

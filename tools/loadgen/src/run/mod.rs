@@ -124,6 +124,7 @@ fn config(load: &LoadArgs) -> Config {
     let mut config = Config::plaintext();
     config.security = Security::Plaintext { allow_remote: load.engine.allow_remote };
     config.network = load.engine.network;
+    config.addresses.exempt = crate::limits::loopback();
     if let Some(spin) = load.engine.spin() {
         config.io.spin = spin;
     }
