@@ -86,6 +86,11 @@ pub(crate) enum Seen {
     },
 }
 
+/// See [`Mode::Serve`].
+pub(crate) const PUBLISHED: u16 = 2;
+/// See [`Mode::Serve`].
+pub(crate) const TOPIC: Topic = Topic(7);
+
 /// What is done with messages and requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -93,6 +98,8 @@ pub(crate) enum Mode {
     Report,
     /// They are sent back, unreported.
     Echo,
+    /// The same, but messages of type [`PUBLISHED`] are published on [`TOPIC`].
+    Serve,
 }
 
 pub(crate) struct Probe {
@@ -122,7 +129,11 @@ impl Handler for Probe {
         }
         match self.mode {
             Mode::Report => self.tell(Seen::Message { peer, meta: message.meta, body: message.body.to_vec() }),
-            Mode::Echo => drop(cx.send(peer, message.meta, message.body)),
+            Mode::Serve if message.message_type() == PUBLISHED => {
+                let frame = cx.frame(message.meta, message.body).expect("it came as a message");
+                let _ = cx.publish(TOPIC, &frame);
+            }
+            Mode::Echo | Mode::Serve => drop(cx.send(peer, message.meta, message.body)),
         }
     }
 
@@ -130,7 +141,7 @@ impl Handler for Probe {
         assert_eq!(responder.peer(), peer);
         match self.mode {
             Mode::Report => self.tell(Seen::Request { peer, meta: request.meta, body: request.body.to_vec(), responder }),
-            Mode::Echo => drop(cx.respond(responder, request.meta, request.body)),
+            Mode::Echo | Mode::Serve => drop(cx.respond(responder, request.meta, request.body)),
         }
     }
 

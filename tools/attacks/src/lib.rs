@@ -11,10 +11,12 @@
 //! link  peer                    one connection: raw, and with a session on it
 //! target  report                whom to attack, how much, and what came of it
 //! openers  handshake  replay    before anybody has proved anything
+//! floods                        many connections that cost their sender nothing
 //! records                       what breaks the encryption of an established peer
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod floods;
 pub mod handshake;
 pub mod link;
 pub mod noise;

@@ -262,14 +262,24 @@ impl Peer {
 
     /// Reads on until the other side ends it: its farewell, or how it ended without one.
     pub fn farewell(&mut self) -> Failure {
+        self.until_farewell().1
+    }
+
+    /// The same, and the frames that came before.
+    pub fn until_farewell(&mut self) -> (Vec<Frame>, Failure) {
+        let mut before = Vec::new();
         let mut said = None;
-        loop {
+        let failure = loop {
             match self.message_frame() {
-                Ok(Some(frame)) => said = said.or_else(|| farewell(&frame)),
-                Ok(None) => return said.unwrap_or(Failure::Ended(Ending::Eof)),
-                Err(failure) => return said.unwrap_or(failure),
+                Ok(Some(frame)) => match farewell(&frame) {
+                    Some(failure) => said = said.or(Some(failure)),
+                    None => before.push(frame),
+                },
+                Ok(None) => break Failure::Ended(Ending::Eof),
+                Err(failure) => break failure,
             }
-        }
+        };
+        (before, said.unwrap_or(failure))
     }
 
     /// Says goodbye, in order.

@@ -44,3 +44,9 @@ pub fn from_everywhere(target: &Target, scale: &Scale, recording: &[Vec<u8>]) ->
     }
     report
 }
+
+/// A good opening, and after its answer something that was recorded; what that is answered. Encrypted targets only.
+pub fn after_opening(target: &Target, who: &Who, recorded: &[u8]) -> io::Result<Answer> {
+    let mut link = crate::handshake::spoiled(target, who, crate::handshake::Step::Second, |bytes| *bytes = recorded.to_vec())?;
+    Ok(link.answer())
+}

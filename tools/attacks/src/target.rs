@@ -58,6 +58,12 @@ impl Target {
         Setup::new(suite, self.network, secret, keys)
     }
 
+    /// The first four bytes of whoever speaks to it.
+    #[must_use]
+    pub fn magic(&self) -> [u8; 4] {
+        if self.is_secure() { crate::wire::MAGIC_NOISE } else { crate::wire::MAGIC_PLAINTEXT }
+    }
+
     /// Whether it is encrypted.
     #[must_use]
     pub fn is_secure(&self) -> bool {
