@@ -32,7 +32,8 @@ fn tampered(canary: Canary) {
         tamper(&mut peer, how, Some(&mut other)).unwrap();
         let (before, failure) = peer.until_farewell();
         assert!(matches!(failure, Failure::Goodbye(5, rule) if rule == how.rule()), "{how:?}: {failure:?}");
-        assert_eq!(before.len() as u64, how.harmless(), "{how:?}");
+        // What came in order may have been answered; whoever breaks a rule is not waited for.
+        assert!(before.len() as u64 <= how.harmless(), "{how:?}: {before:?}");
         assert!(before.iter().all(|frame| frame.payload == FORGED), "{how:?}");
         *if how.rule() == 18 { &mut not_authentic } else { &mut too_short } += 1;
         canary.counts(Counter::ViolationRecordNotAuthentic, not_authentic);

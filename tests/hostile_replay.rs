@@ -11,7 +11,7 @@ mod common;
 use canary::Canary;
 use common::LIVENESS;
 use corecast::Counter;
-use corecast_attacks::noise::MESSAGE_2;
+use corecast_attacks::noise::{MESSAGE_2, MESSAGE_3};
 use corecast_attacks::{Peer, Scale, Sources, Who, replay};
 
 const MESSAGES: u16 = 5;
@@ -39,12 +39,16 @@ fn a_recorded_session_is_worth_nothing() {
             canary.counts(Counter::HandshakeWrongMagic, from as u64);
         }
     }
-    // A fresh opening, and then what was recorded.
+    // A fresh opening, and then what was recorded: it fails, or is less than a message 3.
+    let (mut failed, mut cut) = (1, 0);
     for from in 1..recording.len() {
         let who = Who::numbered(1, scale.sources.next());
-        let answer = replay::after_opening(&target, &who, &recording[from..].concat()).unwrap();
+        let recorded = recording[from..].concat();
+        let answer = replay::after_opening(&target, &who, &recorded).unwrap();
         assert!(answer.is_silent_close(), "from {from}: {answer:?}");
-        canary.counts(Counter::HandshakeAuthFailed, 1 + from as u64);
+        *if recorded.len() < MESSAGE_3 { &mut cut } else { &mut failed } += 1;
+        canary.counts(Counter::HandshakeEof, cut);
+        canary.counts(Counter::HandshakeAuthFailed, failed);
     }
     assert_eq!((canary.count(Counter::Established), canary.count(Counter::Peers)), (established, 3));
     let mut back = Peer::dial(&target, &Who { source: scale.sources.next(), ..victim }).unwrap();

@@ -86,8 +86,8 @@ pub(crate) enum Seen {
     },
 }
 
-/// See [`Mode::Serve`].
-pub(crate) const PUBLISHED: u16 = 2;
+/// See [`Mode::Serve`]. Not a type that a test would choose for itself.
+pub(crate) const PUBLISHED: u16 = 60_000;
 /// See [`Mode::Serve`].
 pub(crate) const TOPIC: Topic = Topic(7);
 

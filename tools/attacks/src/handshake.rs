@@ -111,8 +111,6 @@ pub fn cut(target: &Target, who: &Who, step: Step, at: usize, how: Cut) -> io::R
 /// Flips one bit of a step; what the other side answers within `patience`.
 pub fn flip(target: &Target, who: &Who, step: Step, bit: usize, patience: Duration) -> io::Result<Answer> {
     let mut link = spoiled(target, who, step, |bytes| bytes[bit / 8] ^= 1 << (bit % 8))?;
-    // Flips of a length leave the other side waiting: the end decides.
-    link.shut();
     Ok(link.read_to_end(patience))
 }
 

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::time::Instant;
 
-use crate::link::{Answer, Ending, Link};
+use crate::link::{Answer, Ending, Link, PATIENCE};
 use crate::noise::{MAX_RECORD, MESSAGE_1, MESSAGE_2, MESSAGE_3, Records};
 use crate::target::{Protection, Target, Who};
 use crate::wire::{
@@ -214,9 +215,10 @@ impl Peer {
         Ok(Some(Frame { kind: head[4], flags: head[5], message_type: u16::from_le_bytes([head[6], head[7]]), payload }))
     }
 
-    /// The next frame that is no keepalive; pings are answered. `None` at the end.
+    /// The next frame that is no keepalive; pings are answered. `None` at the end. Who sends nothing but pings has not ended.
     pub fn message_frame(&mut self) -> Result<Option<Frame>, Failure> {
-        loop {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
             match self.frame()? {
                 // Whoever has said goodbye does not care.
                 Some(ping) if ping.kind == PING => drop(self.send(&frame(PONG, 0, 0, &ping.payload))),
@@ -224,6 +226,7 @@ impl Peer {
                 other => return Ok(other),
             }
         }
+        Err(Failure::Ended(Ending::Open))
     }
 
     /// The next message, put together where it came in pieces: its type and body. A farewell is a failure, and so is the end.
@@ -328,7 +331,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::link::{Listener, PATIENCE};
+    use crate::link::Listener;
     use crate::noise::{Keys, Suite};
     use crate::wire::MAX_FRAME;
 
