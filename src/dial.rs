@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use crate::id::NodeId;
@@ -14,6 +14,7 @@ use crate::identity::Identity;
 #[derive(Clone, Debug)]
 pub struct Dial {
     pub(crate) address: SocketAddr,
+    pub(crate) source: Option<IpAddr>,
     pub(crate) channel: u16,
     pub(crate) expected: Option<NodeId>,
     pub(crate) identity: Option<Identity>,
@@ -30,7 +31,14 @@ impl Dial {
     /// The same, to whoever answers there. In plaintext only: with Noise a dial has to say whom it means (`NodeRequired`).
     #[must_use]
     pub fn to(address: SocketAddr) -> Self {
-        Self { address, channel: 0, expected: None, identity: None, once: false }
+        Self { address, source: None, channel: 0, expected: None, identity: None, once: false }
+    }
+
+    /// From this address of ours, on a port that the system chooses. Default: what the system's routes say. One that is not ours, or
+    /// of another family than the target's, fails the dial (`Connect`).
+    #[must_use]
+    pub fn source(self, address: IpAddr) -> Self {
+        Self { source: Some(address), ..self }
     }
 
     /// On another channel: one connection exists for each node and channel.

@@ -344,3 +344,20 @@ fn a_shutdown_ends_dials_and_says_goodbye_to_those_that_got_through() {
     reader.join().unwrap();
     hanging.read_to_end();
 }
+
+#[test]
+fn a_dial_comes_from_the_address_that_it_names() {
+    let mut server = Node::report(loopback());
+    let mut node = Node::report(config());
+    let source = "127.1.2.3".parse().unwrap();
+    let dial = node.handle().dial(Dial::to(server.address()).source(source)).unwrap();
+    assert_eq!(server.connected().1.address.ip(), source);
+    assert_eq!(node.connected().1.dial, Some(dial));
+    // An address of another family, and one that is not ours.
+    for (source, error) in [("::1", ErrorKind::InvalidInput), ("192.0.2.1", ErrorKind::AddrNotAvailable)] {
+        let dial = node.handle().dial(Dial::to(server.address()).source(source.parse().unwrap()).channel(1).once()).unwrap();
+        assert_eq!(node.dial_failed(dial), (DialError::Connect(error), None));
+    }
+    assert!(node.engine.shutdown().panicked.is_empty());
+    server.finish();
+}

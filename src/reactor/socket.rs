@@ -1,12 +1,12 @@
 //! One connected socket, and the calls on it.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use rustix::io::Errno;
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Type};
 
 use crate::config::Config;
 use crate::proto::Slices;
@@ -46,8 +46,19 @@ impl Socket {
         Self { stream, read_closed: false, queued: false, connecting }
     }
 
-    pub(super) fn connect(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self::new(TcpStream::connect(address)?, true))
+    /// Begins to connect, from an address of ours where one is named.
+    pub(super) fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Self> {
+        let Some(source) = source else { return Ok(Self::new(TcpStream::connect(address)?, true)) };
+        if source.is_ipv4() != address.is_ipv4() {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error().map(Errno::from_raw_os_error) != Some(Errno::INPROGRESS) => Err(error),
+            _ => Ok(Self::new(TcpStream::from_std(socket.into()), true)),
+        }
     }
 
     pub(super) fn stream_mut(&mut self) -> &mut TcpStream {

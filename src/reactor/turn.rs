@@ -423,7 +423,7 @@ impl<H: Handler> Reactor<H> {
     fn act(&mut self) {
         while let Some(action) = self.shard.poll_action() {
             match action {
-                Action::Connect { half, address } => match Socket::connect(address) {
+                Action::Connect { half, address, source } => match Socket::connect(address, source) {
                     Ok(socket) => {
                         socket.configure(&self.fabric.shared.config);
                         self.register(half, socket);

@@ -122,7 +122,7 @@ impl Shard {
         }
         let handshake = Handshake::dialled(keys.as_ref(), hello, dial.expected);
         let half = self.open_half(handshake, State::Connecting, dial.address, Some(id), ticket);
-        self.actions.push_back(Action::Connect { half, address: dial.address });
+        self.actions.push_back(Action::Connect { half, address: dial.address, source: dial.source });
     }
 
     fn open_half(&mut self, handshake: Handshake, state: State, address: SocketAddr, dial: Option<DialId>, ticket: Ticket) -> u32 {

@@ -37,7 +37,7 @@ mod topics;
 mod turn;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,8 +80,8 @@ pub(crate) enum Conn {
 /// What the driver is to do.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// Open a connection and report with `handle_connected` or `handle_half_error`.
-    Connect { half: u32, address: SocketAddr },
+    /// Open a connection, from this address if one is given, and report with `handle_connected` or `handle_half_error`.
+    Connect { half: u32, address: SocketAddr, source: Option<IpAddr> },
     /// The half-open connection's socket is the peer's from now on. It may be readable.
     Promote { half: u32, slot: u32 },
     /// Look whether the peer is readable: it was not read for a while.

@@ -608,7 +608,7 @@ impl World {
         while let Some(action) = self.nodes[node].cores[core].shard.poll_action() {
             let this = &mut self.nodes[node].cores[core];
             match action {
-                Action::Connect { half, address } => {
+                Action::Connect { half, address, .. } => {
                     let end = self.net.connect(self.now, usize::from(address.port()).wrapping_sub(1000));
                     self.register(node, core, half, end, true);
                 }

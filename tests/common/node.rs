@@ -87,6 +87,11 @@ pub(crate) enum Seen {
     },
 }
 
+/// See [`Mode::Serve`]. Not a type that a test would choose for itself.
+pub(crate) const PUBLISHED: u16 = 60_000;
+/// See [`Mode::Serve`].
+pub(crate) const TOPIC: Topic = Topic(7);
+
 /// What is done with messages and requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -94,6 +99,8 @@ pub(crate) enum Mode {
     Report,
     /// They are sent back, unreported.
     Echo,
+    /// The same, but messages of type [`PUBLISHED`] are published on [`TOPIC`].
+    Serve,
 }
 
 /// Whether a node is wanted: `Handler::authorize`.
@@ -131,7 +138,11 @@ impl Handler for Probe {
         }
         match self.mode {
             Mode::Report => self.tell(Seen::Message { peer, meta: message.meta, body: message.body.to_vec() }),
-            Mode::Echo => drop(cx.send(peer, message.meta, message.body)),
+            Mode::Serve if message.message_type() == PUBLISHED => {
+                let frame = cx.frame(message.meta, message.body).expect("it came as a message");
+                let _ = cx.publish(TOPIC, &frame);
+            }
+            Mode::Echo | Mode::Serve => drop(cx.send(peer, message.meta, message.body)),
         }
     }
 
@@ -139,7 +150,7 @@ impl Handler for Probe {
         assert_eq!(responder.peer(), peer);
         match self.mode {
             Mode::Report => self.tell(Seen::Request { peer, meta: request.meta, body: request.body.to_vec(), responder }),
-            Mode::Echo => drop(cx.respond(responder, request.meta, request.body)),
+            Mode::Echo | Mode::Serve => drop(cx.respond(responder, request.meta, request.body)),
         }
     }
 
