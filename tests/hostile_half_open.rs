@@ -9,13 +9,11 @@
 mod canary;
 mod common;
 
-use std::time::Duration;
-
 use canary::Canary;
-use common::{LIVENESS, NEVER, eventually_stats};
+use common::{NEVER, eventually, eventually_stats};
 use corecast::{Counter, Stats};
 use corecast_attacks::openers::Held;
-use corecast_attacks::{Scale, Sources, floods};
+use corecast_attacks::{Scale, floods};
 
 /// Why a connection that was accepted is not half-open any more, or never was.
 const REASONS: [Counter; 9] = [
@@ -43,6 +41,15 @@ fn patient(secure: bool) -> Canary {
     }
 }
 
+/// Those who have no place have been closed, and the others have not.
+#[test]
+fn who_has_no_place_is_closed() {
+    let canary = patient(true);
+    let held = floods::half_open(&canary.target(), &Scale::new(1000, 1));
+    eventually("all but those who have a place are closed", || held.alive() == 256);
+    leave(canary, held, 1000);
+}
+
 /// They leave, and every place comes back.
 fn leave(canary: Canary, held: Held, connections: u64) {
     drop(held);
@@ -59,7 +66,6 @@ fn thousands(mut canary: Canary, open: impl FnOnce(&corecast_attacks::Target, &S
         assert!(stats.get(Counter::HalfOpen) <= 256, "{stats:?}");
         stats.get(Counter::HalfOpen) == 256 && reasons(stats) == STRANGERS as u64 - 256
     });
-    assert_eq!(held.alive(), 256, "those who have no place are closed");
     canary.sings();
     canary.lets_somebody_in();
     leave(canary, held, STRANGERS as u64);
@@ -67,13 +73,20 @@ fn thousands(mut canary: Canary, open: impl FnOnce(&corecast_attacks::Target, &S
 
 #[test]
 fn thousands_of_half_open_connections_from_everywhere() {
+    thousands(patient(true), floods::half_open);
     thousands(patient(false), floods::half_open);
+}
+
+/// Each costs the engine two exponentiations, and it has those of its peers before.
+#[test]
+fn thousands_of_valid_first_messages() {
+    thousands(patient(true), floods::first_messages);
 }
 
 #[test]
 fn a_storm_of_resets() {
     const STORM: usize = 3000;
-    let canary = patient(false);
+    let canary = patient(true);
     let report = floods::reset_storm(&canary.target(), &Scale::new(STORM, 1));
     assert_eq!((report.connected, report.connect_failures), (STORM as u64, 0));
     // Those that had gone before they were accepted never came.

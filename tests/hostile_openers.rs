@@ -11,10 +11,10 @@ mod common;
 use std::time::{Duration, Instant};
 
 use canary::Canary;
-use common::LIVENESS;
+use common::{LIVENESS, eventually_stats};
 use corecast::Counter;
 use corecast_attacks::openers::{self, Garbage};
-use corecast_attacks::{Report, Scale};
+use corecast_attacks::{Report, Scale, Sources};
 
 /// From as many addresses as there are connections, so that no limit by address is met.
 fn strangers(connections: usize) -> Scale {
@@ -24,9 +24,10 @@ fn strangers(connections: usize) -> Scale {
 fn garbage(canary: Canary) {
     const EACH: usize = 8;
     let target = canary.target();
+    let strangers = strangers(1);
     for (index, garbage) in Garbage::ALL.into_iter().enumerate() {
         for round in 0..EACH {
-            let answer = openers::say(&target, &strangers(1), &garbage.bytes()).unwrap();
+            let answer = openers::say(&target, &strangers, &garbage.bytes()).unwrap();
             assert!(answer.is_silent_close(), "{garbage:?}: {answer:?}");
             canary.counts(Counter::HandshakeWrongMagic, (index * EACH + round) as u64 + 1);
         }
@@ -37,6 +38,7 @@ fn garbage(canary: Canary) {
 
 #[test]
 fn garbage_is_closed_in_silence() {
+    garbage(Canary::secure(|_| {}));
     garbage(Canary::plaintext(|_| {}));
 }
 
@@ -57,5 +59,43 @@ fn silence(canary: Canary) {
 
 #[test]
 fn silence_ends_at_the_deadline() {
+    silence(Canary::secure(|config| config.timeouts.handshake = Duration::from_millis(300)));
     silence(Canary::plaintext(|config| config.timeouts.handshake = Duration::from_millis(300)));
+}
+
+/// A byte now and then does not stretch the deadline.
+#[test]
+fn a_trickle_ends_at_the_deadline() {
+    const TRICKLES: usize = 20;
+    for canary in [
+        Canary::secure(|config| config.timeouts.handshake = Duration::from_millis(600)),
+        Canary::plaintext(|config| config.timeouts.handshake = Duration::from_millis(600)),
+    ] {
+        // Some fifty bytes, one each 100 ms: it would take five seconds.
+        let report = openers::trickle(&canary.target(), &strangers(TRICKLES), Duration::from_millis(100));
+        assert_all_closed(&report, TRICKLES);
+        canary.counts(Counter::HandshakeTimeout, TRICKLES as u64);
+        canary.finish();
+    }
+}
+
+/// The limits by address, with strangers from one: what is too much is closed at once, and another address is let in meanwhile.
+#[test]
+fn one_address_gets_what_one_address_may_have() {
+    let mut canary = Canary::secure(|_| {});
+    let one = Scale::new(40, 1).from(Sources::single());
+    let held = openers::Held::open(&canary.target(), &one, &[]);
+    assert_eq!((held.links.len(), held.failures), (40, 0));
+    // Sixteen handshakes at once, of which eight may be half-open; the rate is looked at first.
+    canary.counts(Counter::HalfOpen, 8);
+    eventually_stats(&canary.server.handle(), "the others are counted", |stats| {
+        stats.get(Counter::RefusedIpHalfOpen) + stats.get(Counter::RefusedIpRate) == 32
+    });
+    assert!(canary.count(Counter::RefusedIpHalfOpen) > 0, "some came while the rate allowed it");
+    assert_eq!(held.alive(), 8);
+    canary.sings();
+    canary.lets_somebody_in();
+    drop(held);
+    canary.counts(Counter::HalfOpen, 0);
+    canary.finish();
 }
