@@ -35,7 +35,7 @@ use pace::Pace;
 use pipe::Faults;
 use sim::{MILLI, SECOND, World};
 
-use crate::config::{Config, Cores, Noise, Rate, Security, Subnet, WhenSlow};
+use crate::config::{Admission, Config, Cores, Noise, Rate, Security, Subnet, WhenSlow};
 use crate::dial::Dial;
 use crate::id::NodeId;
 use crate::metrics::{Counter, Stats};
@@ -55,6 +55,8 @@ struct Plan {
     bursts: (u64, u64),
     /// Per 10,000 operations: a node is stopped and started again.
     restarts: u64,
+    /// Per 10,000 operations: a node takes another off its list, or puts it there. With a list if it is not zero.
+    lists: u64,
     /// The network and the nodes do what they should.
     calm: bool,
     /// How it ends: by closing each peer, or by shutting down.
@@ -112,6 +114,7 @@ impl Plan {
             pace: one_of(rng, &[100 * MICRO, 5 * MILLI, 50 * MILLI]),
             bursts: (one_of(rng, &[2, 5, 20]), one_of(rng, &[10, 50, 200])),
             restarts: if calm { 0 } else { one_of(rng, &[0, 0, 50]) },
+            lists: if calm || config.security.identity().is_none() { 0 } else { one_of(&mut rng.clone(), &[0, 20, 300]) },
             calm,
             shuts_down: rng.chance(1, 2),
             config,
@@ -247,6 +250,9 @@ fn run(seed: u64) -> Outcome {
         if let Security::Plaintext { .. } = config.security {
             config.node = Some(NodeId(node));
         }
+        if plan.lists > 0 {
+            config.admission = Some(Admission::AllowList((0..plan.nodes.len()).map(|node| identity(node).node_id()).collect()));
+        }
         config.validate().unwrap_or_else(|error| panic!("the plan's configuration of node {index}: {error}"));
         world.add_node(config, &plan.mood);
     }
@@ -280,9 +286,15 @@ fn operate(world: &mut World, plan: &Plan, rng: &mut Rng) {
             world.dial(node, target);
         }
     }
+    // Its own, so that what older seeds draw stays as it is.
+    let mut lists = Rng::new(rng.clone().next_u64());
     for _ in 0..plan.operations {
         world.run(rng.below(plan.pace));
         let node = rng.below(count as u64) as usize;
+        if lists.chance(plan.lists, 10_000) {
+            let other = lists.below(count as u64) as usize;
+            if lists.chance(1, 2) { world.allow(node, other) } else { world.disallow(node, other) }
+        }
         if rng.chance(plan.restarts, 10_000) {
             world.restart(node, &plan.mood);
             continue;

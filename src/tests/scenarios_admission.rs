@@ -127,12 +127,12 @@ fn listing(nodes: &[usize]) -> Config {
 }
 
 impl World {
-    fn allow(&mut self, node: usize, other: usize) {
+    pub(super) fn allow(&mut self, node: usize, other: usize) {
         assert!(self.nodes[node].shared.listed.reserve());
         self.control(node, 0, Control::Allow { node: identity(other).node_id() });
     }
 
-    fn disallow(&mut self, node: usize, other: usize) {
+    pub(super) fn disallow(&mut self, node: usize, other: usize) {
         self.control(node, 0, Control::Disallow { node: identity(other).node_id() });
     }
 
