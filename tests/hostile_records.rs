@@ -2,8 +2,8 @@
 //!
 //! Set-up: an engine with its defaults and well-behaved peers at it (`canary`); peers written by hand that have ended their handshake
 //! well, dialled and dialling, in both suites. Claim: records that are flipped, repeated, swapped, left out, cut, of another session, of
-//! the other direction, or under another key end the connection under their rule, and nothing that came in or after them is delivered; records in
-//! their turn go on past every rekey.
+//! the other direction, or under another key end the connection under their rule, and nothing that came in or after them is delivered;
+//! records in their turn go on past every rekey.
 
 #[path = "common/canary.rs"]
 mod canary;

@@ -340,6 +340,11 @@ impl Canary {
         resident_bytes().saturating_sub(self.baseline.memory)
     }
 
+    /// What has been freed so far may stay with the allocator; from here on nothing more may come to it. For attacks that are made twice.
+    pub(crate) fn forget_memory(&mut self) {
+        self.baseline.memory = resident_bytes();
+    }
+
     /// A good peer that was not there yet gets in and has a message returned, within [`LIVENESS`].
     pub(crate) fn lets_somebody_in(&mut self) {
         self.newcomers += 1;

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use corecast::{
-    AckId, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Handle, Handler, Message, Meta, NodeId,
-    PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
+    AckId, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Frame, Handle, Handler, Message, Meta,
+    NodeId, PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -103,16 +103,32 @@ pub(crate) enum Mode {
     Serve,
 }
 
+/// The timer for it.
+const AGAIN: u64 = u64::MAX;
+
 /// Whether a node is wanted: `Handler::authorize`.
 pub(crate) type Judge = Arc<dyn Fn(NodeId, SocketAddr, Direction) -> bool + Send + Sync>;
 
 pub(crate) struct Probe {
     mode: Mode,
+    /// See [`Mode::Serve`].
+    unpublished: VecDeque<Frame>,
     judge: Option<Judge>,
     report: Sender<Seen>,
 }
 
 impl Probe {
+    /// Publishes what is to be published, in order. What is refused because the core is behind is not lost: it is tried again.
+    fn publish(&mut self, cx: &mut Context<'_>) {
+        while let Some(frame) = self.unpublished.front() {
+            if cx.publish(TOPIC, frame).is_err() {
+                cx.set_timer(Duration::from_millis(1), AGAIN);
+                return;
+            }
+            self.unpublished.pop_front();
+        }
+    }
+
     fn tell(&self, seen: Seen) {
         // A test that has ended listens to nobody.
         let _ = self.report.send(seen);
@@ -139,8 +155,8 @@ impl Handler for Probe {
         match self.mode {
             Mode::Report => self.tell(Seen::Message { peer, meta: message.meta, body: message.body.to_vec() }),
             Mode::Serve if message.message_type() == PUBLISHED => {
-                let frame = cx.frame(message.meta, message.body).expect("it came as a message");
-                let _ = cx.publish(TOPIC, &frame);
+                self.unpublished.push_back(cx.frame(message.meta, message.body).expect("it came as a message"));
+                self.publish(cx);
             }
             Mode::Echo | Mode::Serve => drop(cx.send(peer, message.meta, message.body)),
         }
@@ -200,6 +216,9 @@ impl Handler for Probe {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, tag: u64) {
+        if tag == AGAIN {
+            return self.publish(cx);
+        }
         self.tell(Seen::Timer { core: cx.core(), tag });
     }
 }
@@ -219,7 +238,9 @@ impl Node {
 
     fn with(config: Config, mode: Mode, judge: Option<Judge>) -> Self {
         let (report, seen) = channel();
-        let engine = Engine::start(config, move |_| Probe { mode, judge: judge.clone(), report: report.clone() }).unwrap();
+        let engine =
+            Engine::start(config, move |_| Probe { mode, unpublished: VecDeque::new(), judge: judge.clone(), report: report.clone() })
+                .unwrap();
         Self { engine, seen, passed: VecDeque::new() }
     }
 

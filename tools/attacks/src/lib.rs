@@ -13,10 +13,12 @@
 //! openers  handshake  replay    before anybody has proved anything
 //! floods                        many connections that cost their sender nothing
 //! records                       what breaks the encryption of an established peer
+//! frames                        what breaks the rules of frames, or strains them
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod floods;
+pub mod frames;
 pub mod handshake;
 pub mod link;
 pub mod noise;

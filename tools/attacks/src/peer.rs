@@ -204,6 +204,11 @@ impl Peer {
         Ok(Some(self.unread.drain(..len).collect()))
     }
 
+    /// So many bytes of frames, whatever they are.
+    pub fn bytes(&mut self, len: usize) -> Result<Vec<u8>, Failure> {
+        Ok(self.take(len, false)?.unwrap_or_default())
+    }
+
     /// The next frame; `None` at the end.
     pub fn frame(&mut self) -> Result<Option<Frame>, Failure> {
         let Some(head) = self.take(8, true)? else { return Ok(None) };
