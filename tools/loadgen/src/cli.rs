@@ -10,6 +10,7 @@ use corecast::{NetworkId, Spin};
 
 use crate::error::Error;
 use crate::payload::HEADER_LEN;
+use crate::security::{AdmissionArgs, LimitArgs, Suite, Target, parse_target};
 use crate::server::Mode;
 use crate::workload::Subscriptions;
 
@@ -76,7 +77,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a server to load, until SIGTERM or SIGINT.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Every peer sends and waits for its messages to come back. A --target needs `serve --mode echo`.
     #[command(after_long_help = GLOSSARY)]
     Echo(EchoArgs),
@@ -104,6 +105,22 @@ pub(crate) enum Command {
     Receipts(ReceiptsArgs),
 }
 
+impl Command {
+    /// What a workload is told.
+    fn load(&self) -> Option<&LoadArgs> {
+        Some(match self {
+            Self::Serve(_) => return None,
+            Self::Echo(args) => &args.load,
+            Self::Fanout(args) => &args.load,
+            Self::Flood(args) => &args.load,
+            Self::Mixed(args) => &args.load,
+            Self::SlowReaders(args) => &args.load,
+            Self::Topics(args) => &args.load,
+            Self::Receipts(args) => &args.load,
+        })
+    }
+}
+
 /// The command line, or the end of the process with what is wrong with it.
 pub(crate) fn parse() -> Cli {
     let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
@@ -115,6 +132,17 @@ pub(crate) fn parse() -> Cli {
 
 /// What makes sense alone and not together.
 fn check(cli: &Cli) -> Result<(), String> {
+    match cli.command.as_ref().and_then(Command::load) {
+        Some(LoadArgs { target: Some(target), engine, .. }) if engine.plaintext && target.node.is_some() => {
+            return Err("--target names a node, which --plaintext cannot prove: leave out what is before the @".into());
+        }
+        Some(LoadArgs { target: Some(target), engine, .. }) if !engine.plaintext && target.node.is_none() => {
+            return Err(format!(
+                "--target {target} says where, but not who: expected NodeId@{target}, as the server says of itself, or --plaintext"
+            ));
+        }
+        _ => {}
+    }
     match &cli.command {
         Some(Command::Topics(args)) => check_topics(args),
         Some(Command::Receipts(args)) if args.quorum() > args.load.peers => {
@@ -199,6 +227,10 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) slow_peers: SlowPeerArgs,
     #[command(flatten)]
+    pub(crate) admission: AdmissionArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }
 
@@ -229,15 +261,24 @@ pub(crate) struct EngineArgs {
     /// Network id, 64 hexadecimal digits. Both sides need the same.
     #[arg(long, value_name = "HEX", default_value_t = NetworkId::default(), hide_default_value = true)]
     pub(crate) network: NetworkId,
-    /// Allow addresses other than loopback, although nothing is encrypted.
+    /// Encrypt nothing. Both sides need the same.
     #[arg(long)]
+    pub(crate) plaintext: bool,
+    /// With --plaintext: allow addresses other than loopback.
+    #[arg(long, requires = "plaintext")]
     pub(crate) allow_remote: bool,
+    /// What seals the records. Both sides need the same.
+    #[arg(long, value_enum, default_value = "aes-gcm", conflicts_with = "plaintext")]
+    pub(crate) cipher: Suite,
+    /// The file with the secret of the whole network, 64 hexadecimal digits. Both sides need the same.
+    #[arg(long, value_name = "FILE", conflicts_with = "plaintext")]
+    pub(crate) network_secret_file: Option<PathBuf>,
 }
 
 impl EngineArgs {
     /// The library refuses it too, in the words of its configuration.
     pub(crate) fn check_address(&self, address: SocketAddr) -> Result<(), Error> {
-        let allowed = self.allow_remote || address.ip().to_canonical().is_loopback();
+        let allowed = !self.plaintext || self.allow_remote || address.ip().to_canonical().is_loopback();
         if allowed { Ok(()) } else { Err(Error::Remote { address }) }
     }
 
@@ -250,10 +291,16 @@ impl EngineArgs {
 /// What every workload is told.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// The server to load, such as 127.0.0.1:7000 or localhost:7000. Without it: one in this process, which needs two file descriptors a
-    /// peer.
-    #[arg(long, value_name = "ADDR", value_parser = parse_target)]
-    pub(crate) target: Option<SocketAddr>,
+    /// The server to load, as it says of itself: NodeId@127.0.0.1:7000; with --plaintext 127.0.0.1:7000. Without it: one in this process,
+    /// which needs two file descriptors a peer.
+    #[arg(long, value_name = "NODE@ADDR", value_parser = parse_target)]
+    pub(crate) target: Option<Target>,
+    /// Keys that the peers have, all together. Without it: one for each peer.
+    #[arg(long, value_name = "N", conflicts_with = "plaintext", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) identities: Option<u64>,
+    /// Where the peers' keys come from: the same number gives the same keys. Without it: others in each run.
+    #[arg(long, value_name = "N", conflicts_with = "plaintext")]
+    pub(crate) seed: Option<u64>,
     /// Peers; fan-out and topics: subscribers, and one publisher besides.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
     pub(crate) peers: u32,
@@ -472,7 +519,7 @@ fn parse_cpus(text: &str) -> Result<CpuList, String> {
     }
 }
 
-fn parse_bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
     let (digits, factor) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 1 << 20),
@@ -509,7 +556,7 @@ fn parse_size(text: &str) -> Result<usize, String> {
 }
 
 /// Of a name's addresses the first IPv4 one, otherwise the first: both sides choose the same.
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     const EXPECTED: &str = "expected IP:port or host:port, such as 127.0.0.1:7000, [::1]:7000 or localhost:7000";
     if !text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
         return Err(EXPECTED.into());
@@ -519,17 +566,12 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     address.ok_or_else(|| format!("the name has no address; {EXPECTED}"))
 }
 
-fn parse_target(text: &str) -> Result<SocketAddr, String> {
-    let address = parse_address(text)?;
-    if address.port() == 0 { Err("nothing can listen on port 0: expected the port that the server names".into()) } else { Ok(address) }
-}
-
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|value| (0.0..=86_400.0).contains(value));
     seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds, 0 to 86400, such as 5 or 0.5".into())
 }
 
-fn parse_positive_seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_positive_seconds(text: &str) -> Result<Duration, String> {
     let duration = parse_seconds(text)?;
     if duration >= Duration::from_millis(1) { Ok(duration) } else { Err("expected at least 0.001 seconds".into()) }
 }
@@ -575,7 +617,6 @@ mod tests {
         for bad in ["", "nowhere", ":7000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1"] {
             assert!(parse_address(bad).is_err(), "{bad}");
         }
-        assert!(parse_target("127.0.0.1:0").is_err());
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use corecast::{RequestError, StartError};
+use corecast::{IdentityError, RequestError, StartError};
 
+use crate::security::Target;
 use crate::server::Mode;
 
 /// Why a run or a server did not come to its end.
@@ -21,18 +22,26 @@ pub(crate) enum Error {
     System { what: &'static str, source: io::Error },
     /// Standard output could not be written to.
     Stdout { source: io::Error },
+    /// A server that encrypts was not told who may connect.
+    NoAdmission,
+    /// The server's key.
+    Identity(IdentityError),
+    /// A file could not be read.
+    File { path: PathBuf, source: io::Error },
+    /// A file has something else in it.
+    Content { path: PathBuf, expected: &'static str },
     /// A file could not be written.
     Write { path: PathBuf, source: io::Error },
     /// More peers than file descriptors.
     Descriptors { needed: u64, limit: u64, embedded: bool },
     /// The peers did not connect in time.
-    Connect { target: SocketAddr, ready: u64, wanted: u64, waited: Duration, reasons: String },
+    Connect { target: Target, ready: u64, wanted: u64, waited: Duration, reasons: String },
     /// The server serves another workload.
-    WrongMode { target: SocketAddr, is: Mode, needed: Mode },
+    WrongMode { target: Target, is: Mode, needed: Mode },
     /// The server did not answer the probe.
-    Probe { target: SocketAddr, source: RequestError },
+    Probe { target: Target, source: RequestError },
     /// What the server answered was no sample: it is another program, or another version of this one.
-    NotALoadgen { target: SocketAddr },
+    NotALoadgen { target: Target },
     /// A client core did not answer: its thread has ended or hangs.
     CoreSilent { engine: usize },
     /// The same of the subscribers that stop reading.
@@ -46,7 +55,7 @@ pub(crate) enum Error {
 impl Error {
     /// 2 where the command line is wrong, as clap does; 1 where the run is.
     pub(crate) fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Remote { .. }) { 2 } else { 1 }
+        if matches!(self, Self::Remote { .. } | Self::NoAdmission) { 2 } else { 1 }
     }
 
     /// Whether there is nothing to say: what was wrong has been printed with the figures, or whoever read them has had enough.
@@ -66,6 +75,10 @@ impl fmt::Display for Error {
             Self::Remote { address } => {
                 write!(f, "{address} is not a loopback address, and nothing is encrypted: add --allow-remote where that is no concern")
             }
+            Self::NoAdmission => f.write_str("who may connect? Say --open for everybody, or --allow NODE or --allow-file FILE"),
+            Self::Identity(source) => source.fmt(f),
+            Self::File { path, source } => write!(f, "cannot read {}: {source}", path.display()),
+            Self::Content { path, expected } => write!(f, "{}: expected {expected}", path.display()),
             Self::System { what, source } => write!(f, "{what}: {source}"),
             Self::Stdout { source } => write!(f, "cannot write to standard output: {source}"),
             Self::Write { path, source } => write!(f, "cannot write {}: {source}", path.display()),
@@ -99,6 +112,8 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Start { source, .. } => Some(source),
+            Self::Identity(source) => Some(source),
+            Self::File { source, .. } => Some(source),
             Self::System { source, .. } | Self::Stdout { source } | Self::Write { source, .. } => Some(source),
             Self::Probe { source, .. } => Some(source),
             _ => None,

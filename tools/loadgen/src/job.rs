@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::output::{self, JsonSink};
 use crate::report::Report;
 use crate::run;
+use crate::security::Suite;
 use crate::serve::Stop;
 use crate::spec::Spec;
 use crate::workload::{Kind, Pacing};
@@ -46,6 +47,8 @@ fn load(quick: bool) -> LoadArgs {
     let (warmup, duration) = if quick { (50, 200) } else { (500, 4200) };
     LoadArgs {
         target: None,
+        identities: None,
+        seed: None,
         peers: PEERS,
         size: SIZE,
         duration: Duration::from_millis(duration),
@@ -55,6 +58,13 @@ fn load(quick: bool) -> LoadArgs {
         json: None,
         server_cores: None,
         client_cores: None,
-        engine: EngineArgs { spin_us: None, network: NetworkId::default(), allow_remote: false },
+        engine: EngineArgs {
+            spin_us: None,
+            network: NetworkId::default(),
+            plaintext: false,
+            allow_remote: false,
+            cipher: Suite::default(),
+            network_secret_file: None,
+        },
     }
 }

@@ -42,6 +42,7 @@ mod progress;
 mod reason;
 mod report;
 mod run;
+mod security;
 mod serve;
 mod server;
 mod spec;

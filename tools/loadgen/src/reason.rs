@@ -16,6 +16,7 @@ impl fmt::Display for Dialling {
             DialError::Handshake(HandshakeError::RefusedByPeer(code)) => write!(f, "the server refused: {}", refusal(code)),
             DialError::Handshake(HandshakeError::Refused(code)) => write!(f, "the server was refused: {}", refusal(code)),
             DialError::Handshake(HandshakeError::Goodbye(code)) => write!(f, "the server withdrew: {}", goodbye(code)),
+            DialError::NotAllowed => write!(f, "the server refused: {}", refusal(RefusalCode::NotAllowed)),
             other => other.fmt(f),
         }
     }
@@ -34,7 +35,11 @@ impl fmt::Display for Ending {
 fn refusal(code: RefusalCode) -> &'static str {
     match code {
         RefusalCode::Version => "it does not speak this version of the protocol",
-        RefusalCode::Suite => "it does not speak plaintext",
+        RefusalCode::Suite => "it speaks plaintext, or another cipher; both sides need the same --plaintext or --cipher",
+        RefusalCode::AuthFailed => {
+            "it has another key, network or network secret; both sides need the same --network and --network-secret-file"
+        }
+        RefusalCode::NotAllowed => "this node is not on its list, see its --allow",
         RefusalCode::Malformed => "it did not understand the greeting",
         RefusalCode::WrongNetwork => "it belongs to another network; both sides need the same --network",
         RefusalCode::SelfConnection => "it has the same node id",
@@ -55,6 +60,7 @@ fn goodbye(code: GoodbyeCode) -> &'static str {
         GoodbyeCode::Violation => "this client broke the protocol",
         GoodbyeCode::Full => "it is full, see its --max-peers",
         GoodbyeCode::Unresponsive => "this client sent nothing for too long",
+        GoodbyeCode::NotAllowed => "this node is not on its list any more",
         _ => "for a reason that this version does not know",
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use corecast::{Config, Cores, Security, Stats};
+use corecast::{Config, Cores, Stats};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::machine::raise_descriptor_limit;
 use crate::output::{self, JsonSink};
+use crate::security;
 use crate::server::{Mode, Server, counter};
 
 /// All counters of a server at its end.
@@ -36,11 +37,13 @@ pub(crate) fn main(args: &ServeArgs) -> Result<(), Error> {
     args.engine.check_address(args.listen)?;
     let stats_json = JsonSink::open_some(args.stats_json.as_ref())?;
     let stop = Stop::install()?;
-    let config = config(args);
+    let config = config(args)?;
+    let limits = security::describe(&config);
     let cores = args.cores.as_ref().map_or(1, |list| list.0.len());
     let server = Server::start(config, cores, args.mode)?;
-    let (address, handle) = (server.address(), server.handle());
+    let (address, handle) = (server.target(), server.handle());
     announce(&format!("listening on {address}"));
+    announce(&limits);
     let started = Instant::now();
     stop.wait();
     let elapsed_s = started.elapsed().as_secs_f64();
@@ -75,16 +78,11 @@ pub(crate) fn main(args: &ServeArgs) -> Result<(), Error> {
     if report.panicked.is_empty() { Ok(()) } else { Err(Error::CoreSilent { engine: report.panicked[0] }) }
 }
 
-fn config(args: &ServeArgs) -> Config {
-    let mut config = Config::plaintext().listen(args.listen);
-    config.security = Security::Plaintext { allow_remote: args.engine.allow_remote };
-    config.network = args.engine.network;
-    config.addresses.exempt = limits::loopback();
+fn config(args: &ServeArgs) -> Result<Config, Error> {
+    let admission = args.admission.admission(args.engine.plaintext)?;
+    let mut config = security::config(&args.engine, args.admission.identity()?, admission)?.listen(args.listen);
     if let Some(list) = &args.cores {
         config.cores = Cores::Pinned(list.0.clone());
-    }
-    if let Some(spin) = args.engine.spin() {
-        config.io.spin = spin;
     }
     let allowed = raise_descriptor_limit();
     let (max_peers, max_half_open) = limits::peers_within(u64::from(args.max_peers), allowed);
@@ -102,7 +100,8 @@ fn config(args: &ServeArgs) -> Config {
     limits::fit_acks(&mut config.acks, &config.limits, args.max_message, 1);
     config.io.notsent_lowat = args.notsent_lowat;
     limits::cut_off(&mut config, &args.slow_peers);
-    config
+    args.limits.apply(&mut config);
+    Ok(config)
 }
 
 fn by_name(stats: &Stats) -> BTreeMap<&'static str, u64> {

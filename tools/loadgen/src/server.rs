@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use clap::ValueEnum;
-use corecast::{Config, Context, Engine, Handle, Handler, Message, PeerId, PeerInfo, Receipt, RequestError, Responder, Sent, Stats};
+use corecast::{
+    Config, Context, Engine, Handle, Handler, Message, PeerId, PeerInfo, Receipt, RequestError, Responder, Security, Sent, Stats,
+};
 use hdrhistogram::Histogram;
 
 use crate::acked::{Settled, TERMS, Terms};
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::machine::{CpuMeter, CpuTime, boot_id};
 use crate::measure::{new_histogram, percentiles};
 use crate::probe::{Counters, DATA, Question, Sample, encode_counters};
+use crate::security::Target;
 use crate::verify::{Stream, Tally};
 use crate::{clock, output, payload};
 
@@ -329,11 +331,13 @@ impl Handler for Core {
 pub(crate) struct Server {
     engine: Engine<()>,
     shared: Arc<Shared>,
+    secure: bool,
 }
 
 impl Server {
     /// `config` says where to listen.
     pub(crate) fn start(config: Config, cores: usize, mode: Mode) -> Result<Self, Error> {
+        let secure = matches!(config.security, Security::Noise(_));
         let tallies = (0..cores).map(|_| CoreTally::new()).collect();
         let shared = Arc::new(Shared {
             mode,
@@ -357,11 +361,12 @@ impl Server {
         for warning in engine.warnings() {
             output::remark(format_args!("server: warning: {warning}"));
         }
-        Ok(Self { engine, shared })
+        Ok(Self { engine, shared, secure })
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.engine.local_addrs()[0]
+    /// What a client dials.
+    pub(crate) fn target(&self) -> Target {
+        Target { address: self.engine.local_addrs()[0], node: self.secure.then(|| self.engine.node_id()) }
     }
 
     pub(crate) fn handle(&self) -> Handle<()> {

@@ -155,7 +155,7 @@ fn a_server_that_is_full_says_so() {
 fn an_occupied_port_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
-    let output = run(&["serve", "--listen", &address, "--mode", "echo"]);
+    let output = run(&["serve", "--listen", &address, "--mode", "echo", "--open"]);
     assert_eq!(output.status.code(), Some(1), "{}", show(&output));
     assert!(text(&output.stderr).contains(&address), "{}", show(&output));
 }
@@ -164,7 +164,7 @@ fn an_occupied_port_is_named() {
 fn peers_that_cannot_connect_are_counted_with_the_reason() {
     // Bound and closed again: nobody listens there.
     let address = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").to_string();
-    let output = run(&["echo", "--target", &address, "--peers", "3", "--connect-timeout", "0.3"]);
+    let output = run(&["echo", "--plaintext", "--target", &address, "--peers", "3", "--connect-timeout", "0.3"]);
     assert_eq!(output.status.code(), Some(1), "{}", show(&output));
     let error = text(&output.stderr);
     assert!(error.contains("only 0 of 3 peers connected") && error.contains("refused") && error.contains(&address), "{error}");
@@ -202,8 +202,15 @@ fn wrong_arguments_are_answered_with_two() {
         (&["serve", "--listen", "127.0.0.1:0"], "--mode"),
         (&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--cores", "0,0"], "named twice"),
         (&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--network", "xyz"], "64 hexadecimal digits"),
-        (&["serve", "--listen", "0.0.0.0:0", "--mode", "echo"], "--allow-remote"),
-        (&["echo", "--target", "192.0.2.1:7000"], "--allow-remote"),
+        (&["serve", "--listen", "0.0.0.0:0", "--mode", "echo", "--plaintext"], "--allow-remote"),
+        (&["serve", "--listen", "127.0.0.1:0", "--mode", "echo"], "who may connect?"),
+        (&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--plaintext", "--identity", "key"], "cannot be used with"),
+        (&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--open", "--allow-remote"], "--plaintext"),
+        (&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--open", "--handshakes-per-ip", "0"], "expected a number a second"),
+        (&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--open", "--exempt", "10.0.0.0/99"], "as in 10.0.0.0/8"),
+        (&["echo", "--target", "127.0.0.1:7000"], "not who"),
+        (&["echo", "--target", "abc@127.0.0.1:7000"], "64 hexadecimal digits"),
+        (&["echo", "--plaintext", "--target", "192.0.2.1:7000"], "--allow-remote"),
         (&["mixed", "--rate", "0"], "--rate"),
         (&["mixed", "--bulk-ahead", "0"], "--bulk-ahead"),
         (&["mixed", "--bulk-size", "31"], "32 bytes to 16M"),
@@ -268,9 +275,72 @@ fn standard_output_that_cannot_be_written_ends_the_run() {
 fn a_target_that_nobody_listens_at_is_given_up_early_and_explained() {
     let address = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").to_string();
     let started = Instant::now();
-    let output = run(&["echo", "--target", &address, "--peers", "3"]);
+    let output = run(&["echo", "--plaintext", "--target", &address, "--peers", "3"]);
     assert_eq!(output.status.code(), Some(1), "{}", show(&output));
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     let error = text(&output.stderr);
     assert_eq!(error.matches("trying again: could not connect").count(), 1, "{error}");
+}
+
+/// A folder of its own, gone with the test.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("corecast-loadgen-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        if !text.is_empty() {
+            std::fs::write(&path, text).expect("a file");
+        }
+        path.to_str().expect("our names are ASCII").to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_key_file_a_network_secret_and_the_other_cipher() {
+    let folder = Folder::new("keys");
+    let (key, secret) = (folder.file("key", ""), folder.file("secret", &format!("{}\n", "5e".repeat(32))));
+    let more = ["--identity", &key, "--network-secret-file", &secret, "--cipher", "chacha-poly"];
+    let (server, first) = serve("echo", &more);
+    let args = ["echo", "--target", &first, "--peers", "4", "--identities", "2", "--seed", "1", "--duration", "0.2", "--warmup", "0"];
+    let output = run(&[&args[..], &more[2..], &["--json", "-"]].concat());
+    assert!(number(&json(&output), "total_delivered") > 0, "{}", show(&output));
+    let output = run(&[&args[..], &["--connect-timeout", "0.3"]].concat());
+    assert!(text(&output.stderr).contains("--cipher"), "{}", show(&output));
+    let output = run(&[&args[..], &more[4..], &["--connect-timeout", "0.3"]].concat());
+    assert!(text(&output.stderr).contains("--network-secret-file"), "{}", show(&output));
+    drop(server);
+    // The same key again: the same node.
+    let (server, second) = serve("echo", &more);
+    assert_eq!(first.split('@').next(), second.split('@').next());
+    drop(server);
+    let key = folder.file("no-key", "something else");
+    let output = run(&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--open", "--identity", &key]);
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert!(text(&output.stderr).contains(&key), "{}", show(&output));
+}
+
+#[test]
+fn a_stranger_is_not_let_in() {
+    let stranger = "ab".repeat(32);
+    let mut process =
+        Process::start(&["serve", "--listen", "127.0.0.1:0", "--mode", "echo", "--allow", &stranger, "--exempt", "127.0.0.0/8"]);
+    let address = process.says().strip_prefix("listening on ").expect("it says where").to_owned();
+    let limits = process.says();
+    assert!(limits.contains("admitted: 1 nodes") && limits.contains("4/s (burst 16)") && limits.contains("127.0.0.0/8"), "{limits}");
+    let output = run(&["echo", "--target", &address, "--peers", "1", "--connect-timeout", "0.3"]);
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert!(text(&output.stderr).contains("not on its list"), "{}", show(&output));
+    drop(process);
 }

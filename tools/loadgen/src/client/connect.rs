@@ -1,12 +1,12 @@
 //! Connecting many peers: some at a time, each tried again until the run's deadline, every failure remembered by its reason.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use corecast::{Context, Dial, DialId};
+use corecast::{Context, DialId};
 
 use crate::progress::Progress;
+use crate::security::Goal;
 
 /// Dials and greetings under way at a time. Below the smallest listen backlog in use (128), so that the kernel drops no connection request
 /// and makes it wait a second for the next try.
@@ -14,7 +14,7 @@ const UNDER_WAY: usize = 100;
 
 /// The channels of one client engine that have still to become ready.
 pub(crate) struct Connector {
-    target: SocketAddr,
+    goal: Goal,
     /// Channels to dial, in order; those that failed come back here.
     waiting: VecDeque<u16>,
     dialling: HashMap<DialId, u16>,
@@ -28,17 +28,17 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// `channels` of one of `engines` engines that connect at the same time.
-    pub(crate) fn new(target: SocketAddr, channels: impl Iterator<Item = u16>, engines: usize, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(goal: Goal, channels: impl Iterator<Item = u16>, engines: usize, progress: Arc<Progress>) -> Self {
         let waiting = channels.collect();
         let limit = (UNDER_WAY / engines).max(1);
-        Self { target, waiting, dialling: HashMap::new(), greeting: 0, failures: BTreeMap::new(), progress, limit }
+        Self { goal, waiting, dialling: HashMap::new(), greeting: 0, failures: BTreeMap::new(), progress, limit }
     }
 
     /// Dials as many as may be under way.
     pub(crate) fn refill(&mut self, cx: &mut Context<'_>) {
         while self.dialling.len() + self.greeting < self.limit {
             let Some(channel) = self.waiting.pop_front() else { return };
-            let dial = cx.dial(Dial::to(self.target).channel(channel).once());
+            let dial = cx.dial(self.goal.dial(channel));
             self.dialling.insert(dial, channel);
         }
     }

@@ -6,7 +6,6 @@
 pub(crate) mod connect;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
@@ -23,6 +22,7 @@ use crate::payload::{self, Header};
 use crate::probe::{DATA, Question, Sample};
 use crate::progress::Progress;
 use crate::reason::{Dialling, Ending};
+use crate::security::Goal;
 use crate::verify::{Tally, Verdict};
 use crate::workload::Workload;
 
@@ -353,9 +353,9 @@ pub(crate) struct Driver<W> {
 }
 
 impl<W: Workload> Driver<W> {
-    pub(crate) fn new(core: Core, workload: W, target: SocketAddr) -> Self {
+    pub(crate) fn new(core: Core, workload: W, goal: Goal) -> Self {
         let channels = (0..core.share.count).map(|channel| u16::try_from(channel).expect("an engine has 65,536 channels at most"));
-        let connector = Connector::new(target, channels, core.share.engines, Arc::clone(&core.progress));
+        let connector = Connector::new(goal, channels, core.share.engines, Arc::clone(&core.progress));
         let ready = vec![false; core.count()].into();
         Self { core, workload, connector, ready, endings: BTreeMap::new(), probe: None, probes: 0 }
     }

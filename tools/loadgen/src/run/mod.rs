@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use corecast::{Config, Cores, Engine, Handle, Lane, RequestError, Security};
+use corecast::{Admission, Config, Cores, Engine, Handle, Identity, Lane, RequestError};
 
 use crate::cli::{CpuList, LoadArgs};
 use crate::client::{Command, Common, Core, Driver, Outcome, PROBE_TIMEOUT, Share};
@@ -21,6 +21,7 @@ use crate::pacer::Pacer;
 use crate::probe::{Question, Sample};
 use crate::progress::{Cohort, Line, Progress};
 use crate::report::{Figures, Report, SCHEMA, Setup, reasons_text};
+use crate::security::{self, Goal, Identities, Target};
 use crate::serve::Stop;
 use crate::server::Server;
 use crate::spec::Spec;
@@ -57,15 +58,15 @@ pub(crate) fn main(spec: Spec) -> Result<(), Error> {
 
 /// Runs a workload to its report.
 pub(crate) fn execute(spec: &Spec, stop: &Stop) -> Result<Report, Error> {
-    spec.load.target.map_or(Ok(()), |target| spec.load.engine.check_address(target))?;
+    spec.load.target.map_or(Ok(()), |target| spec.load.engine.check_address(target.address))?;
     check_descriptors(spec)?;
     let placement = Placement::choose(&spec.load);
     let (server, target) = match spec.load.target {
         Some(target) => (None, target),
         None => {
             let server = start_server(spec, &placement)?;
-            let address = server.address();
-            (Some(server), address)
+            let target = server.target();
+            (Some(server), target)
         }
     };
     let result = Run::start(spec, &placement, target).and_then(|mut run| {
@@ -120,19 +121,19 @@ fn check_descriptors(spec: &Spec) -> Result<(), Error> {
     if needed <= limit { Ok(()) } else { Err(Error::Descriptors { needed, limit, embedded }) }
 }
 
-fn config(load: &LoadArgs) -> Config {
-    let mut config = Config::plaintext();
-    config.security = Security::Plaintext { allow_remote: load.engine.allow_remote };
-    config.network = load.engine.network;
-    config.addresses.exempt = crate::limits::loopback();
-    if let Some(spin) = load.engine.spin() {
-        config.io.spin = spin;
-    }
-    config
+/// A client engine's keys, and its configuration.
+fn client(load: &LoadArgs, run_id: u32, engine: u64, engines: usize) -> Result<(Identities, Config), Error> {
+    let count = load.identities.unwrap_or(u64::from(u32::MAX)).div_ceil(engines as u64);
+    let seed = load.seed.unwrap_or(u64::from(run_id) << 16 | u64::from(std::process::id()));
+    let identities = Identities { seed, engine, count };
+    Ok((identities, security::config(&load.engine, identities.of_engine(), Admission::Open)?))
 }
 
 fn start_server(spec: &Spec, placement: &Placement) -> Result<Server, Error> {
-    let mut config = config(&spec.load).listen(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let identity = Identity::generate().map_err(|source| Error::System { what: "no randomness for a key", source })?;
+    // Everybody comes from this process, and from one address.
+    let mut config = security::config(&spec.load.engine, identity, Admission::Open)?.listen(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.addresses.exempt = limits::loopback();
     if !placement.server.is_empty() {
         config.cores = Cores::Pinned(placement.server.clone());
     }
@@ -176,7 +177,7 @@ struct Run {
     engines: Vec<Engine<Command>>,
     handles: Vec<Handle<Command>>,
     cohort: Cohort,
-    target: SocketAddr,
+    target: Target,
     connections: u64,
     /// The subscribers that stop reading, where some do.
     slow: Option<SlowReaders>,
@@ -184,7 +185,7 @@ struct Run {
 }
 
 impl Run {
-    fn start(spec: &Spec, placement: &Placement, target: SocketAddr) -> Result<Self, Error> {
+    fn start(spec: &Spec, placement: &Placement, target: Target) -> Result<Self, Error> {
         let total = spec.connections();
         let shares = shares(total, placement.client.len());
         let cohort = Cohort(shares.iter().map(|_| Arc::default()).collect());
@@ -430,11 +431,11 @@ struct Parts {
     common: Arc<Common>,
     progress: Arc<Progress>,
     run_id: u32,
-    target: SocketAddr,
+    target: Target,
 }
 
 fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<Command>, Error> {
-    let mut config = config(&spec.load);
+    let (identities, mut config) = client(&spec.load, parts.run_id, parts.share.engine as u64, parts.share.engines)?;
     if let Some(cpu) = cpu {
         config.cores = Cores::Pinned(vec![cpu]);
     }
@@ -450,53 +451,53 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     config.limits.inbox_messages = (config.limits.inbox_messages + parts.share.engines * in_flight).min(1 << 24);
     let (kind, pacing, drain) = (spec.kind, spec.pacing, spec.load.drain.max(GLANCE));
     let (own_size, longest) = (spec.load.size, spec.longest());
-    let target = parts.target;
+    let goal = Goal { target: parts.target, identities };
     let core = move || {
         let Parts { share, common, progress, run_id, .. } = &parts;
         let builder = payload::Builder::new(*run_id, own_size);
         Core::new(*share, Arc::clone(common), Arc::clone(progress), builder, longest, drain)
     };
     match kind {
-        Kind::Echo => start_engine(config, target, core, move |core| Echo::new(pacing, core.count())),
-        Kind::Fanout | Kind::SlowReaders => start_engine(config, target, core, move |core| Fanout::new(pacing, core)),
+        Kind::Echo => start_engine(config, goal, core, move |core| Echo::new(pacing, core.count())),
+        Kind::Fanout | Kind::SlowReaders => start_engine(config, goal, core, move |core| Fanout::new(pacing, core)),
         Kind::Mixed => {
             let (bulk, rate) = (spec.bulk.expect("mixed has bulk"), spec.pacing.rate().expect("mixed has a rate"));
-            start_engine(config, target, move || core().in_lane(Lane::High), move |core| Mixed::new(rate, bulk, core.count()))
+            start_engine(config, goal, move || core().in_lane(Lane::High), move |core| Mixed::new(rate, bulk, core.count()))
         }
         Kind::Topics => {
             let subscriptions = spec.subscriptions.expect("topics has subscriptions");
-            start_engine(config, target, core, move |core| Topics::new(pacing, subscriptions, core))
+            start_engine(config, goal, core, move |core| Topics::new(pacing, subscriptions, core))
         }
         Kind::Receipts => {
             let terms = spec.terms.expect("receipts has terms");
-            start_engine(config, target, core, move |core| Receipts::new(pacing, terms, core))
+            start_engine(config, goal, core, move |core| Receipts::new(pacing, terms, core))
         }
-        Kind::Flood => start_engine(config, target, core, move |core| Flood::new(pacing, core.count())),
+        Kind::Flood => start_engine(config, goal, core, move |core| Flood::new(pacing, core.count())),
     }
 }
 
 /// The subscribers that stop reading, on the first of the client's processors.
-fn start_slow(spec: &Spec, placement: &Placement, target: SocketAddr, run_id: u32) -> Result<SlowReaders, Error> {
-    let mut config = config(&spec.load);
+fn start_slow(spec: &Spec, placement: &Placement, target: Target, run_id: u32) -> Result<SlowReaders, Error> {
+    let (identities, mut config) = client(&spec.load, run_id, Identities::SLOW, 1)?;
     if let Some(cpu) = placement.client.first() {
         config.cores = Cores::Pinned(vec![*cpu]);
     }
     limits::fit_messages(&mut config.limits, spec.load.size, 1);
     // Those that are renewed may still be closing.
     limits::fit_peers(&mut config.limits, 2 * spec.slow as usize, spec.load.size, 1);
-    SlowReaders::start(config, target, spec.slow, run_id, spec.load.size)
+    SlowReaders::start(config, Goal { target, identities }, spec.slow, run_id, spec.load.size)
 }
 
 fn start_engine<W: Workload>(
     config: Config,
-    target: SocketAddr,
+    goal: Goal,
     core: impl Fn() -> Core + Send + Sync + 'static,
     workload: impl Fn(&Core) -> W + Send + Sync + 'static,
 ) -> Result<Engine<Command>, Error> {
     let engine = Engine::start(config, move |_| {
         let core = core();
         let workload = workload(&core);
-        Driver::new(core, workload, target)
+        Driver::new(core, workload, goal)
     });
     engine.map_err(|source| Error::Start { what: "client", source })
 }

@@ -5,7 +5,6 @@
 //! are fresh connections that have read everything up to the moment when they stop.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Sender};
@@ -20,6 +19,7 @@ use crate::payload;
 use crate::probe::{DATA, Question};
 use crate::progress::Progress;
 use crate::reason::{Dialling, Ending};
+use crate::security::Goal;
 use crate::verify::{Stream, Tally};
 
 /// Receive buffer of their sockets: when they stop, the server is to notice soon. The kernel takes it twice.
@@ -60,7 +60,7 @@ pub(crate) struct SlowReaders {
 
 impl SlowReaders {
     /// `config` is a client engine's; `run` and `size` tell the messages of this run.
-    pub(crate) fn start(mut config: Config, target: SocketAddr, count: u32, run: u32, size: usize) -> Result<Self, Error> {
+    pub(crate) fn start(mut config: Config, goal: Goal, count: u32, run: u32, size: usize) -> Result<Self, Error> {
         config.io.socket_receive_buffer = Some(RECEIVE_BUFFER);
         // They share their processor with those that are measured.
         config.io.spin = Spin { window: Duration::ZERO, forced: false };
@@ -70,7 +70,7 @@ impl SlowReaders {
         config.keepalive.timeout = 2 * NEVER;
         let progress = Arc::<Progress>::default();
         let for_core = Arc::clone(&progress);
-        let engine = Engine::start(config, move |_| Stopper::new(target, count, run, size, Arc::clone(&for_core)));
+        let engine = Engine::start(config, move |_| Stopper::new(goal, count, run, size, Arc::clone(&for_core)));
         let engine = engine.map_err(|source| Error::Start { what: "client of the slow readers", source })?;
         Ok(Self { handle: engine.handle(), engine, progress, count })
     }
@@ -124,7 +124,7 @@ struct Reader {
 
 /// The handler of the subscribers that stop.
 struct Stopper {
-    target: SocketAddr,
+    goal: Goal,
     count: u32,
     run: u32,
     size: usize,
@@ -138,10 +138,10 @@ struct Stopper {
 }
 
 impl Stopper {
-    fn new(target: SocketAddr, count: u32, run: u32, size: usize, progress: Arc<Progress>) -> Self {
-        let connector = connector(target, count, 0, &progress);
+    fn new(goal: Goal, count: u32, run: u32, size: usize, progress: Arc<Progress>) -> Self {
+        let connector = connector(goal, count, 0, &progress);
         let (tally, endings) = (Tally::default(), BTreeMap::new());
-        Self { target, count, run, size, progress, connector, generation: 0, stopped: false, tally, endings }
+        Self { goal, count, run, size, progress, connector, generation: 0, stopped: false, tally, endings }
     }
 
     fn add_ready(&self, more: i64) {
@@ -155,7 +155,7 @@ impl Stopper {
         let old: Vec<_> = cx.peers().collect();
         old.into_iter().for_each(|peer| cx.close(peer));
         self.progress.ready.store(0, Relaxed);
-        self.connector = connector(self.target, self.count, self.generation, &self.progress);
+        self.connector = connector(self.goal, self.count, self.generation, &self.progress);
         self.connector.refill(cx);
     }
 
@@ -166,10 +166,10 @@ impl Stopper {
 }
 
 /// Every generation has channels of its own: the server may not have let go of the last one's yet.
-fn connector(target: SocketAddr, count: u32, generation: u64, progress: &Arc<Progress>) -> Connector {
+fn connector(goal: Goal, count: u32, generation: u64, progress: &Arc<Progress>) -> Connector {
     let first = generation.wrapping_mul(u64::from(count));
     let channels = (0..u64::from(count)).map(move |position| (first + position) as u16);
-    Connector::new(target, channels, 1, Arc::clone(progress))
+    Connector::new(goal, channels, 1, Arc::clone(progress))
 }
 
 impl Handler for Stopper {

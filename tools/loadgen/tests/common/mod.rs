@@ -89,7 +89,8 @@ pub(crate) fn run(args: &[&str]) -> Output {
 pub(crate) fn line_where<R: Read + Send + 'static>(pipe: R, found: impl Fn(&str) -> bool + Send + 'static) -> (String, R) {
     let (said, line) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut pipe = BufReader::new(pipe);
+        // One byte at a time: what comes after the line is for whoever reads next.
+        let mut pipe = BufReader::with_capacity(1, pipe);
         let mut line = String::new();
         while pipe.read_line(&mut line).is_ok_and(|len| len > 0) && !found(&line) {
             line.clear();
@@ -99,13 +100,22 @@ pub(crate) fn line_where<R: Read + Send + 'static>(pipe: R, found: impl Fn(&str)
     line.recv_timeout(LIMIT).expect("the line comes in time")
 }
 
-/// A server in its own process, and the address it says it listens on.
+/// A server in its own process, and what it says that a client is to dial.
 pub(crate) fn serve(mode: &str, more: &[&str]) -> (Process, String) {
-    let mut process = Process::start(&[&["serve", "--listen", "127.0.0.1:0", "--mode", mode], more].concat());
-    let (line, out) = line_where(process.child().stdout.take().expect("piped"), |_| true);
-    process.child().stdout = Some(out);
-    let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("unexpected first line {line:?}"));
+    let args = ["serve", "--listen", "127.0.0.1:0", "--mode", mode, "--open", "--exempt", "127.0.0.0/8"];
+    let mut process = Process::start(&[&args, more].concat());
+    let line = process.says();
+    let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("unexpected first line {line:?}"));
     (process, address.to_owned())
+}
+
+impl Process {
+    /// The next line of its standard output.
+    pub(crate) fn says(&mut self) -> String {
+        let (line, out) = line_where(self.child().stdout.take().expect("piped"), |_| true);
+        self.child().stdout = Some(out);
+        line.trim().to_owned()
+    }
 }
 
 /// A run whose peers are all connected.

@@ -1,6 +1,6 @@
 //! Servers that a test makes of the library itself, to do what the tool's own would not.
 
-use corecast::{Config, Context, Engine, Handler, Message, PeerId, Receipt, Responder};
+use corecast::{Admission, Config, Context, Engine, Handler, Identity, Message, PeerId, Receipt, Responder};
 
 /// The modes of a server, as a sample numbers them.
 pub(crate) const TOPICS: u64 = 4;
@@ -20,9 +20,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start<R: Rogue>(mode: u64, rogue: impl Fn() -> R + Send + Sync + 'static) -> Self {
-        let config = Config::plaintext().listen("127.0.0.1:0".parse().expect("an address"));
+        let identity = Identity::generate().expect("the system has randomness");
+        let mut config = Config::secure(identity, Admission::Open).listen("127.0.0.1:0".parse().expect("an address"));
+        config.addresses.exempt = vec!["127.0.0.0/8".parse().expect("a subnet")];
         let engine = Engine::start(config, move |_| Core { mode, rogue: rogue() }).expect("the server starts");
-        Self { address: engine.local_addrs()[0].to_string(), _engine: engine }
+        Self { address: format!("{}@{}", engine.node_id(), engine.local_addrs()[0]), _engine: engine }
     }
 }
 
