@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use corecast::{NetworkId, Spin};
 
 use crate::error::Error;
+use crate::hostile::HostileArgs;
 use crate::payload::HEADER_LEN;
 use crate::security::{AdmissionArgs, LimitArgs, Suite, Target, parse_target};
 use crate::server::Mode;
@@ -103,13 +104,15 @@ pub(crate) enum Command {
     /// --target needs `serve --mode receipts`, and no other peers.
     #[command(after_long_help = GLOSSARY)]
     Receipts(ReceiptsArgs),
+    /// Attack a server, one attack after the other, and measure the round trips of a good peer before and during each.
+    Hostile(HostileArgs),
 }
 
 impl Command {
     /// What a workload is told.
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
-            Self::Serve(_) => return None,
+            Self::Serve(_) | Self::Hostile(_) => return None,
             Self::Echo(args) => &args.load,
             Self::Fanout(args) => &args.load,
             Self::Flood(args) => &args.load,
@@ -132,11 +135,15 @@ pub(crate) fn parse() -> Cli {
 
 /// What makes sense alone and not together.
 fn check(cli: &Cli) -> Result<(), String> {
-    match cli.command.as_ref().and_then(Command::load) {
-        Some(LoadArgs { target: Some(target), engine, .. }) if engine.plaintext && target.node.is_some() => {
+    let target = match &cli.command {
+        Some(Command::Hostile(args)) => args.target.map(|target| (target, &args.engine)),
+        command => command.as_ref().and_then(Command::load).and_then(|load| load.target.map(|target| (target, &load.engine))),
+    };
+    match target {
+        Some((target, engine)) if engine.plaintext && target.node.is_some() => {
             return Err("--target names a node, which --plaintext cannot prove: leave out what is before the @".into());
         }
-        Some(LoadArgs { target: Some(target), engine, .. }) if !engine.plaintext && target.node.is_none() => {
+        Some((target, engine)) if !engine.plaintext && target.node.is_none() => {
             return Err(format!(
                 "--target {target} says where, but not who: expected NodeId@{target}, as the server says of itself, or --plaintext"
             ));

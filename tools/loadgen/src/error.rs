@@ -26,6 +26,10 @@ pub(crate) enum Error {
     NoAdmission,
     /// The server's key.
     Identity(IdentityError),
+    /// Attacks stay on this machine.
+    NotLoopback { address: SocketAddr },
+    /// The good peer did not get in, was cut off, or heard nothing any more.
+    CanaryDied,
     /// A file could not be read.
     File { path: PathBuf, source: io::Error },
     /// A file has something else in it.
@@ -55,7 +59,7 @@ pub(crate) enum Error {
 impl Error {
     /// 2 where the command line is wrong, as clap does; 1 where the run is.
     pub(crate) fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Remote { .. } | Self::NoAdmission) { 2 } else { 1 }
+        if matches!(self, Self::Remote { .. } | Self::NoAdmission | Self::NotLoopback { .. }) { 2 } else { 1 }
     }
 
     /// Whether there is nothing to say: what was wrong has been printed with the figures, or whoever read them has had enough.
@@ -77,6 +81,8 @@ impl fmt::Display for Error {
             }
             Self::NoAdmission => f.write_str("who may connect? Say --open for everybody, or --allow NODE or --allow-file FILE"),
             Self::Identity(source) => source.fmt(f),
+            Self::NotLoopback { address } => write!(f, "{address} is not a loopback address: attacks stay on this machine"),
+            Self::CanaryDied => f.write_str("the good peer did not get in, was cut off, or heard nothing any more"),
             Self::File { path, source } => write!(f, "cannot read {}: {source}", path.display()),
             Self::Content { path, expected } => write!(f, "{}: expected {expected}", path.display()),
             Self::System { what, source } => write!(f, "{what}: {source}"),

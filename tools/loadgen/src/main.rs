@@ -29,6 +29,7 @@ mod cli;
 mod client;
 mod clock;
 mod error;
+mod hostile;
 mod job;
 mod limits;
 mod machine;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Some(Command::SlowReaders(args)) => run::main(args.into()),
         Some(Command::Topics(args)) => run::main(args.into()),
         Some(Command::Receipts(args)) => run::main(args.into()),
+        Some(Command::Hostile(args)) => hostile::main(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -124,7 +124,7 @@ pub(crate) fn config(engine: &EngineArgs, identity: Identity, admission: Admissi
             Suite::AesGcm => Cipher::AesGcm,
             Suite::ChachaPoly => Cipher::ChaChaPoly,
         };
-        noise.secret = engine.network_secret_file.as_deref().map(network_secret).transpose()?;
+        noise.secret = engine.network_secret_file.as_deref().map(network_secret).transpose()?.map(NetworkSecret::new);
         let mut config = Config::default();
         (config.security, config.admission) = (Security::Noise(noise), Some(admission));
         config
@@ -137,10 +137,10 @@ pub(crate) fn config(engine: &EngineArgs, identity: Identity, admission: Admissi
 }
 
 /// 64 hexadecimal digits, which is how a node id is written too.
-fn network_secret(path: &Path) -> Result<NetworkSecret, Error> {
+pub(crate) fn network_secret(path: &Path) -> Result<[u8; 32], Error> {
     let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
     let secret: NodeId = text.trim().parse().map_err(|_| Error::Content { path: path.to_owned(), expected: "64 hexadecimal digits" })?;
-    Ok(NetworkSecret::new(*secret.as_bytes()))
+    Ok(*secret.as_bytes())
 }
 
 /// Who a server is, and who may connect to it.

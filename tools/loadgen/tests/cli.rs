@@ -344,3 +344,18 @@ fn a_stranger_is_not_let_in() {
     assert!(text(&output.stderr).contains("not on its list"), "{}", show(&output));
     drop(process);
 }
+
+#[test]
+fn a_good_peer_is_measured_under_attack() {
+    for args in [&["hostile", "--quick", "--json", "-"][..], &["hostile", "--plaintext", "--quick", "--json", "-"]] {
+        let report = json(&run(args));
+        assert_eq!(report["canary_survived"], true, "{report:#}");
+        let lines = report["lines"].as_array().expect("a line for each attack");
+        assert_eq!((lines.len(), &lines[0]["attack"]), (14, &Value::from("none")), "{report:#}");
+        assert!(lines.iter().all(|line| line["round_trips_per_s"].as_f64().is_some_and(|rate| rate > 0.0)), "{report:#}");
+        assert!(number(&report["counters"], "handshake_wrong_magic") > 0, "{report:#}");
+    }
+    let output = run(&["hostile", "--plaintext", "--target", "192.0.2.1:7000"]);
+    assert_eq!(output.status.code(), Some(2), "{}", show(&output));
+    assert!(text(&output.stderr).contains("attacks stay on this machine"), "{}", show(&output));
+}
