@@ -224,6 +224,9 @@ mod config;
 mod dial;
 mod engine;
 mod error;
+#[cfg(any(test, feature = "fuzz-internals"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod handle;
 mod handler;
 mod id;

@@ -17,7 +17,7 @@ pub(crate) const MAX_RECORD: usize = LEN + u16::MAX as usize;
 pub(crate) const MAX_PLAINTEXT: usize = u16::MAX as usize - TAG;
 /// Records of a direction after which its key is replaced. AES-GCM stays far under its bound of 2^24.5 records a key
 /// (draft-irtf-cfrg-aead-limits), and what a stolen key opens is at most 256 MiB.
-const REKEY: u64 = 4096;
+const REKEY: u64 = if cfg!(fuzzing) { 8 } else { 4096 };
 
 /// The two directions of a session.
 ///
