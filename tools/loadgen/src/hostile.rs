@@ -1,8 +1,8 @@
 //! `hostile`: the attacks of `corecast-attacks` on a server, and what a good peer of it notices.
 //!
-//! The good peer, the canary, has one message returned after the other, all the time, from 127.1.0.1; the attackers come from 127.66.0.0/16.
-//! A server in this process exempts the one from its limits by address and not the others. What the attacks have to end in is asserted by
-//! the library's tests; here their price is measured.
+//! The good peer, the canary, has one message returned after the other, all the time, from 127.1.0.1; the attackers come from
+//! 127.66.0.0/16. A server in this process exempts the one from its limits by address and not the others. What the attacks have to end
+//! in is asserted by the library's tests; here their price is measured.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
