@@ -11,7 +11,8 @@ mod common;
 use std::time::Duration;
 
 use canary::Canary;
-use common::eventually_stats;
+use common::node::Node;
+use common::{Wire, eventually_stats};
 use corecast::{Config, Counter};
 use corecast_attacks::frames::{long_message, send_and_never_read};
 use corecast_attacks::{Peer, Sources, Who};
@@ -92,5 +93,36 @@ fn sixty_four_mebibytes_there_before_any_is_read() {
         });
         drop(peer);
         canary.finish();
+    }
+}
+
+/// Neither side waits for the other to read before it reads itself.
+#[test]
+fn sixty_four_mebibytes_both_ways_at_once() {
+    const MESSAGES: u8 = 64;
+    for wire in Wire::BOTH {
+        let roomy = |mut config: Config| {
+            (config.limits.outbox_hard, config.limits.outbox_soft) = (160 << 20, 160 << 20);
+            (config.limits.log_bytes, config.limits.send_bytes, config.limits.inbox_bytes) = (320 << 20, 320 << 20, 160 << 20);
+            config
+        };
+        let mut server = Node::report(roomy(wire.listening()));
+        let mut client = Node::report(roomy(wire.dialling()));
+        client.handle().dial(wire.dial(&server.engine)).unwrap();
+        let (there, back) = (client.connected().0, server.connected().0);
+        for number in 0..MESSAGES {
+            for (node, peer) in [(&client, there), (&server, back)] {
+                node.handle().send(peer, node.handle().frame(1, &vec![number; 1 << 20]).unwrap()).unwrap();
+            }
+        }
+        for number in 0..MESSAGES {
+            for (node, peer) in [(&mut client, there), (&mut server, back)] {
+                assert!(node.message(peer).1 == vec![number; 1 << 20], "message {number}");
+            }
+        }
+        client.counts(Counter::MessagesSent, u64::from(MESSAGES));
+        server.counts(Counter::MessagesSent, u64::from(MESSAGES));
+        assert!(client.engine.shutdown().drained);
+        server.finish();
     }
 }
