@@ -8,7 +8,7 @@ mod common;
 use std::sync::mpsc::{Sender, channel};
 
 use common::node::Node;
-use common::{LIVENESS, loopback};
+use common::{LIVENESS, Wire, loopback};
 use corecast::{Config, Context, Counter, Dial, Engine, Handler, Message, PeerId, PeerInfo};
 
 /// Sends numbered messages of growing size and reports each that comes back.
@@ -62,4 +62,35 @@ fn every_message_comes_back_once_and_in_order() {
     server.counts(Counter::MessagesSent, u64::from(CHANNELS) * u64::from(MESSAGES));
     assert!(client.shutdown().drained);
     server.finish();
+}
+
+/// Neither side waits for the other to read before it reads itself.
+#[test]
+fn sixty_four_mebibytes_both_ways_at_once() {
+    const MESSAGES: u8 = 64;
+    for wire in Wire::BOTH {
+        let roomy = |mut config: Config| {
+            (config.limits.outbox_hard, config.limits.outbox_soft) = (160 << 20, 160 << 20);
+            (config.limits.log_bytes, config.limits.send_bytes, config.limits.inbox_bytes) = (320 << 20, 320 << 20, 160 << 20);
+            config
+        };
+        let mut server = Node::report(roomy(wire.listening()));
+        let mut client = Node::report(roomy(wire.dialling()));
+        client.handle().dial(wire.dial(&server.engine)).unwrap();
+        let (there, back) = (client.connected().0, server.connected().0);
+        for number in 0..MESSAGES {
+            for (node, peer) in [(&client, there), (&server, back)] {
+                node.handle().send(peer, node.handle().frame(1, &vec![number; 1 << 20]).unwrap()).unwrap();
+            }
+        }
+        for number in 0..MESSAGES {
+            for (node, peer) in [(&mut client, there), (&mut server, back)] {
+                assert!(node.message(peer).1 == vec![number; 1 << 20], "message {number}");
+            }
+        }
+        client.counts(Counter::MessagesSent, u64::from(MESSAGES));
+        server.counts(Counter::MessagesSent, u64::from(MESSAGES));
+        assert!(client.engine.shutdown().drained);
+        server.finish();
+    }
 }

@@ -131,22 +131,29 @@ pub fn topics_without_end(peer: &mut Peer, most: u64) -> Failure {
     peer.farewell()
 }
 
-/// Sends messages of this length, again and again, and never reads: for so long, or until it is cut off. Returns the bytes that were taken.
-pub fn send_and_never_read(peer: &mut Peer, body: usize, lasting: Duration) -> u64 {
+/// Peers that send messages of this length, again and again, and never read, for so long. Those that are cut off fall silent. Returns the
+/// bytes that were taken.
+pub fn send_and_never_read(peers: &mut [Peer], body: usize, lasting: Duration) -> u64 {
     let (deadline, mut taken) = (Instant::now() + lasting, 0);
     let message = long_message(body);
-    let mut rest = Vec::new();
+    let mut rests: Vec<Option<Vec<u8>>> = peers.iter().map(|_| Some(Vec::new())).collect();
     while Instant::now() < deadline {
-        if rest.is_empty() {
-            rest = peer.seal(&message);
-        }
-        match peer.link.send_some(&rest) {
-            Ok(0) => std::thread::sleep(Duration::from_millis(1)),
-            Ok(some) => {
-                taken += some as u64;
-                rest.drain(..some);
+        let before = taken;
+        for (peer, rest) in peers.iter_mut().zip(&mut rests) {
+            let Some(bytes) = rest else { continue };
+            if bytes.is_empty() {
+                *bytes = peer.seal(&message);
             }
-            Err(_) => break,
+            match peer.link.send_some(bytes) {
+                Ok(some) => {
+                    taken += some as u64;
+                    bytes.drain(..some);
+                }
+                Err(_) => *rest = None,
+            }
+        }
+        if taken == before {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
     taken

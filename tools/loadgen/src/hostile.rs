@@ -202,19 +202,15 @@ fn ping_flood(victim: &Victim, scale: &Scale) -> Report {
 
 fn never_readers(victim: &Victim, scale: &Scale) -> Report {
     let mut report = Report::default();
-    let peers: Vec<_> = (0..100).map(|number| Peer::dial(victim, &Who::numbered(100 + number, scale.sources.next()))).collect();
-    std::thread::scope(|scope| {
-        for peer in peers {
-            match peer {
-                Ok(mut peer) => {
-                    report.established += 1;
-                    let lasting = scale.duration;
-                    scope.spawn(move || send_and_never_read(&mut peer, 64 << 10, lasting));
-                }
-                Err(failure) => report.failure(&failure),
-            }
+    let mut peers = Vec::new();
+    for number in 0..100 {
+        match Peer::dial(victim, &Who::numbered(100 + number, scale.sources.next())) {
+            Ok(peer) => peers.push(peer),
+            Err(failure) => report.failure(&failure),
         }
-    });
+    }
+    report.established = peers.len() as u64;
+    report.bytes_sent = send_and_never_read(&mut peers, 64 << 10, scale.duration);
     report
 }
 
