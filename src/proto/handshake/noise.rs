@@ -1,5 +1,6 @@
 //! The encrypted handshake: WIRE.md, 3.2.
 
+use std::fmt;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -35,7 +36,6 @@ enum State {
 }
 
 /// See the parent module.
-#[derive(Debug)]
 pub(crate) struct Noise {
     state: State,
     pub(super) dialled: bool,
@@ -50,6 +50,13 @@ pub(crate) struct Noise {
     /// From message 3 on.
     records: Option<Records>,
     pub(super) exchange: Exchange,
+}
+
+/// How far it is, and nothing of what it is made from: the entropy is as good as a key.
+impl fmt::Debug for Noise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Noise").field("state", &self.state).field("dialled", &self.dialled).finish_non_exhaustive()
+    }
 }
 
 impl Noise {

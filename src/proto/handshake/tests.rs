@@ -456,3 +456,10 @@ fn a_static_key_of_small_order_proves_nothing() {
         }
     }
 }
+
+#[test]
+fn no_handshake_prints_what_its_keys_are_made_from() {
+    // 0xAC, as the acceptor's entropy is in these tests.
+    let acceptor = noise_accepted(&keys(2, |_| {}));
+    assert_eq!(format!("{acceptor:?}"), "Noise(Noise { state: Opening, dialled: false, .. })");
+}
