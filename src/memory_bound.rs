@@ -13,7 +13,8 @@ impl Config {
     ///
     /// It is a sum with one line for each holder, and each line is what the limits allow at once, so a working engine takes a fraction:
     /// most of it is `log_bytes`, `send_bytes` (twice, since memory that grows doubles), `reassembly_bytes` and `inbox_bytes`; and for each
-    /// of `max_peers` 68 KiB, the largest unfinished frame, and the two reserves. To make it smaller, lower those.
+    /// of `max_peers` 68 KiB, the largest unfinished frame, and the two reserves. Encrypted, each peer may have two records besides, one
+    /// that has begun to arrive and one that has not left, and its keys: 200 KiB more. To make it smaller, lower those.
     ///
     /// Not in it: the kernel's socket buffers, the threads' stacks and what the allocator itself needs; the handlers and what they keep,
     /// values kept with peers, and commands (`Handler::Command`) as far as they are larger than a message's entry in a queue or point to
@@ -60,12 +61,22 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Cores;
+    use crate::config::{Admission, Cores};
+    use crate::identity::Identity;
 
     #[test]
     fn the_default_configuration_has_a_bound_that_can_be_said() {
         let bound = Config::plaintext().memory_bound();
         assert!((2_350_000_000..2_450_000_000).contains(&bound), "{bound} bytes: the README says how much");
+    }
+
+    /// A session takes what its lines in the bound say, and plaintext nothing.
+    #[test]
+    fn encryption_has_its_part() {
+        let config = Config::secure(Identity::from_secret([1; 32]), Admission::Open);
+        let more = config.memory_bound() - Config::plaintext().memory_bound();
+        let slots = config.limits.max_peers + config.limits.max_half_open;
+        assert!((136 << 10..216 << 10).contains(&(more / slots)), "{} bytes for each peer", more / slots);
     }
 
     #[test]
