@@ -16,22 +16,25 @@ use corecast::{Config, Counter};
 use corecast_attacks::frames::{long_message, send_and_never_read};
 use corecast_attacks::{Peer, Sources, Who};
 
-const SEND_BYTES: usize = 64 << 20;
+/// What each may leave unread. A hundred times that is less than `send_bytes`: where hoarders can use that up together, everybody else is
+/// left with the reserve of a peer, and is refused what goes beyond it.
+const HARD: usize = 1 << 20;
 
 /// Small enough that the limits are met in a moment.
 fn tight(config: &mut Config) {
     config.limits.max_message = 256 << 10;
-    config.limits.outbox_hard = 4 << 20;
+    config.limits.outbox_hard = HARD;
     config.limits.outbox_soft = 256 << 10;
     config.limits.soft_grace = Duration::from_millis(500);
-    config.limits.send_bytes = SEND_BYTES;
     config.timeouts.write_stall = Duration::from_secs(2);
     config.keepalive.interval = Duration::from_millis(500);
     config.keepalive.timeout = Duration::from_secs(3);
 }
 
-/// What the allocator keeps of what was freed: no more than the engine may have at once, twice over since memory that grows doubles.
-const KEPT: u64 = 2 * SEND_BYTES as u64;
+/// What the allocator may keep of what was freed: as much as so many may have had, and half of it again.
+fn kept(count: u64) -> u64 {
+    (count * HARD as u64 * 3 / 2).max(64 << 20)
+}
 
 /// In so many rounds: what was kept after the first is enough for the others, and what leaked in each of them would be more than that.
 fn never_readers(mut canary: Canary, count: u64, rounds: u64) {
@@ -42,7 +45,7 @@ fn never_readers(mut canary: Canary, count: u64, rounds: u64) {
             canary.forget_memory();
         }
     }
-    canary.finish_within(KEPT);
+    canary.finish_within(kept(count));
 }
 
 /// So many more, and `ended` in all when they have been cut off.
@@ -54,7 +57,7 @@ fn never_read(canary: &Canary, count: u64, ended: u64) {
     send_and_never_read(&mut peers, 200_000, Duration::from_secs(2));
     eventually_stats(&canary.server.handle(), "all of them are cut off", |stats| {
         let private = stats.get(Counter::PrivateBytes);
-        let most = (SEND_BYTES + (count as usize + 3) * (64 << 10)) as u64;
+        let most = (count + 3) * 2 * HARD as u64;
         assert!(private <= most, "{private} bytes are kept for them, and {most} may be");
         // Who reads nothing answers no ping either: that is what ends those for whom nothing waits.
         let slow = [Counter::SlowHardBound, Counter::SlowSoftMark, Counter::SlowWriteStall, Counter::ClosedUnresponsive];
