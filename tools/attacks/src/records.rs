@@ -80,7 +80,8 @@ pub fn tamper(peer: &mut Peer, how: Tamper, other: Option<&mut Peer>) -> io::Res
         }
         Tamper::Cut => {
             let mut first = peer.seal(&message);
-            first.truncate(first.len() - 1);
+            // Eight bytes: of one, the byte that moves up is the one that was cut once in 256 times.
+            first.truncate(first.len() - 8);
             [first, peer.seal(&message)].concat()
         }
         Tamper::Short => {
