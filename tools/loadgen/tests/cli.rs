@@ -95,6 +95,24 @@ fn several_client_and_server_cores_share_the_peers() {
 }
 
 #[test]
+fn sigterm_under_load_drains_what_was_taken() {
+    let (mut server, address) = serve("echo", &[]);
+    let run =
+        ready(&["echo", "--target", &address, "--peers", "5", "--in-flight", "64", "--duration", "15", "--drain", "0.5", "--json", "-"]);
+    // In the middle of it.
+    std::thread::sleep(Duration::from_millis(300));
+    server.signal("TERM");
+    let output = server.finish();
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    let said = text(&output.stderr);
+    assert!(said.contains(", drained in ") && said.contains(" 0 messages unsent"), "{said}");
+    let output = run.finish();
+    assert_eq!(output.status.code(), Some(1), "a server that leaves fails the run: {}", show(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", show(&output)));
+    assert_eq!((number(&report, "disconnected"), number(&report, "corrupt"), number(&report, "duplicated")), (5, 0, 0), "{report:#}");
+}
+
+#[test]
 fn sigterm_drains_and_the_counters_are_written() {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("stats-{}.json", std::process::id()));
     let file = path.to_str().expect("the path is text");
