@@ -3,20 +3,28 @@
 //! Set-up: an engine in a process of its own (this test's binary, started again), another one here, connected to it over Noise with
 //! messages going both ways. Claim: a stopped peer is found out and cut off, and its process is let in again when it goes on; an engine
 //! that was stopped for longer than its keepalive does not blame its peers; one that is killed in the middle of a frame is an end like any
-//! other, and nothing of it is left.
+//! other, and nothing of it is left. What is stopped or killed as a peer of the engine under attack (`canary`) is not noticed by the good
+//! peers.
 
+#[path = "common/canary.rs"]
+mod canary;
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use canary::Canary;
 use common::node::{Node, Seen};
 use common::{LIVENESS, eventually, eventually_idle};
 use corecast::{Admission, CloseReason, Config, Counter, Dial, Identity, PeerId};
 use rustix::process::{Pid, Signal, kill_process};
 
 const CHILD: &str = "CORECAST_TEST_ENGINE";
+/// Whom the other process dials, as a peer of the engine under attack.
+const TARGET: &str = "CORECAST_TEST_TARGET";
+/// Messages that such a peer has on the way, without end: what comes back is sent again.
+const IN_FLIGHT: usize = 3;
 
 fn config(name: u8) -> Config {
     let mut config = Config::secure(Identity::from_secret([name; 32]), Admission::Open);
@@ -33,7 +41,14 @@ fn engine_of_the_other_process() {
     if std::env::var_os(CHILD).is_none() {
         return;
     }
-    let node = Node::echo(config(2).listen("127.0.0.1:0".parse().unwrap()));
+    let mut node = Node::echo(config(2).listen("127.0.0.1:0".parse().unwrap()));
+    if let Ok(target) = std::env::var(TARGET) {
+        node.handle().dial(target.parse::<Dial>().unwrap().source([127, 66, 1, 1].into())).unwrap();
+        let (peer, _) = node.connected();
+        for _ in 0..IN_FLIGHT {
+            node.handle().send(peer, node.handle().frame(1, &[4; 1 << 20]).unwrap()).unwrap();
+        }
+    }
     println!("listening {}@{}", node.engine.node_id(), node.address());
     // Until the test is over: then its end of this is closed.
     let mut line = String::new();
@@ -53,13 +68,23 @@ struct Other {
 
 impl Other {
     fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "engine_of_the_other_process", "--nocapture", "--test-threads=1"])
-            .env(CHILD, "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(&mut Self::command())
+    }
+
+    /// A peer of the engine under attack, in the middle of sending and receiving when this returns.
+    fn peer_of(canary: &Canary) -> Self {
+        let server = &canary.server;
+        Self::spawn(Self::command().env(TARGET, format!("{}@{}", server.engine.node_id(), server.address())))
+    }
+
+    fn command() -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "engine_of_the_other_process", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
+        command
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut says = BufReader::new(child.stdout.take().unwrap()).lines();
         let dial = loop {
             let line = says.next().unwrap().unwrap();
@@ -165,4 +190,40 @@ fn an_engine_that_is_killed_in_the_middle_of_a_frame_is_an_end_like_any_other() 
         assert_eq!(node.count(Counter::ClosedViolation), 0, "half a frame is no violation");
         node.engine.shutdown();
     }
+}
+
+#[test]
+fn good_peers_do_not_notice_a_peer_that_is_stopped() {
+    let mut canary = Canary::secure(|config| {
+        config.keepalive.interval = Duration::from_millis(250);
+        config.keepalive.timeout = Duration::from_millis(1500);
+    });
+    let other = Other::peer_of(&canary);
+    canary.counts(Counter::Peers, 4);
+    other.signal(Signal::STOP);
+    // Its sockets are full of what it does not read; what it was sending has stopped in the middle of a message.
+    canary.counts(Counter::ClosedUnresponsive, 1);
+    canary.counts(Counter::Peers, 3);
+    canary.sings();
+    canary.lets_somebody_in();
+    other.signal(Signal::CONT);
+    eventually("it is let in again", || canary.count(Counter::Peers) == 4);
+    drop(other);
+    canary.counts(Counter::Peers, 3);
+    canary.finish();
+}
+
+#[test]
+fn good_peers_do_not_notice_a_peer_that_is_killed_in_the_middle_of_a_frame() {
+    let canary = Canary::secure(|_| {});
+    for round in 0..3 {
+        let other = Other::peer_of(&canary);
+        canary.counts(Counter::Peers, 4);
+        other.signal(Signal::KILL);
+        canary.counts(Counter::Peers, 3);
+        assert_eq!(canary.count(Counter::ClosedEof) + canary.count(Counter::ClosedIo), round + 1);
+        canary.sings();
+    }
+    assert_eq!(canary.count(Counter::ClosedViolation), 0, "half a frame is no violation");
+    canary.finish();
 }
