@@ -19,11 +19,15 @@ use corecast_attacks::{Peer, Sources, Who};
 /// What each may leave unread. A hundred times that is less than `send_bytes`: where hoarders can use that up together, everybody else is
 /// left with the reserve of a peer, and is refused what goes beyond it.
 const HARD: usize = 1 << 20;
+/// What all of them may have in memory together, and what each has of its own.
+const SHARED: usize = 256 << 20;
+const RESERVE: usize = 64 << 10;
 
 /// Small enough that the limits are met in a moment.
 fn tight(config: &mut Config) {
     config.limits.max_message = 256 << 10;
     config.limits.outbox_hard = HARD;
+    (config.limits.send_bytes, config.limits.send_reserve) = (SHARED, RESERVE);
     config.limits.outbox_soft = 256 << 10;
     config.limits.soft_grace = Duration::from_millis(500);
     config.timeouts.write_stall = Duration::from_secs(2);
@@ -57,7 +61,7 @@ fn never_read(canary: &Canary, count: u64, ended: u64) {
     send_and_never_read(&mut peers, 200_000, Duration::from_secs(2));
     eventually_stats(&canary.server.handle(), "all of them are cut off", |stats| {
         let private = stats.get(Counter::PrivateBytes);
-        let most = (count + 3) * 2 * HARD as u64;
+        let most = SHARED as u64 + (count + 3) * RESERVE as u64;
         assert!(private <= most, "{private} bytes are kept for them, and {most} may be");
         // Who reads nothing answers no ping either: that is what ends those for whom nothing waits.
         let slow = [Counter::SlowHardBound, Counter::SlowSoftMark, Counter::SlowWriteStall, Counter::ClosedUnresponsive];
