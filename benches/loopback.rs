@@ -94,10 +94,13 @@ impl Pair {
     fn new(peers: u64) -> Self {
         let mut config = Config::plaintext().listen("127.0.0.1:0".parse().expect("an address"));
         config.addresses.exempt = vec!["127.0.0.0/8".parse().expect("a subnet")];
+        config.limits.channels = peers as usize;
+        let mut dialling = Config::plaintext();
+        dialling.limits.channels = peers as usize;
         let server = Engine::start(config, |_| Echo).expect("a server");
         let received = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&received);
-        let client = Engine::start(Config::plaintext(), move |_| Client::new(&counted)).expect("a client");
+        let client = Engine::start(dialling, move |_| Client::new(&counted)).expect("a client");
         for channel in 0..peers as u16 {
             client.handle().dial(Dial::to(server.local_addrs()[0]).channel(channel)).expect("a dial is taken");
         }

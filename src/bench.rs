@@ -75,7 +75,7 @@ impl Core {
         dialler.begin().expect("plaintext has no keys to be weak");
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let ticket = self.shard.admit(address).expect("the address is exempt");
-        let half = self.shard.handle_accepted(address, ticket, [0; 32]);
+        let half = self.shard.handle_accepted(address, ticket, &[0; 32]);
         loop {
             let there = dialler.output().len().min(self.shard.half_wanted(half));
             if there > 0 {

@@ -85,6 +85,9 @@ pub struct Limits {
     /// Established peers, whole engine. Default 1,024. One more is refused (`Full`). An engine whose process may not open this many files,
     /// `max_half_open` and 64 others, does not start ([`crate::StartError::FileLimit`]).
     pub max_peers: usize,
+    /// Channels that a node may have here: connections beside each other, numbered from 0. Default 64, at most 65,536. One with a higher
+    /// number is refused (`Full`), whoever dialled: otherwise one key could take every place, and everything that each peer has of its own.
+    pub channels: usize,
     /// Accepted connections whose handshake is not finished, whole engine. Default 256: five seconds of 50 new peers a second. For one
     /// more the oldest of the subnet that has most of them is closed (`half_open_evicted`); where all are from exempt addresses
     /// ([`Addresses::exempt`]), or 32 are on their way out already, that one is closed as soon as it is accepted (`refused_half_open`).
@@ -328,6 +331,7 @@ impl Config {
         let count = self.cores.count();
         within("cores", count, 1, PeerId::MAX_CORES, "1 to 256 threads")?;
         within("limits.max_peers", self.limits.max_peers, 1, PeerId::MAX_SLOTS / 2, "1 to 8388608 peers")?;
+        within("limits.channels", self.limits.channels, 1, 1 << 16, "1 to 65536 channels")?;
         within("limits.max_half_open", self.limits.max_half_open, 1, PeerId::MAX_SLOTS / 2, "1 to 8388608 connections")?;
         for (index, address) in self.listen.iter().enumerate() {
             if !self.allows(address) {
@@ -450,6 +454,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_peers: 1024,
+            channels: 64,
             max_half_open: 256,
             max_message: 1 << 20,
             fragment: DEFAULT_FRAGMENT,
@@ -598,6 +603,7 @@ mod tests {
         };
         assert_eq!(field(&|c| c.cores = Cores::Unpinned(0)), "cores");
         assert_eq!(field(&|c| c.limits.max_message = 17 << 20), "limits.max_message");
+        assert_eq!(field(&|c| c.limits.channels = 0), "limits.channels");
         assert_eq!(field(&|c| c.limits.subscriptions = (1 << 20) + 1), "limits.subscriptions");
         assert_eq!(field(&|c| c.limits.outbox_hard = 2 << 20), "limits.outbox_hard");
         assert_eq!(field(&|c| c.limits.outbox_soft = 17 << 20), "limits.outbox_soft");

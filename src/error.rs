@@ -244,7 +244,8 @@ pub enum DialError {
     Handshake(HandshakeError),
     /// There is a connection to that node and channel already.
     Duplicate,
-    /// `Limits::max_peers` are connected, or the engine has no room for another dial.
+    /// `Limits::max_peers` are connected, the engine has no room for another dial, or the channel's number is not below `Limits::channels`,
+    /// here or there.
     Full,
     /// The address is not on loopback, and plaintext is allowed there only.
     PlaintextRemote,
@@ -467,7 +468,7 @@ impl fmt::Display for DialError {
             Self::Connect(kind) => write!(f, "could not connect: {kind}"),
             Self::Handshake(error) => write!(f, "handshake failed: {error}"),
             Self::Duplicate => f.write_str("there is a connection to that node and channel already"),
-            Self::Full => f.write_str("no room for another peer; raise limits.max_peers"),
+            Self::Full => f.write_str("no room for another peer; raise limits.max_peers (or limits.channels, for a channel beyond those)"),
             Self::PlaintextRemote => {
                 f.write_str("not a loopback address: plaintext elsewhere needs Security::Plaintext { allow_remote: true }")
             }

@@ -143,8 +143,8 @@
 //!   have proved who they are and the directory has agreed. How many there may be, from one address, from one subnet and in all, how fast
 //!   they may come and for how long they may take is bounded ([`Addresses`], [`Limits::max_half_open`], [`Timeouts::handshake`]), and so
 //!   is the time that a turn spends on them ([`Io::handshakes`]). An established peer never gives way to them.
-//! * Secrets are wiped when they are dropped, as far as they are this crate's, and no formatting prints them. A key file that others can
-//!   read is refused.
+//! * Secrets are wiped where they stood, when they have been used or are dropped, as far as they are this crate's (what a call leaves on
+//!   the stack is not hunted down), and no formatting prints them. A key file that others can read, or have put there, is refused.
 //!
 //! **What is not.**
 //!
@@ -161,7 +161,7 @@
 //!
 //! | what | fields | default | at the limit |
 //! |---|---|---|---|
-//! | handshake, whole | [`Timeouts::handshake`], [`Timeouts::connect`] | 5 s | `handshake_timeout` |
+//! | handshake, whole | [`Timeouts::handshake`], [`Timeouts::connect`] | 5 s, and 2 s to read why not | `handshake_timeout` |
 //! | half-open connections | [`Limits::max_half_open`] | 256 | the oldest of the busiest subnet goes: `half_open_evicted` |
 //! | ... of an address | [`Addresses::half_open_per_ip`] | 8 | `refused_ip_half_open` |
 //! | handshakes of an address | [`Addresses::handshakes_per_ip`] | 4/s, 16 at once | `refused_ip_rate` |
@@ -171,6 +171,7 @@
 //! | addresses that are remembered | [`Addresses::table`] | 65,536 | `refused_table` |
 //! | steps of handshakes in a turn | [`Io::handshakes`] | 8 | the next turn: `handshakes_deferred` |
 //! | peers | [`Limits::max_peers`] | 1,024 | `handshake_full`; no start without the files: [`StartError::FileLimit`] |
+//! | ... of a node | [`Limits::channels`] | 64 | `handshake_full` |
 //! | who | [`Config::admission`], [`Handler::authorize`] | must be said | `handshake_not_allowed`, `closed_not_allowed` |
 //! | message | [`Limits::max_message`], [`Limits::fragment`] | 1 MiB in 16 KiB | `violation_message_too_long` |
 //! | what a peer has to receive | [`Limits::outbox_hard`] | 16 MiB | `sends_refused`, `closed_slow_hard_bound` |
@@ -231,6 +232,7 @@ mod handle;
 mod handler;
 mod id;
 mod identity;
+mod key_file;
 mod memory_bound;
 mod metrics;
 mod pending;
@@ -260,7 +262,8 @@ pub use error::{
 pub use handle::{Handle, Rejected, Response};
 pub use handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
-pub use identity::{Identity, IdentityError, KeyFileProblem, NetworkSecret};
+pub use identity::{Identity, NetworkSecret};
+pub use key_file::{KeyFileError, KeyFileProblem};
 pub use metrics::{Counter, Stats};
 pub use pending::{PendingReceipt, ReceiptError};
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};

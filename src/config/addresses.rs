@@ -78,11 +78,14 @@ pub struct Subnet {
 }
 
 impl Subnet {
-    /// The addresses that have their first `prefix` bits in common with `address`; `None` where it has not so many.
+    /// The addresses that have their first `prefix` bits in common with `address`; `None` where it has not so many. IPv4 mapped into
+    /// IPv6 (`::ffff:10.0.0.0/104`) is what it is, `10.0.0.0/8`; a shorter prefix of it, which would be all of IPv4 and more, is `None`.
     #[must_use]
     pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        (prefix <= most).then_some(Self { address, prefix })
+        let canonical = address.to_canonical();
+        let prefix = if canonical.is_ipv4() && address.is_ipv6() { prefix.checked_sub(96)? } else { prefix };
+        let most = if canonical.is_ipv4() { 32 } else { 128 };
+        (prefix <= most).then_some(Self { address: canonical, prefix })
     }
 
     /// Whether `address` is in it. An IPv4 address that is mapped into IPv6 counts as what it is.
@@ -155,11 +158,14 @@ mod tests {
         assert!(has("0.0.0.0/0", "9.9.9.9") && !has("0.0.0.0/0", "2001:db8::1"));
         assert!(has("::/0", "2001:db8::1") && !has("::/0", "9.9.9.9"));
         assert!(has("2001:db8::/32", "2001:db8:ffff::1") && !has("2001:db8::/32", "2001:db9::1"));
+        // However it is written.
+        assert!(has("::ffff:10.0.0.0/104", "10.9.9.9") && !has("::ffff:10.0.0.0/104", "11.0.0.0"));
+        assert!(has("::ffff:10.0.0.1", "10.0.0.1") && !has("::ffff:10.0.0.1", "10.0.0.2"));
     }
 
     #[test]
     fn a_subnet_that_is_none_is_refused() {
-        for text in ["", "127.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.0/-1", "10.0.0.0/", "name/8"] {
+        for text in ["", "127.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.0/-1", "10.0.0.0/", "name/8", "::ffff:0.0.0.0/95"] {
             assert_eq!(text.parse::<Subnet>(), Err(ParseSubnetError), "{text}");
         }
         assert_eq!("10.0.0.0/8".parse::<Subnet>().unwrap().to_string(), "10.0.0.0/8");

@@ -108,9 +108,11 @@ fn pair(noise: bool) -> [Handshake; 2] {
     let (ours, theirs) = (noise.then(|| keys(1)), noise.then(|| keys(2)));
     let expected = theirs.as_ref().map(|keys| keys.identity.node_id());
     let mut dialler = Handshake::dialled(ours.as_ref(), hello(ours.as_ref(), 1), expected);
-    dialler.connected([3; 32]);
+    dialler.connected(&[3; 32]);
     dialler.begin().expect("the key is no weak one");
-    [dialler, Handshake::accepted(theirs.as_ref(), hello(theirs.as_ref(), 2), [4; 32])]
+    let mut acceptor = Handshake::accepted(theirs.as_ref(), hello(theirs.as_ref(), 2));
+    acceptor.connected(&[4; 32]);
+    [dialler, acceptor]
 }
 
 /// Hands `bytes` over in chunks; grants what is asked. The first word that is more than "go on".

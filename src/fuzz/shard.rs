@@ -73,7 +73,7 @@ impl World {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         self.begin(Duration::ZERO);
         let ticket = self.shard.admit(address).expect("the address is exempt");
-        let half = self.shard.handle_accepted(address, ticket, [4; 32]);
+        let half = self.shard.handle_accepted(address, ticket, &[4; 32]);
         while self.slot.is_none() {
             let there = dialler.output().len().min(self.shard.half_wanted(half));
             if there > 0 {

@@ -59,13 +59,11 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn adopt(&mut self, stream: TcpStream, address: SocketAddr, ticket: Ticket) {
         let socket = Socket::new(stream, false);
         socket.configure(&self.fabric.shared.config);
-        let Ok(entropy) = self.fabric.shared.entropy() else {
+        match self.fabric.shared.with_entropy(|entropy| self.shard.handle_accepted(address, ticket, entropy)) {
+            Ok(half) => self.register(half, socket),
             // No key without randomness, and no connection without a key.
-            self.shard.stats_mut().count(Counter::AcceptErrors);
-            return;
-        };
-        let half = self.shard.handle_accepted(address, ticket, entropy);
-        self.register(half, socket);
+            Err(_) => self.shard.stats_mut().count(Counter::AcceptErrors),
+        }
     }
 
     /// Makes a half-open connection's socket part of the loop.

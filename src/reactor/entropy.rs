@@ -2,15 +2,17 @@
 
 use std::io;
 
+use zeroize::Zeroizing;
+
 use crate::shard::Shared;
 
 impl Shared {
-    /// 32 bytes for one handshake; where there are no keys, there is nothing to draw.
-    pub(super) fn entropy(&self) -> io::Result<[u8; 32]> {
-        let mut bytes = [0; 32];
+    /// Calls with 32 bytes for one handshake; where there are no keys, there is nothing to draw. They are wiped afterwards.
+    pub(super) fn with_entropy<T>(&self, act: impl FnOnce(&[u8; 32]) -> T) -> io::Result<T> {
+        let mut bytes = Zeroizing::new([0; 32]);
         if self.keys.is_some() {
-            getrandom::fill(&mut bytes)?;
+            getrandom::fill(bytes.as_mut())?;
         }
-        Ok(bytes)
+        Ok(act(&bytes))
     }
 }

@@ -273,10 +273,12 @@ impl<H: Handler> Reactor<H> {
         if socket.connecting {
             match socket.finish_connect() {
                 None => return,
-                Some(Ok(())) => match self.fabric.shared.entropy() {
-                    Ok(entropy) => self.shard.handle_connected(half, entropy),
-                    Err(error) => return self.shard.handle_half_error(half, error.kind()),
-                },
+                Some(Ok(())) => {
+                    let drawn = self.fabric.shared.with_entropy(|entropy| self.shard.handle_connected(half, entropy));
+                    if let Err(error) = drawn {
+                        return self.shard.handle_half_error(half, error.kind());
+                    }
+                }
                 Some(Err(error)) => return self.shard.handle_half_error(half, error.kind()),
             }
         }

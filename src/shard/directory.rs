@@ -302,6 +302,9 @@ impl Directory {
         if !self.allowed.has(&ask.node) {
             return Err(RefusalCode::NotAllowed);
         }
+        if usize::from(ask.channel) >= self.config.limits.channels {
+            return Err(RefusalCode::Full);
+        }
         if ask.dial.is_some_and(|id| !self.dials.contains_key(&id)) {
             return Err(RefusalCode::Duplicate); // cancelled meanwhile
         }
@@ -394,6 +397,9 @@ impl Directory {
         }
         if self.targets.contains_key(&self.target(dial)) {
             return Err(DialError::Duplicate);
+        }
+        if usize::from(dial.channel) >= self.config.limits.channels {
+            return Err(DialError::Full);
         }
         if self.dials.len() < self.config.limits.max_dials { Ok(()) } else { Err(DialError::Full) }
     }

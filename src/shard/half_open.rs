@@ -93,10 +93,11 @@ impl Shard {
     }
 
     /// A connection was accepted for this core. `entropy`: 32 random bytes, for its handshake alone.
-    pub(crate) fn handle_accepted(&mut self, address: SocketAddr, ticket: Ticket, entropy: [u8; 32]) -> u32 {
-        let handshake = Handshake::accepted(self.shared.keys.as_ref(), self.hello, entropy);
+    pub(crate) fn handle_accepted(&mut self, address: SocketAddr, ticket: Ticket, entropy: &[u8; 32]) -> u32 {
+        let handshake = Handshake::accepted(self.shared.keys.as_ref(), self.hello);
         let half = self.open_half(handshake, State::Shaking, address, None, ticket);
         let open = &mut self.half_open[half as usize];
+        open.handshake.connected(entropy);
         let stays = open.ticket.as_ref().is_some_and(|ticket| ticket.sit(half));
         if self.shutting_down {
             let error = open.handshake.deny(RefusalCode::ShuttingDown);
@@ -149,7 +150,7 @@ impl Shard {
     }
 
     /// The connection that `Action::Connect` asked for is there: the handshake begins. `entropy`: 32 random bytes, for it alone.
-    pub(crate) fn handle_connected(&mut self, half: u32, entropy: [u8; 32]) {
+    pub(crate) fn handle_connected(&mut self, half: u32, entropy: &[u8; 32]) {
         let deadline = self.now + self.shared.config.timeouts.handshake;
         let open = &mut self.half_open[half as usize];
         if open.state == State::Connecting {

@@ -446,7 +446,7 @@ impl World {
         let now = self.now;
         while let Some((end, ticket)) = arrived(&mut self.nodes[node].cores[core].accepted, now) {
             let entropy = entropy(&self.nodes[node].shared, &mut self.rng);
-            let half = self.nodes[node].cores[core].shard.handle_accepted(dialler_address(end), ticket, entropy);
+            let half = self.nodes[node].cores[core].shard.handle_accepted(dialler_address(end), ticket, &entropy);
             self.register(node, core, half, end, false);
         }
     }
@@ -474,7 +474,7 @@ impl World {
                     match socket.connected.take() {
                         Some(true) => {
                             socket.connecting = false;
-                            this.shard.handle_connected(half, entropy);
+                            this.shard.handle_connected(half, &entropy);
                         }
                         Some(false) => this.shard.handle_half_error(half, ErrorKind::ConnectionRefused),
                         None => {}

@@ -15,6 +15,7 @@
 //! ask for exactly the bytes that they need next, so nothing that belongs to the message loop is ever read here, and the bytes they keep
 //! fit an inline buffer.
 
+mod entropy;
 mod noise;
 mod plaintext;
 
@@ -22,15 +23,17 @@ use std::sync::Arc;
 
 use self::noise::Noise;
 use self::plaintext::Plaintext;
-use super::noise::Keys;
+use super::noise::{Keys, TAG};
 use super::session::Session;
 use crate::buffers::BufferPool;
 use crate::error::HandshakeError;
 use crate::id::NodeId;
-use crate::wire::{GoodbyeCode, HELLO_LEN, Hello, PREAMBLE_LEN, RefusalCode};
+use crate::wire::{GoodbyeCode, HEADER_LEN, HELLO_LEN, Hello, PREAMBLE_LEN, RefusalCode};
 
 /// The longest thing that either side sends at once.
 const LONGEST: usize = PREAMBLE_LEN + HELLO_LEN;
+/// What it may say after that before any of it has left: that the other broke a rule, in the longest record of a handshake.
+const LAST: usize = 2 + HEADER_LEN + 8 + TAG;
 
 /// What received bytes led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,16 +74,17 @@ impl Handshake {
         }
     }
 
-    /// A connection that this side accepted. `entropy`: 32 random bytes, for this handshake alone.
-    pub(crate) fn accepted(keys: Option<&Arc<Keys>>, ours: Hello, entropy: [u8; 32]) -> Self {
+    /// A connection that this side accepted.
+    pub(crate) fn accepted(keys: Option<&Arc<Keys>>, ours: Hello) -> Self {
         match keys {
-            Some(keys) => Self::Noise(Noise::accepted(Arc::clone(keys), ours, entropy)),
+            Some(keys) => Self::Noise(Noise::accepted(Arc::clone(keys), ours)),
             None => Self::Plaintext(Plaintext::accepted(ours)),
         }
     }
 
-    /// The dialled connection is there: `begin` may follow. `entropy`: 32 random bytes, for this handshake alone.
-    pub(crate) fn connected(&mut self, entropy: [u8; 32]) {
+    /// The connection is there, and this stands where it will stay: who dialled may `begin`. `entropy`: 32 random bytes, for this
+    /// handshake alone.
+    pub(crate) fn connected(&mut self, entropy: &[u8; 32]) {
         if let Self::Noise(noise) = self {
             noise.connected(entropy);
         }
@@ -164,7 +168,7 @@ impl Handshake {
 struct Exchange {
     input: [u8; LONGEST],
     filled: usize,
-    output: [u8; LONGEST],
+    output: [u8; LONGEST + LAST],
     /// `output[written..to_write]` has still to leave.
     written: usize,
     to_write: usize,
@@ -172,7 +176,7 @@ struct Exchange {
 
 impl Exchange {
     fn new() -> Self {
-        Self { input: [0; LONGEST], filled: 0, output: [0; LONGEST], written: 0, to_write: 0 }
+        Self { input: [0; LONGEST], filled: 0, output: [0; LONGEST + LAST], written: 0, to_write: 0 }
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -189,14 +193,14 @@ impl Exchange {
         self.filled = 0;
     }
 
-    /// What is still unsent goes first. It fits: nothing is sent in answer to what did not have all that was sent before it.
+    /// What is still unsent goes first. It fits: nothing is sent in answer to what did not have all that was sent before it, but for one
+    /// last record.
     fn send(&mut self, bytes: &[u8]) {
         let unsent = self.to_write - self.written;
         self.output.copy_within(self.written..self.to_write, 0);
-        let len = bytes.len().min(LONGEST - unsent);
-        self.output[unsent..unsent + len].copy_from_slice(&bytes[..len]);
+        self.output[unsent..unsent + bytes.len()].copy_from_slice(bytes);
         self.written = 0;
-        self.to_write = unsent + len;
+        self.to_write = unsent + bytes.len();
     }
 
     fn output(&self) -> &[u8] {

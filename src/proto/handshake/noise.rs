@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
+use super::entropy::Entropy;
 use super::{Exchange, Progress, refusal, withdrawal};
 use crate::buffers::BufferPool;
 use crate::error::{HandshakeError, Violation};
@@ -43,8 +42,8 @@ pub(crate) struct Noise {
     pub(super) ours: Hello,
     expected: Option<NodeId>,
     theirs: Option<Hello>,
-    /// For the ephemeral key; taken when that is made. A dialler has it from connect to its first message.
-    entropy: Option<Zeroizing<[u8; 32]>>,
+    /// For the ephemeral key, until that is made. A dialler has it from connect to its first message.
+    entropy: Entropy,
     /// From this side's first message on, and an acceptor makes that only when a whole message 1 is there.
     xk: Option<Box<Xk>>,
     /// From message 3 on.
@@ -61,15 +60,15 @@ impl fmt::Debug for Noise {
 
 impl Noise {
     pub(super) fn dialled(keys: Arc<Keys>, ours: Hello, expected: Option<NodeId>) -> Self {
-        Self::new(true, keys, ours, expected, None)
+        Self::new(true, keys, ours, expected)
     }
 
-    pub(super) fn accepted(keys: Arc<Keys>, ours: Hello, entropy: [u8; 32]) -> Self {
-        Self::new(false, keys, ours, None, Some(Zeroizing::new(entropy)))
+    pub(super) fn accepted(keys: Arc<Keys>, ours: Hello) -> Self {
+        Self::new(false, keys, ours, None)
     }
 
-    fn new(dialled: bool, keys: Arc<Keys>, ours: Hello, expected: Option<NodeId>, entropy: Option<Zeroizing<[u8; 32]>>) -> Self {
-        let exchange = Exchange::new();
+    fn new(dialled: bool, keys: Arc<Keys>, ours: Hello, expected: Option<NodeId>) -> Self {
+        let (exchange, entropy) = (Exchange::new(), Entropy::default());
         Self { state: State::Opening, dialled, keys, ours, expected, theirs: None, entropy, xk: None, records: None, exchange }
     }
 
@@ -81,17 +80,19 @@ impl Noise {
         Prologue::new(self.preamble().encode(), self.ours.network)
     }
 
-    pub(super) fn connected(&mut self, entropy: [u8; 32]) {
-        self.entropy = Some(Zeroizing::new(entropy));
+    pub(super) fn connected(&mut self, entropy: &[u8; 32]) {
+        self.entropy.put(entropy);
     }
 
     pub(super) fn is_to_begin(&self) -> bool {
-        self.dialled && self.state == State::Opening && self.entropy.is_some()
+        self.dialled && self.state == State::Opening && self.entropy.is_there()
     }
 
     pub(super) fn begin(&mut self) -> Result<(), HandshakeError> {
-        let (Some(expected), Some(entropy)) = (self.expected, self.entropy.take()) else { return Ok(()) };
-        let mut xk = Xk::dialler(&self.keys, expected, &self.prologue(), &entropy);
+        let Some(expected) = self.expected else { return Ok(()) };
+        let prologue = self.prologue();
+        let made = self.entropy.spend(|entropy| Xk::dialler(&self.keys, expected, &prologue, entropy));
+        let Some(mut xk) = made else { return Ok(()) };
         let mut message = [0; MESSAGE_1];
         // What can fail is a key of small order that was dialled: then nothing is sent.
         xk.write(&[], &mut message)?;
@@ -155,7 +156,7 @@ impl Noise {
             Opening::Preamble => {}
             Opening::Refusal if self.dialled => {
                 let Some(refusal) = self.exchange.received().first_chunk::<REFUSAL_LEN>() else { return Ok(Progress::Pending) };
-                return Err(HandshakeError::RefusedByPeer(Refusal::decode(refusal).code));
+                return Err(HandshakeError::RefusedByPeer(in_the_clear(Refusal::decode(refusal).code)));
             }
             Opening::WrongMagic | Opening::Refusal => return Err(HandshakeError::WrongMagic),
             Opening::Refused(code) => return Err(self.refuse(code)),
@@ -174,8 +175,9 @@ impl Noise {
 
     /// The acceptor has message 1.
     fn handle_first(&mut self) -> Result<Progress, HandshakeError> {
-        let Some(entropy) = self.entropy.take() else { return Err(HandshakeError::AuthFailed) };
-        let mut xk = Xk::acceptor(&self.keys, &self.prologue(), &entropy);
+        let prologue = self.prologue();
+        let made = self.entropy.spend(|entropy| Xk::acceptor(&self.keys, &prologue, entropy));
+        let Some(mut xk) = made else { return Err(HandshakeError::AuthFailed) };
         if let Err(error) = xk.read(&self.exchange.received()[PREAMBLE_LEN..], &mut []) {
             self.refuse(RefusalCode::AuthFailed);
             return Err(error);
@@ -331,5 +333,14 @@ impl Noise {
     pub(super) fn take_session(&mut self, pool: &mut BufferPool) -> Session {
         let records = self.records.take().expect("an established handshake has led to records, once");
         Session::Noise(Box::new(Sealed::new(records, self.exchange.output(), pool)))
+    }
+}
+
+/// What a refusal in the clear may say, which anybody on the way can have written: why no handshake came about. What an acceptor thinks of
+/// the node it says under the session's keys.
+fn in_the_clear(code: RefusalCode) -> RefusalCode {
+    match code {
+        RefusalCode::Version | RefusalCode::Suite | RefusalCode::Malformed | RefusalCode::AuthFailed | RefusalCode::ShuttingDown => code,
+        _ => RefusalCode::Unknown,
     }
 }

@@ -5,8 +5,8 @@ use crate::config::{Cipher, Noise as NoiseConfig};
 use crate::error::Violation;
 use crate::id::NetworkId;
 use crate::identity::{Identity, NetworkSecret};
-use crate::proto::noise::{MESSAGE_1, MESSAGE_2, MESSAGE_3, Opened, Prologue, forged_static};
-use crate::wire::{Goodbye, HEADER_LEN, Header, Kind, Preamble, Refusal};
+use crate::proto::noise::{MESSAGE_1, MESSAGE_2, MESSAGE_3, Opened, Prologue, Xk, forged_static};
+use crate::wire::{Goodbye, HEADER_LEN, Header, Kind, PROVED_HELLO_LEN, Preamble, Refusal};
 
 fn dialled(hello: Hello, expected: Option<NodeId>) -> Handshake {
     let mut handshake = Handshake::dialled(None, hello, expected);
@@ -15,7 +15,7 @@ fn dialled(hello: Hello, expected: Option<NodeId>) -> Handshake {
 }
 
 fn accepted(hello: Hello) -> Handshake {
-    Handshake::accepted(None, hello, [0; 32])
+    Handshake::accepted(None, hello)
 }
 
 fn hello(node: u8) -> Hello {
@@ -143,13 +143,15 @@ fn noise_dialled(keys: &Arc<Keys>, expected: u8) -> Handshake {
 }
 
 fn begin(handshake: &mut Handshake, entropy: u8) -> Result<(), HandshakeError> {
-    handshake.connected([entropy; 32]);
+    handshake.connected(&[entropy; 32]);
     assert_eq!(handshake.wanted(), 0, "nothing is read before the first word is said");
     handshake.begin()
 }
 
 fn noise_accepted(keys: &Arc<Keys>) -> Handshake {
-    Handshake::accepted(Some(keys), sealed_hello(2), [0xAC; 32])
+    let mut handshake = Handshake::accepted(Some(keys), sealed_hello(2));
+    handshake.connected(&[0xAC; 32]);
+    handshake
 }
 
 /// Two that fit together.
@@ -241,7 +243,8 @@ fn another_network_secret_cipher_or_key_gets_no_further_than_message_1() {
     assert_eq!(refused(noise_dialled(&keys(1, secret), 2), noise_accepted(&keys(2, other))), auth, "another secret");
     assert_eq!(refused(noise_dialled(&keys(1, secret), 2), noise_accepted(&keys(2, plain))), auth, "a secret, and none");
     assert_eq!(refused(noise_dialled(&keys(1, plain), 2), noise_accepted(&keys(2, secret))), auth, "none, and a secret");
-    let foreign = Handshake::accepted(Some(&keys(2, plain)), Hello { network: NetworkId([8; 32]), ..sealed_hello(2) }, [1; 32]);
+    let mut foreign = Handshake::accepted(Some(&keys(2, plain)), Hello { network: NetworkId([8; 32]), ..sealed_hello(2) });
+    foreign.connected(&[1; 32]);
     assert_eq!(refused(noise_dialled(&keys(1, plain), 2), foreign), auth, "another network");
     let suite = (Err(HandshakeError::Refused(RefusalCode::Suite)), Err(HandshakeError::RefusedByPeer(RefusalCode::Suite)));
     let chacha = |config: &mut NoiseConfig| config.cipher = Cipher::ChaChaPoly;
@@ -462,4 +465,48 @@ fn no_handshake_prints_what_its_keys_are_made_from() {
     // 0xAC, as the acceptor's entropy is in these tests.
     let acceptor = noise_accepted(&keys(2, |_| {}));
     assert_eq!(format!("{acceptor:?}"), "Noise(Noise { state: Opening, dialled: false, .. })");
+}
+
+/// An acceptor that proves who it is and then says a hello that is none.
+#[test]
+fn the_dialler_says_which_rule_a_hello_broke_after_all_that_it_had_to_say() {
+    let mut dialler = noise_dialled(&keys(1, |_| {}), 2);
+    let first = dialler.output().to_vec();
+    dialler.advance(first.len());
+    let mut xk = Xk::acceptor(&keys(2, |_| {}), &Prologue::new(Preamble::encrypted(1).encode(), NETWORK), &[2; 32]);
+    xk.read(&first[PREAMBLE_LEN..], &mut []).unwrap();
+    let (mut malformed, mut message) = (sealed_hello(2).encode_proved(), [0; MESSAGE_2]);
+    // `max_message` of zero.
+    malformed[16..20].fill(0);
+    xk.write(&malformed, &mut message).unwrap();
+    let answer = [&Preamble::encrypted(1).encode()[..], &message].concat();
+    assert_eq!(dialler.handle_bytes(&answer), Err(HandshakeError::Violation(Violation::MalformedHello)));
+    let said = dialler.output().to_vec();
+    assert_eq!(said.len(), MESSAGE_3 + 34, "message 3, which is part of the keys, and the goodbye");
+    let mut hello = [0; PROVED_HELLO_LEN];
+    xk.read(&said[..MESSAGE_3], &mut hello).unwrap();
+    let mut goodbye = [0; 32];
+    xk.finish().open_whole(&said[MESSAGE_3 + 2..], &mut goodbye).unwrap();
+    assert_eq!(goodbye[..16], Goodbye::new(GoodbyeCode::Violation, Violation::MalformedHello.code()).encode());
+}
+
+/// Whoever stands on the way can write a refusal in the clear. It ends the dial, and says nothing of what the node thinks.
+#[test]
+fn nobody_else_can_say_that_the_node_does_not_want_us() {
+    for (code, believed) in [
+        (RefusalCode::NotAllowed, RefusalCode::Unknown),
+        (RefusalCode::Duplicate, RefusalCode::Unknown),
+        (RefusalCode::Full, RefusalCode::Unknown),
+        (RefusalCode::SelfConnection, RefusalCode::Unknown),
+        (RefusalCode::ShuttingDown, RefusalCode::ShuttingDown),
+        (RefusalCode::AuthFailed, RefusalCode::AuthFailed),
+    ] {
+        let mut dialler = noise_dialled(&keys(1, |_| {}), 2);
+        let (mut last, mut rest) = (Ok(Progress::Pending), &Refusal { code }.answer(Preamble::encrypted(1), &[])[..]);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(dialler.wanted().min(rest.len()));
+            (last, rest) = (dialler.handle_bytes(now), later);
+        }
+        assert_eq!(last, Err(HandshakeError::RefusedByPeer(believed)), "{code:?}");
+    }
 }

@@ -5,7 +5,7 @@ use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::{CryptoResolver, RingResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// `ring`'s ciphers and hash; a Diffie-Hellman that takes no shared secret of zero; and the one random number that a side of a handshake
 /// needs, its ephemeral key, as an argument.
@@ -15,7 +15,11 @@ pub(super) struct Resolver {
 
 impl CryptoResolver for Resolver {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(Once(Some(self.entropy.clone()))))
+        let mut once = Box::new(Once::default());
+        // Where it stays: what is moved leaves its bytes behind.
+        once.bytes.copy_from_slice(self.entropy.as_ref());
+        once.is_left = true;
+        Some(once)
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
@@ -38,12 +42,19 @@ impl CryptoResolver for Resolver {
 }
 
 /// Gives what it has, once: a second ephemeral key from the same bytes would be the same key.
-struct Once(Option<Zeroizing<[u8; 32]>>);
+#[derive(Default)]
+struct Once {
+    bytes: Zeroizing<[u8; 32]>,
+    is_left: bool,
+}
 
 impl Random for Once {
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Error> {
-        let bytes = self.0.take().filter(|bytes| bytes.len() == out.len()).ok_or(Error::Rng)?;
-        out.copy_from_slice(bytes.as_ref());
+        if !std::mem::take(&mut self.is_left) || out.len() != self.bytes.len() {
+            return Err(Error::Rng);
+        }
+        out.copy_from_slice(self.bytes.as_ref());
+        self.bytes.zeroize();
         Ok(())
     }
 }

@@ -60,9 +60,10 @@ fn play(prefix: &str, cipher: Cipher, secret: bool) -> (Box<Sealed>, Box<Sealed>
     let ours = hello(node_a, 0x0807_0605_0403_0201, 7);
     let theirs = hello(node_b, 0x1817_1615_1413_1211, 0);
     let mut dialler = Handshake::dialled(Some(&a), ours, Some(node_b));
-    dialler.connected(counting(0xA0));
+    dialler.connected(&counting(0xA0));
     dialler.begin().unwrap();
-    let mut acceptor = Handshake::accepted(Some(&b), theirs, counting(0xC0));
+    let mut acceptor = Handshake::accepted(Some(&b), theirs);
+    acceptor.connected(&counting(0xC0));
     let name = |what: &str| format!("{prefix}-{what}");
     assert_eq!(say(&name("message-1"), &mut dialler, &mut acceptor), Progress::Pending);
     assert_eq!(say(&name("message-2"), &mut acceptor, &mut dialler), Progress::Pending);

@@ -70,11 +70,12 @@ impl Xk {
     }
 
     fn new(keys: &Keys, node: Option<NodeId>, prologue: &Prologue, entropy: &[u8; 32]) -> Self {
-        let resolver = Resolver { entropy: Zeroizing::new(*entropy) };
+        let mut resolver = Box::new(Resolver { entropy: Zeroizing::default() });
+        resolver.entropy.copy_from_slice(entropy);
         let parameters = keys.pattern().parse().expect("the four patterns are Noise's");
         let build = || {
             let mut builder =
-                Builder::with_resolver(parameters, Box::new(resolver)).local_private_key(keys.identity.secret())?.prologue(&prologue.0)?;
+                Builder::with_resolver(parameters, resolver).local_private_key(keys.identity.secret())?.prologue(&prologue.0)?;
             if let Some(secret) = &keys.secret {
                 builder = builder.psk(0, secret.secret())?;
             }

@@ -277,7 +277,8 @@ pub(crate) struct EngineArgs {
     /// What seals the records. Both sides need the same.
     #[arg(long, value_enum, default_value = "aes-gcm", conflicts_with = "plaintext")]
     pub(crate) cipher: Suite,
-    /// The file with the secret of the whole network, 64 hexadecimal digits. Both sides need the same.
+    /// The file with the secret of the whole network: one line, corecast-network-secret-1, a space and 64 hexadecimal digits, mode 0600.
+    /// Both sides need the same.
     #[arg(long, value_name = "FILE", conflicts_with = "plaintext")]
     pub(crate) network_secret_file: Option<PathBuf>,
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use corecast::{IdentityError, RequestError, StartError};
+use corecast::{KeyFileError, RequestError, StartError};
 
 use crate::security::Target;
 use crate::server::Mode;
@@ -25,7 +25,7 @@ pub(crate) enum Error {
     /// A server that encrypts was not told who may connect.
     NoAdmission,
     /// The server's key.
-    Identity(IdentityError),
+    Identity(KeyFileError),
     /// Attacks stay on this machine.
     NotLoopback { address: SocketAddr },
     /// The good peer did not get in, was cut off, or heard nothing any more.

@@ -124,22 +124,26 @@ pub(crate) fn config(engine: &EngineArgs, identity: Identity, admission: Admissi
             Suite::AesGcm => Cipher::AesGcm,
             Suite::ChachaPoly => Cipher::ChaChaPoly,
         };
-        noise.secret = engine.network_secret_file.as_deref().map(network_secret).transpose()?.map(NetworkSecret::new);
+        noise.secret = engine.network_secret_file.as_deref().map(NetworkSecret::load).transpose().map_err(Error::Identity)?;
         let mut config = Config::default();
         (config.security, config.admission) = (Security::Noise(noise), Some(admission));
         config
     };
     config.network = engine.network;
+    // Peers that share a key, or an engine's name in plaintext, have a channel each.
+    config.limits.channels = 1 << 16;
     if let Some(spin) = engine.spin() {
         config.io.spin = spin;
     }
     Ok(config)
 }
 
-/// 64 hexadecimal digits, which is how a node id is written too.
+/// The bytes of a network's secret, for attackers that know it: the library hands them to nobody. It has read the file, so it is one.
 pub(crate) fn network_secret(path: &Path) -> Result<[u8; 32], Error> {
     let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    let secret: NodeId = text.trim().parse().map_err(|_| Error::Content { path: path.to_owned(), expected: "64 hexadecimal digits" })?;
+    let digits = text.split_whitespace().last().unwrap_or_default();
+    // 64 hexadecimal digits, which is how a node id is written too.
+    let secret: NodeId = digits.parse().map_err(|_| Error::Content { path: path.to_owned(), expected: "64 hexadecimal digits" })?;
     Ok(*secret.as_bytes())
 }
 
@@ -192,6 +196,9 @@ pub(crate) struct LimitArgs {
     /// Connections in their handshake, in all. Without it: as many as file descriptors allow, at most 16384.
     #[arg(long, value_name = "N")]
     pub(crate) max_half_open: Option<usize>,
+    /// Channels that a node may have. Without it: all of them, since the peers of a run may share keys.
+    #[arg(long, value_name = "N")]
+    channels: Option<usize>,
     /// Connections in their handshake, from one address.
     #[arg(long, value_name = "N")]
     half_open_per_ip: Option<usize>,
@@ -275,6 +282,7 @@ impl LimitArgs {
         set(&mut addresses.table, self.address_table);
         addresses.exempt.extend_from_slice(&self.exempt);
         set(&mut config.limits.max_half_open, self.max_half_open);
+        set(&mut config.limits.channels, self.channels);
         set(&mut config.limits.send_bytes, self.send_bytes);
         set(&mut config.limits.reassembly_bytes, self.reassembly_bytes);
         set(&mut config.limits.fragment, self.fragment);

@@ -328,7 +328,10 @@ impl Drop for Folder {
 #[test]
 fn a_key_file_a_network_secret_and_the_other_cipher() {
     let folder = Folder::new("keys");
-    let (key, secret) = (folder.file("key", ""), folder.file("secret", &format!("{}\n", "5e".repeat(32))));
+    let (key, secret) = (folder.file("key", ""), folder.file("secret", &format!("corecast-network-secret-1 {}\n", "5e".repeat(32))));
+    let output = run(&["echo", "--network-secret-file", &secret, "--duration", "0.1"]);
+    assert!(text(&output.stderr).contains("mode 0644"), "{}", show(&output));
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let more = ["--identity", &key, "--network-secret-file", &secret, "--cipher", "chacha-poly"];
     let (server, first) = serve("echo", &more);
     let args = ["echo", "--target", &first, "--peers", "4", "--identities", "2", "--seed", "1", "--duration", "0.2", "--warmup", "0"];
