@@ -112,6 +112,14 @@ impl Court {
     fn close(self) {
         let stats = self.node.handle().stats();
         assert_eq!((stats.get(Counter::Peers), stats.get(Counter::Established)), (1, u64::from(self.offenders)));
+        eventually_stats(
+            &self.node.handle(),
+            "what was handed over was returned, what was asked has left, or was lost with its peer",
+            |stats| {
+                let returned = [Counter::MessagesSent, Counter::MessagesDropped, Counter::SendsRefused].map(|counter| stats.get(counter));
+                stats.get(Counter::MessagesReceived) + stats.get(Counter::RequestsSent) == returned.iter().sum::<u64>()
+            },
+        );
         drop(self.bystander.raw);
         self.node.finish();
     }

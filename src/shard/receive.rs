@@ -169,10 +169,7 @@ impl Shard {
                 self.stats.count(Counter::MessagesReceived);
                 handler.on_request(&mut Context::new(self), peer, message, Responder { peer, correlation });
             }
-            _ => {
-                self.stats.count(Counter::MessagesReceived);
-                self.deliver_response(handler, peer, correlation, message)?;
-            }
+            _ => self.deliver_response(handler, peer, correlation, message)?,
         }
         Ok(())
     }
@@ -201,6 +198,8 @@ impl Shard {
             self.requests -= 1;
             origin
         });
+        // What nobody has asked for, or waits for any more, is handed to nobody.
+        self.stats.add(Counter::MessagesReceived, u64::from(origin.is_some()));
         match origin {
             None => self.stats.count(Counter::LateResponses),
             Some(Origin::Handler { core, tag }) if core == self.core => self.respond_to_handler(handler, peer, tag, Ok(message)),
