@@ -467,6 +467,16 @@ fn no_handshake_prints_what_its_keys_are_made_from() {
     assert_eq!(format!("{acceptor:?}"), "Noise(Noise { state: Opening, dialled: false, .. })");
 }
 
+/// As much as is wanted at a time. What the last of them led to.
+fn give_bytes(handshake: &mut Handshake, bytes: &[u8]) -> Result<Progress, HandshakeError> {
+    let (mut last, mut rest) = (Ok(Progress::Pending), bytes);
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(handshake.wanted().min(rest.len()));
+        (last, rest) = (handshake.handle_bytes(now), later);
+    }
+    last
+}
+
 /// An acceptor that proves who it is and then says a hello that is none.
 #[test]
 fn the_dialler_says_which_rule_a_hello_broke_after_all_that_it_had_to_say() {
@@ -480,7 +490,7 @@ fn the_dialler_says_which_rule_a_hello_broke_after_all_that_it_had_to_say() {
     malformed[16..20].fill(0);
     xk.write(&malformed, &mut message).unwrap();
     let answer = [&Preamble::encrypted(1).encode()[..], &message].concat();
-    assert_eq!(dialler.handle_bytes(&answer), Err(HandshakeError::Violation(Violation::MalformedHello)));
+    assert_eq!(give_bytes(&mut dialler, &answer), Err(HandshakeError::Violation(Violation::MalformedHello)));
     let said = dialler.output().to_vec();
     assert_eq!(said.len(), MESSAGE_3 + 34, "message 3, which is part of the keys, and the goodbye");
     let mut hello = [0; PROVED_HELLO_LEN];
@@ -502,11 +512,7 @@ fn nobody_else_can_say_that_the_node_does_not_want_us() {
         (RefusalCode::AuthFailed, RefusalCode::AuthFailed),
     ] {
         let mut dialler = noise_dialled(&keys(1, |_| {}), 2);
-        let (mut last, mut rest) = (Ok(Progress::Pending), &Refusal { code }.answer(Preamble::encrypted(1), &[])[..]);
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(dialler.wanted().min(rest.len()));
-            (last, rest) = (dialler.handle_bytes(now), later);
-        }
-        assert_eq!(last, Err(HandshakeError::RefusedByPeer(believed)), "{code:?}");
+        let refusal = Refusal { code }.answer(Preamble::encrypted(1), &[]);
+        assert_eq!(give_bytes(&mut dialler, &refusal), Err(HandshakeError::RefusedByPeer(believed)), "{code:?}");
     }
 }
