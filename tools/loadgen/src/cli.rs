@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use corecast::{NetworkId, Spin};
 
+use crate::churn::ChurnArgs;
 use crate::error::Error;
 use crate::hostile::HostileArgs;
 use crate::payload::HEADER_LEN;
@@ -106,13 +107,16 @@ pub(crate) enum Command {
     Receipts(ReceiptsArgs),
     /// Attack a server, one attack after the other, and measure the round trips of a good peer before and during each.
     Hostile(HostileArgs),
+    /// Peers come and go, fail, break rules and stop reading; afterwards every counter of both sides has to be explained, and everything
+    /// given back. Servers in this process only.
+    Churn(ChurnArgs),
 }
 
 impl Command {
     /// What a workload is told.
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
-            Self::Serve(_) | Self::Hostile(_) => return None,
+            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) => return None,
             Self::Echo(args) => &args.load,
             Self::Fanout(args) => &args.load,
             Self::Flood(args) => &args.load,

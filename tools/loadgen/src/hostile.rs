@@ -229,7 +229,7 @@ pub(crate) fn main(args: &HostileArgs) -> Result<(), Error> {
     };
     let heard = Arc::<Heard>::default();
     let canary = start_canary(args, target, &heard)?;
-    let victim = victim(args, target)?;
+    let victim = victim(&args.engine, target)?;
     let mut figures = Figures {
         schema: "corecast-loadgen-hostile/1",
         target: target.to_string(),
@@ -301,17 +301,17 @@ fn start_canary(args: &HostileArgs, target: Target, heard: &Arc<Heard>) -> Resul
 }
 
 /// What the attackers know of the server: all that a stranger may know, and the network's secret, so that they get as far as one can.
-fn victim(args: &HostileArgs, target: Target) -> Result<Victim, Error> {
-    let suite = match args.engine.cipher {
+pub(crate) fn victim(engine: &EngineArgs, target: Target) -> Result<Victim, Error> {
+    let suite = match engine.cipher {
         security::Suite::AesGcm => corecast_attacks::Suite::AesGcm,
         security::Suite::ChachaPoly => corecast_attacks::Suite::ChaChaPoly,
     };
     Ok(match target.node {
-        None => Victim { network: *args.engine.network.as_bytes(), ..Victim::plaintext(target.address) },
+        None => Victim { network: *engine.network.as_bytes(), ..Victim::plaintext(target.address) },
         Some(node) => {
-            let secret = args.engine.network_secret_file.as_deref().map(security::network_secret).transpose()?;
+            let secret = engine.network_secret_file.as_deref().map(security::network_secret).transpose()?;
             let protection = Protection::Noise { suite, secret };
-            Victim { network: *args.engine.network.as_bytes(), protection, ..Victim::secure(target.address, *node.as_bytes()) }
+            Victim { network: *engine.network.as_bytes(), protection, ..Victim::secure(target.address, *node.as_bytes()) }
         }
     })
 }

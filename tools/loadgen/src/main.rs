@@ -12,6 +12,7 @@
 //! | [`client`] | the peers that load a server: an engine's handler, and what every workload needs |
 //! | [`workload`] | echo, fan-out, flood, mixed, slow readers, topics, receipts: one file each |
 //! | [`server`], [`serve`] | the servers that are loaded; the process around one |
+//! | [`hostile`], [`churn`] | attacks and what a good peer notices; comers and goers, and the books afterwards |
 //! | [`probe`] | what a client asks a server about itself |
 //! | [`acked`] | the terms of acknowledged broadcasts, and what came of them |
 //! | [`payload`], [`bulk`], [`verify`] | the bytes of a message, and of a large one; whether each came once and in order |
@@ -25,6 +26,7 @@
 
 mod acked;
 mod bulk;
+mod churn;
 mod cli;
 mod client;
 mod clock;
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Some(Command::Topics(args)) => run::main(args.into()),
         Some(Command::Receipts(args)) => run::main(args.into()),
         Some(Command::Hostile(args)) => hostile::main(args),
+        Some(Command::Churn(args)) => churn::main(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

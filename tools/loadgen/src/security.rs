@@ -82,6 +82,11 @@ impl Identities {
         self.derive(1 << 16)
     }
 
+    /// One of many that each have a key of their own.
+    pub(crate) fn numbered(self, number: u64) -> Identity {
+        self.derive((1 << 17) + number)
+    }
+
     fn derive(self, number: u64) -> Identity {
         let number = self.engine << 32 | number;
         // SplitMix64 (Steele, Lea, Flood 2014), from a state of its own for each.
