@@ -251,7 +251,7 @@ mod wire;
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
 pub use config::{
     Acks, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise, ParseSubnetError,
-    Rate, Security, Spin, Subnet, Timeouts, WhenSlow,
+    Rate, Restarts, Security, Spin, Subnet, Timeouts, WhenSlow,
 };
 pub use dial::{Dial, ParseDialError};
 pub use engine::{Engine, ShutdownReport, Warning};
@@ -260,7 +260,9 @@ pub use error::{
     StartError, Violation,
 };
 pub use handle::{Handle, Rejected, Response};
-pub use handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
+pub use handler::{
+    AfterPanic, Backlog, Callback, Context, Direction, Handler, HandlerPanic, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError,
+};
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
 pub use identity::{Identity, NetworkSecret};
 pub use key_file::{KeyFileError, KeyFileProblem};

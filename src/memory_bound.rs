@@ -38,6 +38,7 @@ impl Config {
             2 * limits.inbox_bytes + limits.inbox_bytes / 3 * 4 + 2 * longest,
             shard::requests(self) + limits.max_requests * reactor::WAITER,
             limits.max_timers * shard::USER_TIMER,
+            self.restarts.most * shard::RESTART,
             // Closing and dialling from outside, connections that were handed over: see `Inbox::outside_credit`.
             (slots + limits.max_dials) * reactor::SIGNAL,
         ];

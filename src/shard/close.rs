@@ -12,10 +12,15 @@ use crate::wire::{Goodbye, GoodbyeCode};
 impl Shard {
     /// The application wants a peer to end.
     pub(crate) fn close_peer(&mut self, peer: PeerId) {
+        self.close_any(peer, CloseReason::Requested);
+    }
+
+    /// Ends a peer of this core or another.
+    pub(super) fn close_any(&mut self, peer: PeerId, reason: CloseReason) {
         if self.slots.find(peer).is_some() {
-            self.close(peer.slot(), CloseReason::Requested);
+            self.close(peer.slot(), reason);
         } else if peer.core() != self.core && peer.core() < self.cores() {
-            self.out.control(peer.core(), Control::Close { peer });
+            self.out.control(peer.core(), Control::Close { peer, reason });
         }
     }
 
@@ -53,7 +58,11 @@ impl Shard {
         entry.peer.timers.keep_only(Timer::Linger);
         match reason {
             // The other side reads on, so it gets what it is owed.
-            CloseReason::Requested | CloseReason::ShuttingDown | CloseReason::Replaced | CloseReason::Eof => self.drain(slot, reason),
+            CloseReason::Requested
+            | CloseReason::ShuttingDown
+            | CloseReason::Replaced
+            | CloseReason::Eof
+            | CloseReason::HandlerPanicked => self.drain(slot, reason),
             // The other side reads no more.
             CloseReason::Io(_) | CloseReason::Goodbye(_) => self.end(slot),
             _ => self.cut_off(slot, reason),
@@ -192,12 +201,17 @@ impl Shard {
 
     /// Frees what has ended. The driver has closed the sockets.
     pub(super) fn free_ended(&mut self) {
-        for slot in self.ended.drain(..) {
-            let entry = self.slots.remove(slot);
+        let mut ended = std::mem::take(&mut self.ended);
+        for slot in ended.drain(..) {
+            let mut entry = self.slots.remove(slot);
             if let Some((_, key)) = entry.armed {
                 self.wheel.cancel(key);
             }
+            if let Some(user) = entry.cold.user.take() {
+                self.drop_user(user);
+            }
         }
+        self.ended = ended;
         for half in self.ended_half.drain(..) {
             self.half_open.remove(half as usize);
         }

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use corecast::{
-    AckId, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Frame, Handle, Handler, Message, Meta,
-    NodeId, PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
+    AckId, AfterPanic, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Frame, Handle, Handler,
+    HandlerPanic, Message, Meta, NodeId, PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -137,6 +137,11 @@ impl Probe {
 
 impl Handler for Probe {
     type Command = Act;
+
+    /// What a test expects, and what it means to panic over, is not to be survived.
+    fn on_panic(&mut self, _: &mut Context<'_>, _: &HandlerPanic) -> AfterPanic {
+        AfterPanic::EndCore
+    }
 
     fn authorize(&mut self, node: NodeId, address: SocketAddr, direction: Direction) -> bool {
         self.judge.as_ref().is_none_or(|judge| judge(node, address, direction))
