@@ -137,7 +137,7 @@ pub(crate) struct Exchange {
 }
 
 /// A connection ends with the first, so more of them need as many connections, and then the handler may be better by now.
-pub(crate) const LOST: usize = 16;
+pub(crate) const LOST: usize = 4;
 
 impl Exchange {
     /// `window`, `lost`: ids that this very sender is known to have sent already; `limit`: how many are remembered.

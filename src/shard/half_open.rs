@@ -69,6 +69,11 @@ impl HalfOpen {
         if self.handshake.is_dialled() { Direction::Dialled } else { Direction::Accepted }
     }
 
+    /// Whether it holds nothing any more that only the core can take back; its ticket is gone too, or its peer's.
+    pub(super) fn has_given_back(&self) -> bool {
+        self.state == State::Ended && self.ticket.is_none() && self.grant.is_none() && self.ledger.is_none()
+    }
+
     #[cfg(test)]
     pub(super) fn is_ended(&self) -> bool {
         self.state == State::Ended
