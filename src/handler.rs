@@ -170,9 +170,10 @@ pub struct TimerId {
 ///    a peer it costs nobody a connection. In `on_response` the peer may be another core's, and is closed there.
 /// 2. The factory makes a new handler on the same core, and then the old one is dropped.
 /// 3. The new one is told: `on_start`, then [`Handler::on_panic`] with what is known of the panic.
-/// 4. Everything that was still to be told, the end of that peer included, is told to the new one, in its order. Only the call that panicked
-///    is not made again: the event, command, response or receipt that it was about is lost with the old handler. An acknowledged
-///    message is not acknowledged, nor handed over again on the next connection: its sender's receipt says `Expired`.
+/// 4. Everything that was still to be told, the end of that peer included, is told to the new one, in its order. Only the call that
+///    panicked is not made again: the event, command, response or receipt that it was about is lost with the old handler. A message
+///    that asks for an acknowledgement gets none, nor is it handed over again on the next connection, which it would cost too: its
+///    sender's receipt says `Expired`. (The last four of a node and channel are remembered, for as long as [`crate::Acks::retain`].)
 ///
 /// What is not the handler's stays as it is: all other peers and the values kept with them ([`Context::user`]), requests, timers,
 /// acknowledged sends, subscriptions, dials. What becomes of those comes to the new handler, with the tags that the old one gave. Peers

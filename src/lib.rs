@@ -116,8 +116,8 @@
 //! * Every state in which something is waited for has a deadline.
 //! * No log line per message, at any level.
 //!
-//! A panic in a handler costs the peer that the call was about (`HandlerPanicked`), and no other: the handler is made anew by its factory, on
-//! the same core, and told what happened ([`Handler::on_panic`]). What [`Handler`] says of it in detail holds for each of its methods.
+//! A panic in a handler costs the peer that the call was about (`HandlerPanicked`), and no other: the handler is made anew by its factory,
+//! on the same core, and told what happened ([`Handler::on_panic`]). What [`Handler`] says of it in detail holds for each of its methods.
 //! More panics than [`Restarts`] allows, and a panic in this crate itself, end the core: that is reported by [`Engine::shutdown`] and loses
 //! no other core (core 0 also accepts and dials: without it the others keep their peers and get no new ones). Under `panic = "abort"` none
 //! of this holds: the first panic ends the process.

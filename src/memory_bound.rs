@@ -109,6 +109,7 @@ mod tests {
         grows(&|c| c.addresses.table += 1000, 100_000);
         grows(&|c| c.limits.max_dials += 1000, 200_000);
         grows(&|c| c.acks.bytes += 1 << 20, 2 << 20);
+        grows(&|c| c.restarts.most += 1000, 16_000);
         grows(&|c| c.acks.answers += 1 << 10, 500 << 10);
         grows(&|c| c.acks.pending += 1 << 10, 1000 << 10);
         grows(&|c| c.acks.window += 1 << 10, (1024 * (16 + 8)) << 10);

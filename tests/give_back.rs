@@ -335,6 +335,7 @@ fn engines(wire: Wire) {
     let adjusted = |mut config: Config| {
         config.timeouts = self::config().timeouts;
         config.acks = self::config().acks;
+        config.restarts = self::config().restarts;
         config
     };
     let mut server = Node::report(adjusted(wire.listening()));

@@ -1,8 +1,8 @@
 //! What a panic in a handler costs.
 //!
-//! Set-up: an engine of one core with peers written by hand, whose handler panics in the call that it is told to: in each of its methods, one
-//! after the other. Claim: the peer that the call was about is closed, the node that it asked about is refused, and nobody else notices
-//! more than a new handler, which is told of the panic before anything else; what must not go on ends the core, and is reported.
+//! Set-up: an engine of one core with peers written by hand, whose handler panics in the call that it is told to: in each of its methods,
+//! one after the other. Claim: the peer that the call was about is closed, the node that it asked about is refused, and nobody else
+//! notices more than a new handler, which is told of the panic before anything else; what must not go on ends the core, and is reported.
 //!
 //! Nothing is said by the panic hook: most of these panics do not go through it (`resume_unwind`).
 
@@ -19,7 +19,7 @@ use common::raw::{ACK, BULK, Hello, NORMAL, REQUEST, RESPONSE, Raw, RawListener,
 use common::{LIVENESS, NEVER, eventually, eventually_counts, eventually_idle, eventually_stats, loopback};
 use corecast::{
     AfterPanic, Backlog, Callback, CloseReason, Config, Context, Counter, Dial, DialError, DialId, Direction, Engine, Frame, Handler,
-    HandlerPanic, Message, NodeId, PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, Target, Topic,
+    HandlerPanic, Message, NodeId, PeerId, PeerInfo, Receipt, RequestError, Responder, Restarts, SendError, Target, Topic,
 };
 
 /// A code of WIRE.md.
@@ -200,6 +200,7 @@ struct Node {
 
 fn config() -> Config {
     let mut config = loopback();
+    config.restarts = Restarts::default();
     config.limits.outbox_soft = SOFT;
     config.limits.soft_grace = NEVER;
     config.timeouts.write_stall = NEVER;

@@ -7,9 +7,9 @@ use crate::error::ConfigError;
 
 /// How often a core's handler may panic and be made anew, before its core ends over it. What a panic costs is in [`crate::Handler`].
 ///
-/// A handler that panics now and then has met something that it was not written for, and is better off without the peer that brought it. One
-/// that panics all the time does not work: each time it forgets what it knew and cuts off one more peer, and whoever runs it does not
-/// hear of it. Then the core ends, with all of its peers, which [`crate::ShutdownReport::panicked`] reports.
+/// A handler that panics now and then has met something that it was not written for, and is better off without the peer that brought it.
+/// One that panics all the time does not work: each time it forgets what it knew and cuts off one more peer, and whoever runs it does
+/// not hear of it. Then the core ends, with all of its peers, which [`crate::ShutdownReport::panicked`] reports.
 ///
 /// Where peers can set a panic off on purpose, this is what they need to take a core down: a peer that is refused further on
 /// ([`crate::Handler::authorize`], [`crate::Handle::disallow`]) cannot.

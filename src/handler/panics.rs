@@ -84,8 +84,8 @@ pub struct HandlerPanic {
     pub callback: Callback,
     /// The peer that the call was about, which has been closed (`HandlerPanicked`), unless it was gone already.
     pub peer: Option<PeerId>,
-    /// The node that the call was about: that peer's, if it is this core's, or the one that `authorize` was asked about. The same node again
-    /// and again may mean it.
+    /// The node that the call was about: that peer's, if it is this core's, or the one that `authorize` was asked about. The same node
+    /// again and again may mean it.
     pub node: Option<NodeId>,
     /// The type of the message, request or response that was being handled.
     pub message_type: Option<u16>,

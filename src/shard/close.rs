@@ -1,11 +1,11 @@
 //! How peers end, and what they give back.
 //!
-//! Whatever ends a peer, it goes through three steps, each in one function, so that no way of ending can leave something out. `close`: it is
-//! nobody's peer any more, and gives back what has to do with receiving and with the application (what has arrived in part, requests,
+//! Whatever ends a peer, it goes through three steps, each in one function, so that no way of ending can leave something out. `close`: it
+//! is nobody's peer any more, and gives back what has to do with receiving and with the application (what has arrived in part, requests,
 //! subscriptions, what is to be acknowledged). `end`: nothing is written to it any more; what was queued is dropped and counted, the
-//! directory gets its grant back, the driver closes the socket. `free_ended`, at the end of the turn: its slot, timer, ticket and user value
-//! go. What the core shares out by amount (budgets, pools, logs, the wheel) can only be given back to the core, so it is not left to `Drop`;
-//! that nothing of it is left is checked where the peer is dropped. Sockets, tickets and user values give themselves back.
+//! directory gets its grant back, the driver closes the socket. `free_ended`, at the end of the turn: its slot, timer, ticket and user
+//! value go. What the core shares out by amount (budgets, pools, logs, the wheel) can only be given back to the core, so it is not left
+//! to `Drop`; that nothing of it is left is checked where the peer is dropped. Sockets, tickets and user values give themselves back.
 
 use super::mail::Control;
 use super::slots::State;
