@@ -197,6 +197,27 @@ pub trait Handler: Sized + 'static {
 
     /// The handler before this one has panicked, and this one is in its place. Called once, after `on_start`. Says whether the core goes on
     /// with it: by default it does.
+    ///
+    /// ```
+    /// # use std::collections::HashSet;
+    /// # use corecast::{AfterPanic, Context, Handler, HandlerPanic, Message, PeerId};
+    /// struct Relay {
+    ///     peers: HashSet<PeerId>,
+    /// }
+    ///
+    /// impl Handler for Relay {
+    ///     type Command = ();
+    ///
+    ///     fn on_panic(&mut self, cx: &mut Context<'_>, panic: &HandlerPanic) -> AfterPanic {
+    ///         eprintln!("core {}: {} panicked over {:?}: {:?}", cx.core(), panic.callback, panic.node, panic.text);
+    ///         // What the old handler had been told; those that it had not been told of are told to this one.
+    ///         self.peers.extend(cx.peers());
+    ///         AfterPanic::Continue
+    ///     }
+    ///     // ...
+    /// #   fn on_message(&mut self, _: &mut Context<'_>, _: PeerId, _: Message<'_>) {}
+    /// }
+    /// ```
     fn on_panic(&mut self, cx: &mut Context<'_>, panic: &HandlerPanic) -> AfterPanic {
         let _ = (cx, panic);
         AfterPanic::Continue

@@ -525,14 +525,17 @@ fn one_panic_too_many_ends_the_core() {
     ends(node, 4);
 }
 
+/// Panics when it is dropped.
+struct Brittle;
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        resume_unwind(Box::new(TEXT));
+    }
+}
+
 #[test]
 fn whatever_panics_when_it_is_dropped_takes_nothing_with_it() {
-    struct Brittle;
-    impl Drop for Brittle {
-        fn drop(&mut self) {
-            resume_unwind(Box::new(TEXT));
-        }
-    }
     let node = Node::failing(config(), Fails::Drop, None);
     // Of a peer that ends; of one that is there to the end and does not let go; and of the handlers.
     let (raw, peer) = node.peer(Hello::node(1));
@@ -554,7 +557,12 @@ fn a_handler_that_panics_when_its_core_ends_by_a_panic_does_not_end_the_process(
     let mut config = config();
     config.restarts.most = 0;
     let node = Node::failing(config, Fails::Drop, Some(Callback::Command));
-    node.post(|_| {});
+    let (release, released) = channel();
+    node.post(move |_| released.recv_timeout(LIVENESS).unwrap());
+    // Nor does a command that it has not taken by then.
+    let brittle = Brittle;
+    node.post(move |_| drop(brittle));
+    release.send(()).unwrap();
     ends(node, 2);
 }
 

@@ -50,7 +50,7 @@ pub(crate) use places::{Places, Ticket};
 pub(crate) use receipts::Asker;
 pub(crate) use receive::ReadOutcome;
 pub(crate) use send::Payload;
-pub(crate) use supervised::Supervised;
+pub(crate) use supervised::{Supervised, drop_quietly};
 #[cfg(test)]
 pub(crate) use turn::KEPT_QUEUE;
 
