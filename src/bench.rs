@@ -11,7 +11,7 @@ use crate::handler::{Context, Handler, Message};
 use crate::id::{NodeId, PeerId, Topic};
 use crate::proto::{Handshake, Logs, Outbox, Progress, QueuedPool, Slices};
 use crate::rng::Rng;
-use crate::shard::{Action, Payload, Shard, Shared};
+use crate::shard::{Action, Payload, Shard, Shared, Supervised};
 use crate::time::Timestamp;
 use crate::wire::{Frame, Hello, Kind, Meta, control_frame};
 
@@ -35,7 +35,7 @@ impl Handler for Echo {
 /// A core with established peers whose sockets take whatever they are offered.
 pub struct Core {
     shard: Shard,
-    handler: Echo,
+    handler: Supervised<Echo>,
     now: Timestamp,
     peers: Vec<(u32, PeerId)>,
 }
@@ -53,7 +53,7 @@ impl Core {
         assert_eq!(config.validate(), Ok(()));
         let shared = Shared::new(Arc::new(config), &mut Rng::new(1));
         let now = Timestamp::from_nanos(1_000_000_000);
-        let mut core = Self { shard: Shard::new(0, shared.clone(), 2, now), handler: Echo, now, peers: Vec::new() };
+        let mut core = Self { shard: Shard::new(0, shared.clone(), 2, now), handler: Supervised::new(0, |_| Echo), now, peers: Vec::new() };
         for number in 0..peers {
             core.begin();
             core.establish(&shared, number);

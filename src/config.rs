@@ -5,6 +5,7 @@
 
 mod addresses;
 mod lanes;
+mod restarts;
 mod security;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use addresses::{Addresses, ParseSubnetError, Rate, Subnet};
 pub use lanes::{LaneConfig, Lanes, WhenSlow};
+pub use restarts::Restarts;
 pub use security::{Admission, Cipher, Noise, Security};
 
 use crate::buffers::MEDIUM;
@@ -52,6 +54,8 @@ pub struct Config {
     pub backoff: BackoffConfig,
     /// Acknowledged sends.
     pub acks: Acks,
+    /// How often a handler may panic.
+    pub restarts: Restarts,
     /// Sockets, buffers and waiting.
     pub io: Io,
     /// Where the engine's randomness begins (jitter, instance number, node id). Default: drawn from the system. Set it to replay a run.
@@ -324,6 +328,7 @@ impl Config {
         self.lanes.validate()?;
         self.check_acks()?;
         self.check_times()?;
+        self.restarts.validate()?;
         self.check_io()
     }
 
@@ -444,6 +449,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             backoff: BackoffConfig::default(),
             acks: Acks::default(),
+            restarts: Restarts::default(),
             io: Io::default(),
             seed: None,
         }
@@ -613,6 +619,8 @@ mod tests {
         assert_eq!(field(&|c| c.io.write_budget = 1000), "io.write_budget");
         assert_eq!(field(&|c| c.acks.bytes = 1 << 20), "acks.bytes");
         assert_eq!(field(&|c| c.acks.window = 1023), "acks.window");
+        assert_eq!(field(&|c| c.restarts.most = 4097), "restarts.most");
+        assert_eq!(field(&|c| c.restarts.within = Duration::ZERO), "restarts.within");
     }
 
     #[test]

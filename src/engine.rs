@@ -15,12 +15,13 @@ use crate::error::StartError;
 use crate::handle::{Handle, mark_core_thread};
 use crate::handler::Handler;
 use crate::id::NodeId;
+use crate::metrics::Counter;
 use crate::reactor::affinity;
 use crate::reactor::files;
 use crate::reactor::inbox::{Fabric, Inbox, Signal};
 use crate::reactor::{Clock, Farewell, Reactor, WAKER, listener};
 use crate::rng::Rng;
-use crate::shard::{Control, Shard, Shared};
+use crate::shard::{Control, Shard, Shared, Supervised};
 
 /// A running engine. Dropping it shuts it down, as [`Engine::shutdown`] does.
 pub struct Engine<C: Send + 'static = ()> {
@@ -81,15 +82,18 @@ pub struct ShutdownReport {
     pub unsent_bytes: u64,
     /// Connections that had not ended when the time was up.
     pub cut: usize,
-    /// Cores whose thread panicked, in its handler as a rule, at any time since the start.
+    /// Cores whose thread ended by a panic, at any time since the start: their handlers panicked more often than `Config::restarts` allows,
+    /// or when they were made anew, or wanted it ([`crate::AfterPanic::EndCore`]).
     pub panicked: Vec<usize>,
+    /// Panics of the application's code on all cores since the start, caught or not: `handler_panics`.
+    pub handler_panics: u64,
     /// How long it took.
     pub elapsed: Duration,
 }
 
 impl<C: Send + 'static> Engine<C> {
     /// Starts an engine: opens the listening sockets, then one thread for each core. `factory` is called once on each core's thread, with
-    /// the core's number.
+    /// the core's number, and again each time that the core's handler has panicked: see [`Handler`].
     ///
     /// When this returns, the engine listens, and [`Engine::local_addrs`] says where. A processor that cannot be had is no error: see
     /// [`Engine::warnings`].
@@ -196,6 +200,7 @@ fn stop<C>(fabric: &Fabric<C>, threads: Vec<JoinHandle<Farewell>>) -> ShutdownRe
             }
             Err(_) => report.panicked.push(core),
         }
+        report.handler_panics += fabric.inboxes[core].published.read().get(Counter::HandlerPanics);
     }
     report.drained = report.panicked.is_empty() && report.cut == 0 && report.unsent_bytes == 0;
     report.elapsed = began.elapsed();
@@ -262,7 +267,8 @@ impl<C: Send + 'static, F> Starter<C, F> {
             let _closed = CloseOnExit { fabric: Arc::clone(&fabric), core };
             let warning = pin(&fabric.shared.config.cores, core);
             let shard = Shard::new(core, fabric.shared.clone(), seed, clock.now());
-            let mut reactor = Reactor::new(shard, factory(core), fabric, clock, poll, may_spin);
+            let handler = Supervised::new(core, move |core| factory(core));
+            let mut reactor = Reactor::new(shard, handler, fabric, clock, poll, may_spin);
             let listening = reactor.listen(sockets).map_err(|source| StartError::Core { core, source });
             let failed = listening.is_err();
             let told = ready.send(listening.map(|()| warning));

@@ -177,6 +177,8 @@ pub enum CloseReason {
     PausedTooLong,
     /// The node was taken off the allow-list: see [`crate::Handle::disallow`].
     NotAllowed,
+    /// The handler panicked in a call about it: see [`crate::Handler`]. What was queued for it leaves first.
+    HandlerPanicked,
 }
 
 impl CloseReason {
@@ -192,7 +194,7 @@ impl CloseReason {
     /// What the other side is told, and the detail; nothing where it cannot hear or ended it itself.
     pub(crate) const fn goodbye(self) -> Option<(GoodbyeCode, u16)> {
         Some(match self {
-            Self::Requested | Self::PartialTimeout | Self::PausedTooLong => (GoodbyeCode::Closed, 0),
+            Self::Requested | Self::PartialTimeout | Self::PausedTooLong | Self::HandlerPanicked => (GoodbyeCode::Closed, 0),
             Self::ShuttingDown => (GoodbyeCode::ShuttingDown, 0),
             Self::Replaced => (GoodbyeCode::Replaced, 0),
             Self::NotAllowed => (GoodbyeCode::NotAllowed, 0),
@@ -440,6 +442,7 @@ impl fmt::Display for CloseReason {
             Self::PartialTimeout => f.write_str("the peer began a message and did not finish it in time"),
             Self::PausedTooLong => f.write_str("reading was paused for longer than timeouts.pause"),
             Self::NotAllowed => f.write_str("the node was taken off the allow-list"),
+            Self::HandlerPanicked => f.write_str("the handler panicked in a call about it"),
         }
     }
 }

@@ -11,7 +11,7 @@ use crossbeam::channel::{RecvTimeoutError, bounded};
 use crate::codec::{CodecError, Typed, encode_with};
 use crate::config::Admission;
 use crate::dial::Dial;
-use crate::error::{AllowError, QueryError, RequestError, SendError};
+use crate::error::{AllowError, CloseReason, QueryError, RequestError, SendError};
 use crate::handler::Responder;
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::metrics::Stats;
@@ -247,7 +247,7 @@ impl<C: Send + 'static> Handle<C> {
 
     /// Ends a peer: what is queued leaves first, then a goodbye.
     pub fn close(&self, peer: PeerId) -> Result<(), SendError> {
-        self.fabric.outside(peer.core(), Control::Close { peer })
+        self.fabric.outside(peer.core(), Control::Close { peer, reason: CloseReason::Requested })
     }
 
     /// Connects to an address. The outcome is `on_connected` on the core that gets the peer (`info.dial` is this id), or `on_dial_failed`

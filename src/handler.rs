@@ -1,9 +1,13 @@
 //! The application's side of a core: what it is told ([`Handler`]) and what it can do about it ([`Context`]).
 
+mod panics;
+
 use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use panics::{AfterPanic, Callback, HandlerPanic};
 
 use crate::codec::{CodecError, Typed, encode_with};
 use crate::dial::Dial;
@@ -156,13 +160,67 @@ pub struct TimerId {
 /// A handler is made on its core by the factory given to [`crate::Engine::start`], stays there, and needs no locks. Its methods are called
 /// one at a time, never from within each other. While one runs, nothing else happens on its core: do not block and do not compute for
 /// long. What a call sends leaves together at the end of the turn.
+///
+/// # When a method panics
+///
+/// The panic is caught, and costs the handler and the peer that the call was about; the core goes on. In this order:
+///
+/// 1. The peer that the method got is closed (`HandlerPanicked`): it is sent what was queued for it, then a goodbye (`Closed`). What it had
+///    sent and was not handled yet is dropped with it. A panic in `authorize` refuses that connection (`NotAllowed`); in a method without
+///    a peer it costs nobody a connection. In `on_response` the peer may be another core's, and is closed there.
+/// 2. The factory makes a new handler on the same core, and then the old one is dropped.
+/// 3. The new one is told: `on_start`, then [`Handler::on_panic`] with what is known of the panic.
+/// 4. Everything that was still to be told, the end of that peer included, is told to the new one, in its order. Only the call that
+///    panicked is not made again: the event, command, response or receipt that it was about is lost with the old handler. A message
+///    that asks for an acknowledgement gets none, nor is it handed over again on the next connection, which it would cost too: its
+///    sender's receipt says `Expired`. (The last four of a node and channel are remembered, for as long as [`crate::Acks::retain`].)
+///
+/// What is not the handler's stays as it is: all other peers and the values kept with them ([`Context::user`]), requests, timers,
+/// acknowledged sends, subscriptions, dials. What becomes of those comes to the new handler, with the tags that the old one gave. Peers
+/// are not announced again: [`Context::peers`] says who is there, and those whose `on_connected` is still to come are among them. What
+/// handlers share with other threads is as the panic left it (a `Mutex` may be poisoned).
+///
+/// The core itself ends, with all of its peers, if the factory panics, or `on_start` or `on_panic` of the handler that was made anew; if
+/// `on_panic` says so; if handlers panic more often than [`crate::Restarts`] allows; or if the panic came out of this crate. That is
+/// reported by [`crate::ShutdownReport::panicked`].
+///
+/// A panic in the `Drop` of a handler, or of a value kept with a peer, is caught too, and costs nothing. All of them are counted
+/// (`handler_panics`). Under `panic = "abort"` nothing is caught: the first panic ends the process.
 pub trait Handler: Sized + 'static {
     /// What [`crate::Handle::post`] sends to this handler from other threads.
     type Command: Send + 'static;
 
-    /// The core runs. Called once, before anything else.
+    /// The core runs, or has a new handler after a panic. Called once for each handler, before anything else.
     fn on_start(&mut self, cx: &mut Context<'_>) {
         let _ = cx;
+    }
+
+    /// The handler before this one has panicked, and this one is in its place. Called once, after `on_start`. Says whether the core goes on
+    /// with it: by default it does.
+    ///
+    /// ```
+    /// # use std::collections::HashSet;
+    /// # use corecast::{AfterPanic, Context, Handler, HandlerPanic, Message, PeerId};
+    /// struct Relay {
+    ///     peers: HashSet<PeerId>,
+    /// }
+    ///
+    /// impl Handler for Relay {
+    ///     type Command = ();
+    ///
+    ///     fn on_panic(&mut self, cx: &mut Context<'_>, panic: &HandlerPanic) -> AfterPanic {
+    ///         eprintln!("core {}: {} panicked over {:?}: {:?}", cx.core(), panic.callback, panic.node, panic.text);
+    ///         // What the old handler had been told; those that it had not been told of are told to this one.
+    ///         self.peers.extend(cx.peers());
+    ///         AfterPanic::Continue
+    ///     }
+    ///     // ...
+    /// #   fn on_message(&mut self, _: &mut Context<'_>, _: PeerId, _: Message<'_>) {}
+    /// }
+    /// ```
+    fn on_panic(&mut self, cx: &mut Context<'_>, panic: &HandlerPanic) -> AfterPanic {
+        let _ = (cx, panic);
+        AfterPanic::Continue
     }
 
     /// Whether this node may be a peer. Asked once for each connection, on the core that will have it, when the other side has said who it
@@ -291,17 +349,17 @@ impl<'a> Context<'a> {
     /// The answer is about the peer's outbox. For a peer of another core it is [`Sent::Forwarded`], and costs an allocation.
     pub fn send(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8]) -> Result<Sent, SendError> {
         let meta = self.shard.resolve(meta.into());
-        self.shard.send(peer, Payload::data(meta, body))
+        self.shard.enter(|shard| shard.send(peer, Payload::data(meta, body)))
     }
 
     /// Sends an encoded message: by reference where it is large.
     pub fn send_frame(&mut self, peer: PeerId, frame: &Frame) -> Result<Sent, SendError> {
-        self.shard.send(peer, Payload::Frame(frame))
+        self.shard.enter(|shard| shard.send(peer, Payload::Frame(frame)))
     }
 
     /// Sends all of these, in order, or none.
     pub fn send_batch(&mut self, peer: PeerId, frames: &[Frame]) -> Result<Sent, SendError> {
-        self.shard.send_batch(peer, frames)
+        self.shard.enter(|shard| shard.send_batch(peer, frames))
     }
 
     /// Encodes a typed message and sends it.
@@ -322,19 +380,19 @@ impl<'a> Context<'a> {
     /// Sends to every established peer of every core, or, on error, to none. A peer that has said that it takes only shorter messages is
     /// passed by, which is counted (`sends_refused`).
     pub fn broadcast(&mut self, frame: &Frame) -> Result<(), SendError> {
-        self.shard.broadcast(frame, None)
+        self.shard.enter(|shard| shard.broadcast(frame, None))
     }
 
     /// Sends to every established peer of every core but one: the one it came from, say.
     pub fn broadcast_except(&mut self, frame: &Frame, except: PeerId) -> Result<(), SendError> {
-        self.shard.broadcast(frame, Some(except))
+        self.shard.enter(|shard| shard.broadcast(frame, Some(except)))
     }
 
     /// Sends all of these, in order, to every established peer of every core, or, on error, none to anyone: one reservation, one queue
     /// operation and at most one wake for each other core, however many there are. More bytes than a turn may broadcast, half of
     /// `Limits::outbox_hard`, are refused (`LogFull`).
     pub fn broadcast_batch(&mut self, frames: &[Frame]) -> Result<(), SendError> {
-        self.shard.broadcast_batch(frames)
+        self.shard.enter(|shard| shard.broadcast_batch(frames))
     }
 
     /// Sends to every peer, of every core, that has subscribed to the topic, or, on error, to none. The frame is encoded once; small
@@ -347,7 +405,7 @@ impl<'a> Context<'a> {
     /// `LogFull`: this turn's publishes and broadcasts take half of `Limits::outbox_hard`, or their copies a quarter of this core's part
     /// of `Limits::send_bytes`, or what was published before is not written yet. Go on in a later turn.
     pub fn publish(&mut self, topic: Topic, frame: &Frame) -> Result<(), SendError> {
-        self.shard.publish(topic, frame)
+        self.shard.enter(|shard| shard.publish(topic, frame))
     }
 
     /// How many peers of this core have subscribed to a topic. Takes as long as there are some: to be asked before something is encoded,
@@ -372,68 +430,70 @@ impl<'a> Context<'a> {
     /// the peer has too much to receive already. For a peer of another core, `Ok` says that the request is on its way there; if it is
     /// refused then, that is counted (`subscriptions_refused`).
     pub fn subscribe(&mut self, peer: PeerId, topic: Topic) -> Result<(), SendError> {
-        self.shard.subscribe(peer, topic, true)
+        self.shard.enter(|shard| shard.subscribe(peer, topic, true))
     }
 
     /// Takes a subscription back. What was published before the peer reads that still comes. Not having subscribed is no error.
     pub fn unsubscribe(&mut self, peer: PeerId, topic: Topic) -> Result<(), SendError> {
-        self.shard.subscribe(peer, topic, false)
+        self.shard.enter(|shard| shard.subscribe(peer, topic, false))
     }
 
     /// Asks a peer something. [`Handler::on_response`] is called on this core, exactly once, with `tag`: with the response, or with the
     /// reason why there is none. Only where the peer is another core's, and that core panics, it is not called.
     pub fn request(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8], timeout: Duration, tag: u64) -> Result<Sent, SendError> {
         let (core, meta) = (self.shard.core(), self.shard.resolve(meta.into()));
-        self.shard.request(peer, meta, body, timeout, crate::proto::Origin::Handler { core, tag })
+        self.shard.enter(|shard| shard.request(peer, meta, body, timeout, crate::proto::Origin::Handler { core, tag }))
     }
 
     /// Answers a request.
     pub fn respond(&mut self, responder: Responder, meta: impl Into<Meta>, body: &[u8]) -> Result<Sent, SendError> {
         let meta = self.shard.resolve(meta.into());
-        self.shard.send(responder.peer, Payload::response(meta, responder.correlation, body))
+        self.shard.enter(|shard| shard.send(responder.peer, Payload::response(meta, responder.correlation, body)))
     }
 
     /// Ends a peer: what is queued leaves first, then a goodbye.
     pub fn close(&mut self, peer: PeerId) {
-        self.shard.close_peer(peer);
+        self.shard.enter(|shard| shard.close_peer(peer));
     }
 
     /// Connects to an address. The outcome is `on_connected` on the core that gets the peer (`info.dial` is this id), or `on_dial_failed`
     /// here.
     pub fn dial(&mut self, dial: Dial) -> DialId {
-        self.shard.dial(dial)
+        self.shard.enter(|shard| shard.dial(dial))
     }
 
     /// Ends a dial. A connection that it led to stays.
     pub fn cancel_dial(&mut self, dial: DialId) {
-        self.shard.cancel_dial(dial);
+        self.shard.enter(|shard| shard.cancel_dial(dial));
     }
 
     /// Calls `on_timer` with `tag` once, not sooner than `after` from now (to the millisecond). `None`: `Limits::max_timers` are set.
     pub fn set_timer(&mut self, after: Duration, tag: u64) -> Option<TimerId> {
         let core = self.core();
-        self.shard.set_timer(after, tag).map(|key| TimerId { core, key })
+        self.shard.enter(|shard| shard.set_timer(after, tag)).map(|key| TimerId { core, key })
     }
 
     /// Takes a timer back. False: it has come already, or is another core's.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        timer.core == self.core() && self.shard.cancel_timer(timer.key)
+        timer.core == self.core() && self.shard.enter(|shard| shard.cancel_timer(timer.key))
     }
 
     /// Reads nothing more from a peer of this core, so that TCP slows it down. Ends by `resume_read`, or, after `Timeouts::pause`, with the
     /// peer.
     pub fn pause_read(&mut self, peer: PeerId) {
-        self.shard.pause_read(peer);
+        self.shard.enter(|shard| shard.pause_read(peer));
     }
 
     /// Reads from the peer again.
     pub fn resume_read(&mut self, peer: PeerId) {
-        self.shard.resume_read(peer);
+        self.shard.enter(|shard| shard.resume_read(peer));
     }
 
     /// Keeps a value with a peer of this core until it is gone. False: no such peer. A value that was there is dropped.
     pub fn set_user<T: 'static>(&mut self, peer: PeerId, value: T) -> bool {
-        self.shard.set_user(peer, Box::new(value))
+        let value = Box::new(value);
+        // What was there is dropped here and not in the core, since that is the application's code.
+        self.shard.enter(|shard| shard.set_user(peer, value)).is_ok()
     }
 
     /// The value kept with a peer.

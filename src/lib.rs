@@ -116,9 +116,15 @@
 //! * Every state in which something is waited for has a deadline.
 //! * No log line per message, at any level.
 //!
-//! A panic in a handler ends its core, is reported by [`Engine::shutdown`], and loses no other core (core 0 also accepts and dials: without
-//! it the others keep their peers and get no new ones); under `panic = "abort"` it ends the
-//! process.
+//! A panic in a handler costs the peer that the call was about (`HandlerPanicked`), and no other: the handler is made anew by its factory,
+//! on the same core, and told what happened ([`Handler::on_panic`]). What [`Handler`] says of it in detail holds for each of its methods.
+//! More panics than [`Restarts`] allows, and a panic in this crate itself, end the core: that is reported by [`Engine::shutdown`] and loses
+//! no other core (core 0 also accepts and dials: without it the others keep their peers and get no new ones). Under `panic = "abort"` none
+//! of this holds: the first panic ends the process.
+//!
+//! Whatever way a connection ends, everything that it had is given back: its descriptor, its slot, its buffers and what it took of every
+//! budget, its timers, its place in every count. There is one place
+//! where a peer is freed, and one for a handshake; debug builds check there that nothing is left.
 //!
 //! # Security
 //!
@@ -185,6 +191,7 @@
 //! | a peer in a turn | [`Io::read_budget`], [`Io::write_budget`] | 256 KiB each | the next turn |
 //! | accepts, writing in a turn | [`Io::accepts`], [`Io::flush_peers`], [`Io::flush_time`] | 16; 512 peers, 1 ms | the next turn |
 //! | time between dials | [`BackoffConfig`] | 50 ms to 30 s; 1 s if on the list | `dial_failures` |
+//! | panics of a core's handler | [`Restarts`] | 16 in 10 s | the core ends: [`ShutdownReport::panicked`]; `handler_panics` |
 //! | shutdown | [`Timeouts::drain`] | 5 s | [`ShutdownReport`] |
 //!
 //! **Keys.** Each session's keys are replaced every 4,096 records. A node's own key is replaced by hand: make the new one, have the others
@@ -251,7 +258,7 @@ mod wire;
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
 pub use config::{
     Acks, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise, ParseSubnetError,
-    Rate, Security, Spin, Subnet, Timeouts, WhenSlow,
+    Rate, Restarts, Security, Spin, Subnet, Timeouts, WhenSlow,
 };
 pub use dial::{Dial, ParseDialError};
 pub use engine::{Engine, ShutdownReport, Warning};
@@ -260,7 +267,9 @@ pub use error::{
     StartError, Violation,
 };
 pub use handle::{Handle, Rejected, Response};
-pub use handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
+pub use handler::{
+    AfterPanic, Backlog, Callback, Context, Direction, Handler, HandlerPanic, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError,
+};
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
 pub use identity::{Identity, NetworkSecret};
 pub use key_file::{KeyFileError, KeyFileProblem};

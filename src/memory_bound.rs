@@ -38,6 +38,7 @@ impl Config {
             2 * limits.inbox_bytes + limits.inbox_bytes / 3 * 4 + 2 * longest,
             shard::requests(self) + limits.max_requests * reactor::WAITER,
             limits.max_timers * shard::USER_TIMER,
+            self.restarts.most * shard::RESTART,
             // Closing and dialling from outside, connections that were handed over: see `Inbox::outside_credit`.
             (slots + limits.max_dials) * reactor::SIGNAL,
         ];
@@ -108,6 +109,7 @@ mod tests {
         grows(&|c| c.addresses.table += 1000, 100_000);
         grows(&|c| c.limits.max_dials += 1000, 200_000);
         grows(&|c| c.acks.bytes += 1 << 20, 2 << 20);
+        grows(&|c| c.restarts.most += 1000, 16_000);
         grows(&|c| c.acks.answers += 1 << 10, 500 << 10);
         grows(&|c| c.acks.pending += 1 << 10, 1000 << 10);
         grows(&|c| c.acks.window += 1 << 10, (1024 * (16 + 8)) << 10);

@@ -202,6 +202,8 @@ counters! {
     ClosedPaused = "closed_paused",
     /// Peers ended: taken off the allow-list.
     ClosedNotAllowed = "closed_not_allowed",
+    /// Peers ended: the handler panicked in a call about them.
+    ClosedHandlerPanicked = "closed_handler_panicked",
     /// Rule 1 broken.
     ViolationFrameTooLong = "violation_frame_too_long",
     /// Rule 2 broken.
@@ -242,6 +244,8 @@ counters! {
     ViolationRecordTooShort = "violation_record_too_short",
     /// Rule 20 broken.
     ViolationMalformedHello = "violation_malformed_hello",
+    /// Panics of the application's code on this core: in a method of its handler, or when something of its was dropped.
+    HandlerPanics = "handler_panics",
     /// Turns of the loop.
     Turns = "turns",
     /// Times that the core went to sleep.

@@ -249,7 +249,8 @@ impl Context<'_> {
         deadline: Duration,
         tag: u64,
     ) -> Result<ReceiptId, SendError> {
-        self.shard.send_acked(target.into(), meta.into(), body, deadline, Asker::Handler { tag })
+        let (target, meta) = (target.into(), meta.into());
+        self.shard.enter(|shard| shard.send_acked(target, meta, body, deadline, Asker::Handler { tag }))
     }
 
     /// Sends a message to every established peer of every core, or, on error, to none; each acknowledges it. Encoded once.
@@ -258,7 +259,8 @@ impl Context<'_> {
     /// Refused as [`Context::broadcast`] and [`Context::send_acked`] are. To nobody is a success too: the receipt then has
     /// `expected() == Some(0)`.
     pub fn broadcast_acked(&mut self, meta: impl Into<Meta>, body: &[u8], deadline: Duration, tag: u64) -> Result<ReceiptId, SendError> {
-        self.shard.broadcast_acked(meta.into(), body, deadline, Asker::Handler { tag })
+        let meta = meta.into();
+        self.shard.enter(|shard| shard.broadcast_acked(meta, body, deadline, Asker::Handler { tag }))
     }
 
     /// What is known so far of an acknowledged send of this core's handler. `None`: it has ended, or is another core's. During
@@ -270,7 +272,7 @@ impl Context<'_> {
 
     /// Acknowledges a message whose type is in [`crate::Acks::by_handler`]. From here on its repetitions are suppressed.
     pub fn ack(&mut self, ack: AckId) -> Result<Sent, SendError> {
-        self.shard.ack(ack)
+        self.shard.enter(|shard| shard.ack(ack))
     }
 }
 

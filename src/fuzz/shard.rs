@@ -11,7 +11,7 @@ use crate::id::{PeerId, Topic};
 use crate::identity::Identity;
 use crate::proto::{Handshake, Progress, Session, Slices};
 use crate::rng::Rng;
-use crate::shard::{Action, Payload, Shard, Shared};
+use crate::shard::{Action, Payload, Shard, Shared, Supervised};
 use crate::time::Timestamp;
 use crate::wire::{Kind, Lane, Meta, control_frame};
 
@@ -33,6 +33,7 @@ impl Handler for Answers {
 /// A core with one peer, which says what the input says.
 struct World {
     shard: Shard,
+    handler: Supervised<Answers>,
     now: Timestamp,
     /// The peer's slot, while there is one; its handshake, and then its session.
     slot: Option<u32>,
@@ -63,7 +64,14 @@ impl World {
     fn new(noise: bool) -> Self {
         let now = Timestamp::from_nanos(1_000_000_000);
         let shared = Shared::new(Arc::new(config(noise)), &mut Rng::new(1));
-        let mut world = Self { shard: Shard::new(0, shared, 2, now), now, slot: None, id: None, session: Session::Plaintext };
+        let mut world = Self {
+            shard: Shard::new(0, shared, 2, now),
+            handler: Supervised::new(0, |_| Answers),
+            now,
+            slot: None,
+            id: None,
+            session: Session::Plaintext,
+        };
         world.establish(noise);
         world
     }
@@ -77,7 +85,7 @@ impl World {
         while self.slot.is_none() {
             let there = dialler.output().len().min(self.shard.half_wanted(half));
             if there > 0 {
-                self.shard.handle_half_read(&mut Answers, half, &dialler.output()[..there]);
+                self.shard.handle_half_read(&mut self.handler, half, &dialler.output()[..there]);
                 dialler.advance(there);
             }
             self.settle();
@@ -105,7 +113,7 @@ impl World {
     }
 
     fn settle(&mut self) {
-        self.shard.settle(&mut Answers);
+        self.shard.settle(&mut self.handler);
         while let Some(action) = self.shard.poll_action() {
             match action {
                 Action::Promote { slot, .. } => self.slot = Some(slot),
@@ -136,14 +144,14 @@ impl World {
             _ => bytes,
         };
         if !said.is_empty() {
-            self.shard.handle_read(&mut Answers, slot, said);
+            self.shard.handle_read(&mut self.handler, slot, said);
         }
     }
 
     /// The same, but not sealed.
     fn say_raw(&mut self, bytes: &[u8]) {
         if let Some(slot) = self.slot.filter(|&slot| self.shard.wants_read(slot) && !bytes.is_empty()) {
-            self.shard.handle_read(&mut Answers, slot, bytes);
+            self.shard.handle_read(&mut self.handler, slot, bytes);
         }
     }
 

@@ -38,13 +38,15 @@ pub(crate) struct Ledger {
     pub(crate) instance: u64,
     /// Ids that came and were taken, the oldest first.
     pub(crate) window: Vec<u64>,
+    /// Ids that came, and that the handler panicked over: they are neither handed over again nor acknowledged.
+    pub(crate) lost: Vec<u64>,
     /// What the other side has not acknowledged, in the order in which it was sent.
     pub(crate) deliveries: Vec<Delivery>,
 }
 
 impl Ledger {
     pub(crate) fn is_empty(&self) -> bool {
-        self.window.is_empty() && self.deliveries.is_empty()
+        self.window.is_empty() && self.lost.is_empty() && self.deliveries.is_empty()
     }
 }
 
@@ -90,6 +92,12 @@ impl Window {
         self.sorted.insert(at, id);
         self.ring.push_back(id);
     }
+
+    /// Looks at all of them.
+    fn remove(&mut self, id: u64) {
+        self.ring.retain(|&kept| kept != id);
+        self.sorted.retain(|&kept| kept != id);
+    }
 }
 
 /// What to do with a message that came.
@@ -124,12 +132,17 @@ pub(crate) struct Exchange {
     window: Window,
     /// Ids that were handed over and wait for the application.
     pending: HashSet<u64>,
+    /// See [`Ledger::lost`]. The oldest go when there are more than `LOST`.
+    lost: Vec<u64>,
 }
 
+/// A connection ends with the first, so more of them need as many connections, and then the handler may be better by now.
+pub(crate) const LOST: usize = 4;
+
 impl Exchange {
-    /// `window`: ids that this very sender is known to have sent already; `limit`: how many are remembered.
-    pub(crate) fn new(limit: usize, window: Vec<u64>) -> Self {
-        Self { sent: 0, answered: 0, awaited: HashMap::new(), window: Window::new(limit, window), pending: HashSet::new() }
+    /// `window`, `lost`: ids that this very sender is known to have sent already; `limit`: how many are remembered.
+    pub(crate) fn new(limit: usize, window: Vec<u64>, lost: Vec<u64>) -> Self {
+        Self { sent: 0, answered: 0, awaited: HashMap::new(), window: Window::new(limit, window), pending: HashSet::new(), lost }
     }
 
     /// A message was queued.
@@ -162,6 +175,9 @@ impl Exchange {
     /// Otherwise it counts as taken from here on, although it is acknowledged only after the handler has seen it: the handler may end the
     /// connection, and the next one must know of it.
     pub(crate) fn handle_message(&mut self, id: u64, by_handler: bool, most: usize) -> Arrival {
+        if self.lost.contains(&id) {
+            return Arrival::Pending;
+        }
         if self.window.contains(id) {
             return Arrival::Taken;
         }
@@ -188,17 +204,27 @@ impl Exchange {
         pending
     }
 
-    /// The connection is over: the ids that were not acknowledged, in the order in which they were sent, and those that were taken.
-    pub(crate) fn dissolve(self) -> (Vec<u64>, Vec<u64>) {
+    /// The handler has panicked over a message: it was not taken, and it is not handed over again, or it would cost every connection that
+    /// it comes on.
+    pub(crate) fn give_up(&mut self, id: u64) {
+        self.pending.remove(&id);
+        self.window.remove(id);
+        self.lost.drain(..(self.lost.len() + 1).saturating_sub(LOST));
+        self.lost.push(id);
+    }
+
+    /// The connection is over: the ids that were not acknowledged, in the order in which they were sent, those that were taken, and those
+    /// that were given up.
+    pub(crate) fn dissolve(self) -> (Vec<u64>, Vec<u64>, Vec<u64>) {
         let mut awaited: Vec<_> = self.awaited.into_iter().collect();
         awaited.sort_unstable_by_key(|&(_, order)| order);
-        (awaited.into_iter().map(|(id, _)| id).collect(), self.window.ring.into())
+        (awaited.into_iter().map(|(id, _)| id).collect(), self.window.ring.into(), self.lost)
     }
 
     /// Bytes of memory besides the exchange itself.
     #[cfg(test)]
     pub(crate) fn memory(&self) -> usize {
-        let window = (self.window.ring.capacity() + self.window.sorted.capacity()) * size_of::<u64>();
+        let window = (self.window.ring.capacity() + self.window.sorted.capacity() + self.lost.capacity()) * size_of::<u64>();
         window + self.awaited.capacity() * (size_of::<(u64, u64)>() + 1) + self.pending.capacity() * (size_of::<u64>() + 1)
     }
 
@@ -216,7 +242,7 @@ mod tests {
     const LIMIT: usize = 3;
 
     fn exchange() -> Exchange {
-        Exchange::new(LIMIT, Vec::new())
+        Exchange::new(LIMIT, Vec::new(), Vec::new())
     }
 
     #[test]
@@ -224,8 +250,27 @@ mod tests {
         let mut exchange = exchange();
         assert_eq!(exchange.handle_message(7, false, 1), Arrival::New);
         assert_eq!(exchange.handle_message(7, false, 1), Arrival::Taken);
-        let (_, window) = exchange.dissolve();
-        assert_eq!(Exchange::new(LIMIT, window).handle_message(7, false, 1), Arrival::Taken, "the next connection knows it");
+        let (_, window, _) = exchange.dissolve();
+        assert_eq!(Exchange::new(LIMIT, window, Vec::new()).handle_message(7, false, 1), Arrival::Taken, "the next connection knows it");
+    }
+
+    #[test]
+    fn what_the_handler_panicked_over_is_neither_handed_over_nor_acknowledged_again() {
+        for by_handler in [false, true] {
+            let mut exchange = exchange();
+            assert_eq!(exchange.handle_message(7, by_handler, 1), Arrival::New);
+            exchange.give_up(7);
+            assert!(!exchange.take(7), "the application has nothing to acknowledge");
+            assert_eq!(exchange.handle_message(7, by_handler, 1), Arrival::Pending);
+            let (_, window, lost) = exchange.dissolve();
+            assert_eq!((&window[..], &lost[..]), (&[][..], &[7][..]));
+            let mut next = Exchange::new(LIMIT, window, lost);
+            assert_eq!(next.handle_message(7, by_handler, 1), Arrival::Pending, "the next connection knows it");
+            assert_eq!(next.handle_message(8, by_handler, 1), Arrival::New);
+            // Bounded: the oldest is handed over again.
+            (100..100 + LOST as u64).for_each(|id| next.give_up(id));
+            assert_eq!((next.lost.len(), next.handle_message(7, false, 1)), (LOST, Arrival::New));
+        }
     }
 
     #[test]
@@ -238,7 +283,7 @@ mod tests {
             assert_eq!(exchange.handle_message(id, false, 1), arrival, "{id}");
         }
         assert_eq!(exchange.window.sorted.len(), LIMIT);
-        assert_eq!(Exchange::new(2, vec![5, 6, 7]).dissolve().1, [6, 7]);
+        assert_eq!(Exchange::new(2, vec![5, 6, 7], Vec::new()).dissolve().1, [6, 7]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod rtt;
 mod session;
 mod timers;
 
-pub(crate) use acks::{AWAITED_ID, Arrival, Delivery, Exchange, LEDGER_ID, Ledger, PENDING_ID, WINDOW_ID};
+pub(crate) use acks::{AWAITED_ID, Arrival, Delivery, Exchange, LEDGER_ID, LOST, Ledger, PENDING_ID, WINDOW_ID};
 pub(crate) use budget::Budget;
 pub(crate) use handshake::{Handshake, Progress};
 pub(crate) use log::{LOG_SPARE, Logs, log_segments};

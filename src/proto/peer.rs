@@ -248,19 +248,21 @@ impl Peer {
     }
 
     /// Bytes taken from the core's budget for messages that have not arrived whole.
-    #[cfg(test)]
     pub(crate) fn reassembling(&self) -> usize {
         self.reassembly.as_ref().map_or(0, |reassembly| reassembly.taken())
     }
 
+    /// Whether it has nothing of the core's any more: neither buffers nor a part of a budget, nor requests, which have timers.
+    pub(crate) fn has_given_back(&self) -> bool {
+        self.borrowed() == 0 && self.reassembling() == 0 && self.requests.is_none() && self.outbox.used() == 0
+    }
+
     /// Bytes of buffers that the core's pool has lent this peer.
-    #[cfg(test)]
     pub(crate) fn borrowed(&self) -> usize {
         self.sealed() + self.decoder.held() + self.reassembly.as_ref().map_or(0, |reassembly| reassembly.held())
     }
 
     /// Those of them that have records in them.
-    #[cfg(test)]
     pub(crate) fn sealed(&self) -> usize {
         if let Session::Noise(sealed) = &self.session { sealed.held() } else { 0 }
     }

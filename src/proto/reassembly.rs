@@ -144,7 +144,6 @@ impl Reassembly {
     }
 
     /// Bytes of memory.
-    #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         assert_eq!(self.taken, self.lanes.iter().flatten().map(|partial| charge(partial.total)).sum::<usize>());
         self.lanes.iter().flatten().map(|partial| partial.message.body.capacity()).sum()

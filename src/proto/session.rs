@@ -100,7 +100,6 @@ impl Sealed {
     }
 
     /// Bytes of buffers that the core's pool has lent this session.
-    #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         self.records.held() + self.unsent.capacity()
     }

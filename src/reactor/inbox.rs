@@ -19,7 +19,7 @@ use crate::error::{RequestError, SendError};
 use crate::id::{NodeId, PeerId};
 use crate::metrics::{Counter, Published, Stats};
 use crate::receipt::{Receipt, Target};
-use crate::shard::{Control, Credit, Mail, Owned, PeerSnapshot, Shared, Ticket, reserve_all};
+use crate::shard::{Control, Credit, Mail, Owned, PeerSnapshot, Shared, Ticket, drop_quietly, reserve_all};
 use crate::wire::Meta;
 
 /// A thread that waits for a response gets it here.
@@ -170,7 +170,10 @@ impl<C> Fabric<C> {
 
     fn abandon(&self, core: usize) {
         while self.inboxes[core].control.pop().is_some() {}
-        while self.inboxes[core].handles.pop().is_some() {}
+        // A command's `Drop` is the application's code, and this may be another core's thread, or one that panics already.
+        while let Some(command) = self.inboxes[core].handles.pop() {
+            drop_quietly(command);
+        }
     }
 
     /// A control message from outside: bounded, since nothing else bounds how often a program calls.

@@ -36,6 +36,7 @@ mod turn;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::handler::Handler;
 use crate::metrics::Counter;
-use crate::shard::{Control, Shard};
+use crate::shard::{Control, Shard, Supervised};
 use crate::time::Timestamp;
 use alarm::Alarm;
 use connections::Connections;
@@ -106,7 +107,7 @@ struct Ending {
 /// One core's loop and everything in it.
 pub(crate) struct Reactor<H: Handler> {
     shard: Shard,
-    handler: H,
+    handler: Supervised<H>,
     fabric: Arc<Fabric<H::Command>>,
     clock: Clock,
     poll: Poll,
@@ -142,7 +143,14 @@ const CPU_INTERVAL: Duration = Duration::from_millis(1);
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(1);
 
 impl<H: Handler> Reactor<H> {
-    pub(crate) fn new(shard: Shard, handler: H, fabric: Arc<Fabric<H::Command>>, clock: Clock, poll: Poll, may_spin: bool) -> Self {
+    pub(crate) fn new(
+        shard: Shard,
+        handler: Supervised<H>,
+        fabric: Arc<Fabric<H::Command>>,
+        clock: Clock,
+        poll: Poll,
+        may_spin: bool,
+    ) -> Self {
         let io = &fabric.shared.config.io;
         let spinner = Spinner::new(io.spin, may_spin);
         let buffer = vec![0; io.receive_buffer];
@@ -182,14 +190,21 @@ impl<H: Handler> Reactor<H> {
         Ok(())
     }
 
-    /// Runs until the engine is shut down.
+    /// Runs until the engine is shut down, or until something panics that is not caught further in (`shard::supervised`).
     pub(crate) fn run(mut self) -> Farewell {
         let mut events = Events::with_capacity(self.fabric.shared.config.io.events);
-        self.shard.start(&mut self.handler);
-        while !self.is_done() {
-            self.turn(&mut events);
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            self.shard.start(&mut self.handler);
+            while !self.is_done() {
+                self.turn(&mut events);
+            }
+        }));
+        // Everything is let go of out here: what the application drops may panic, and during a panic that would end the process.
+        let farewell = catch_unwind(AssertUnwindSafe(|| self.leave()));
+        match (ran, farewell) {
+            (Ok(()), Ok(farewell)) => farewell,
+            (Err(panic), _) | (Ok(()), Err(panic)) => resume_unwind(panic),
         }
-        self.leave()
     }
 
     fn is_done(&self) -> bool {
@@ -201,12 +216,12 @@ impl<H: Handler> Reactor<H> {
 
     fn leave(mut self) -> Farewell {
         self.publish(self.shard.now());
-        let stats = self.shard.stats();
-        Farewell {
-            unsent_messages: stats.get(Counter::MessagesDropped),
-            unsent_bytes: self.shard.unsent_bytes(),
-            cut: self.connections.open(),
-        }
+        let Self { mut shard, handler, fabric, connections, .. } = self;
+        shard.drop_users();
+        handler.retire(&mut shard);
+        fabric.inboxes[shard.core()].published.publish(shard.stats());
+        let unsent_messages = shard.stats().get(Counter::MessagesDropped);
+        Farewell { unsent_messages, unsent_bytes: shard.unsent_bytes(), cut: connections.open() }
     }
 
     fn inbox(&self) -> &Inbox<H::Command> {

@@ -54,6 +54,7 @@ impl Stats {
             CloseReason::PartialTimeout => Counter::ClosedPartial,
             CloseReason::PausedTooLong => Counter::ClosedPaused,
             CloseReason::NotAllowed => Counter::ClosedNotAllowed,
+            CloseReason::HandlerPanicked => Counter::ClosedHandlerPanicked,
         });
     }
 

@@ -8,9 +8,10 @@ use std::collections::hash_map::Entry as Place;
 
 use super::mail::{Control, Mail};
 use super::slots::{Entry, State};
+use super::supervised::{Call, Supervised};
 use super::{Deadline, Shard};
 use crate::error::{CloseReason, SendError, Slow, Violation};
-use crate::handler::{Context, Handler, Message, Sent};
+use crate::handler::{Callback, Handler, Message, Sent};
 use crate::id::{NodeId, PeerId};
 use crate::metrics::Counter;
 use crate::proto::{Arrival, Delivery, Exchange, Ledger, SPANS_CHARGE};
@@ -174,15 +175,18 @@ impl Shard {
 
     /// A message came that asks for an acknowledgement.
     #[inline(never)]
-    pub(super) fn deliver_acked<H: Handler>(&mut self, handler: &mut H, peer: PeerId, meta: Meta, id: u64, body: &[u8]) {
+    pub(super) fn deliver_acked<H: Handler>(&mut self, handler: &mut Supervised<H>, peer: PeerId, meta: Meta, id: u64, body: &[u8]) {
         let by_handler = self.by_handler.binary_search(&meta.message_type).is_ok();
         let most = self.shared.config.acks.pending;
         match self.exchange(peer.slot()).handle_message(id, by_handler, most) {
             Arrival::New => {
                 self.stats.count(Counter::MessagesReceived);
                 let ack = by_handler.then_some(id);
-                handler.on_message(&mut Context::new(self), peer, Message::new(Kind::Acked, meta, body).with_ack(peer, ack));
-                if !by_handler {
+                let message = Message::new(Kind::Acked, meta, body).with_ack(peer, ack);
+                let about = || Call::of_message(Callback::Message, peer, meta.message_type).acked(id);
+                let handled = handler.call(self, about, |handler, cx| handler.on_message(cx, peer, message));
+                // What its handler panicked over was not taken.
+                if !by_handler && handled.is_some() {
                     self.queue_ack(peer, id);
                 }
             }
@@ -235,7 +239,7 @@ impl Shard {
 
     fn exchange(&mut self, slot: u32) -> &mut Exchange {
         let window = self.shared.config.acks.window;
-        self.slots.at_mut(slot).cold.exchange.get_or_insert_with(|| Box::new(Exchange::new(window, Vec::new())))
+        self.slots.at_mut(slot).cold.exchange.get_or_insert_with(|| Box::new(Exchange::new(window, Vec::new(), Vec::new())))
     }
 
     /// A connection is over: what is open is the directory's until there is another.
@@ -243,9 +247,9 @@ impl Shard {
         let cold = &mut self.slots.at_mut(slot).cold;
         let Some(exchange) = cold.exchange.take() else { return };
         let (grant, instance) = (cold.grant, cold.info.instance);
-        let (awaited, window) = exchange.dissolve();
+        let (awaited, window, lost) = exchange.dissolve();
         let deliveries = awaited.into_iter().filter_map(|id| self.settle_ack(id)).collect();
-        self.return_ledger(grant, Box::new(Ledger { instance, window, deliveries }));
+        self.return_ledger(grant, Box::new(Ledger { instance, window, lost, deliveries }));
     }
 
     /// The same, for a connection that did not get to use it.
@@ -258,12 +262,12 @@ impl Shard {
 
     /// A new connection begins with what its predecessor left: what is not acknowledged is sent again.
     pub(super) fn take_ledger(&mut self, peer: PeerId, ledger: Ledger) {
-        let Ledger { instance, window, deliveries } = ledger;
+        let Ledger { instance, window, lost, deliveries } = ledger;
         let theirs = &self.slots.at(peer.slot()).cold.info;
         let node = theirs.node;
-        if instance == theirs.instance && !window.is_empty() {
+        if instance == theirs.instance && !(window.is_empty() && lost.is_empty()) {
             let limit = self.shared.config.acks.window;
-            self.slots.at_mut(peer.slot()).cold.exchange = Some(Box::new(Exchange::new(limit, window)));
+            self.slots.at_mut(peer.slot()).cold.exchange = Some(Box::new(Exchange::new(limit, window, lost)));
         }
         let now = self.now;
         for delivery in deliveries.iter().filter(|delivery| !delivery.is_over(now)) {

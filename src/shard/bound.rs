@@ -21,9 +21,10 @@ use super::{Action, Deadline, Event};
 use crate::buffers::{MEDIUM, SMALL};
 use crate::config::{Config, Security};
 use crate::proto::{
-    AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, SESSION, WINDOW_ID,
-    log_segments, reassembly_charge,
+    AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, LOST, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, SESSION,
+    WINDOW_ID, log_segments, reassembly_charge,
 };
+use crate::time::Timestamp;
 use crate::wheel::TimerWheel;
 
 const TIMER: usize = 2 * TimerWheel::<Deadline>::BYTES;
@@ -106,13 +107,14 @@ pub(crate) fn receipts(config: &Config) -> usize {
 }
 
 /// What peers have sent that was to be acknowledged, whole engine: ids that are remembered, and those that the application has not
-/// acknowledged; what ended connections have left of them; and on each core one window that is just growing.
+/// acknowledged, or panicked over; what ended connections have left of them; and on each core one window that is just growing.
 pub(crate) fn exchanges(config: &Config, slots: usize) -> usize {
     let acks = &config.acks;
     let window = acks.window * WINDOW_ID;
     let pending = if acks.by_handler.is_empty() { 0 } else { acks.pending * PENDING_ID };
-    let left = Directory::LEDGER + acks.window * LEDGER_ID;
-    slots * (size_of::<Exchange>() + window + pending) + config.limits.max_peers * left + config.cores.count() * window
+    let lost = 2 * LOST * size_of::<u64>();
+    let left = Directory::LEDGER + acks.window * LEDGER_ID + lost;
+    slots * (size_of::<Exchange>() + window + pending + lost) + config.limits.max_peers * left + config.cores.count() * window
 }
 
 /// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists.
@@ -162,6 +164,9 @@ pub(crate) const SUBSCRIPTION: usize = 90 + 60;
 
 /// A timer of the handler's.
 pub(crate) const USER_TIMER: usize = TIMER + EVENT;
+
+/// When a handler panicked.
+pub(crate) const RESTART: usize = 2 * size_of::<Timestamp>();
 
 /// A message on its way to another core: queued here, and there.
 pub(crate) const MAIL: usize = 2 * size_of::<(usize, Mail)>() + size_of::<Mail>() + size_of::<usize>() + FRAME_HEAD;

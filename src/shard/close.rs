@@ -1,4 +1,11 @@
 //! How peers end, and what they give back.
+//!
+//! Whatever ends a peer, it goes through three steps, each in one function, so that no way of ending can leave something out. `close`: it
+//! is nobody's peer any more, and gives back what has to do with receiving and with the application (what has arrived in part, requests,
+//! subscriptions, what is to be acknowledged). `end`: nothing is written to it any more; what was queued is dropped and counted, the
+//! directory gets its grant back, the driver closes the socket. `free_ended`, at the end of the turn: its slot, timer, ticket and user
+//! value go. What the core shares out by amount (budgets, pools, logs, the wheel) can only be given back to the core, so it is not left
+//! to `Drop`; that nothing of it is left is checked where the peer is dropped. Sockets, tickets and user values give themselves back.
 
 use super::mail::Control;
 use super::slots::State;
@@ -12,10 +19,15 @@ use crate::wire::{Goodbye, GoodbyeCode};
 impl Shard {
     /// The application wants a peer to end.
     pub(crate) fn close_peer(&mut self, peer: PeerId) {
+        self.close_any(peer, CloseReason::Requested);
+    }
+
+    /// Ends a peer of this core or another.
+    pub(super) fn close_any(&mut self, peer: PeerId, reason: CloseReason) {
         if self.slots.find(peer).is_some() {
-            self.close(peer.slot(), CloseReason::Requested);
+            self.close(peer.slot(), reason);
         } else if peer.core() != self.core && peer.core() < self.cores() {
-            self.out.control(peer.core(), Control::Close { peer });
+            self.out.control(peer.core(), Control::Close { peer, reason });
         }
     }
 
@@ -53,7 +65,11 @@ impl Shard {
         entry.peer.timers.keep_only(Timer::Linger);
         match reason {
             // The other side reads on, so it gets what it is owed.
-            CloseReason::Requested | CloseReason::ShuttingDown | CloseReason::Replaced | CloseReason::Eof => self.drain(slot, reason),
+            CloseReason::Requested
+            | CloseReason::ShuttingDown
+            | CloseReason::Replaced
+            | CloseReason::Eof
+            | CloseReason::HandlerPanicked => self.drain(slot, reason),
             // The other side reads no more.
             CloseReason::Io(_) | CloseReason::Goodbye(_) => self.end(slot),
             _ => self.cut_off(slot, reason),
@@ -192,14 +208,21 @@ impl Shard {
 
     /// Frees what has ended. The driver has closed the sockets.
     pub(super) fn free_ended(&mut self) {
-        for slot in self.ended.drain(..) {
-            let entry = self.slots.remove(slot);
+        let mut ended = std::mem::take(&mut self.ended);
+        for slot in ended.drain(..) {
+            let mut entry = self.slots.remove(slot);
+            debug_assert!(entry.has_given_back(), "slot {slot} ended and has something of the core: {entry:?}");
             if let Some((_, key)) = entry.armed {
                 self.wheel.cancel(key);
             }
+            if let Some(user) = entry.cold.user.take() {
+                self.drop_user(user);
+            }
         }
+        self.ended = ended;
         for half in self.ended_half.drain(..) {
-            self.half_open.remove(half as usize);
+            let open = self.half_open.remove(half as usize);
+            debug_assert!(open.has_given_back(), "half-open connection {half} ended and has something of the core: {open:?}");
         }
     }
 }

@@ -11,10 +11,11 @@ use super::gate::Admitted;
 use super::mail::{Ask, Control, HalfRef};
 use super::places::{Seat, Ticket};
 use super::slots::{Cold, Entry};
+use super::supervised::{Call, Supervised};
 use super::{Action, Conn, Deadline, Event, Shard};
 use crate::dial::Dial;
 use crate::error::{DialError, HandshakeError};
-use crate::handler::{Direction, Handler, PeerInfo};
+use crate::handler::{Callback, Direction, Handler, PeerInfo};
 use crate::id::DialId;
 use crate::metrics::Counter;
 use crate::proto::{Delivery, Handshake, Ledger, Peer, Progress};
@@ -66,6 +67,11 @@ impl HalfOpen {
 
     fn direction(&self) -> Direction {
         if self.handshake.is_dialled() { Direction::Dialled } else { Direction::Accepted }
+    }
+
+    /// Whether it holds nothing any more that only the core can take back; its ticket is gone too, or its peer's.
+    pub(super) fn has_given_back(&self) -> bool {
+        self.state == State::Ended && self.ticket.is_none() && self.grant.is_none() && self.ledger.is_none()
     }
 
     #[cfg(test)]
@@ -201,7 +207,7 @@ impl Shard {
     }
 
     /// Bytes of a handshake came, no more than were wanted.
-    pub(crate) fn handle_half_read<H: Handler>(&mut self, handler: &mut H, half: u32, bytes: &[u8]) {
+    pub(crate) fn handle_half_read<H: Handler>(&mut self, handler: &mut Supervised<H>, half: u32, bytes: &[u8]) {
         let open = &mut self.half_open[half as usize];
         if open.state != State::Shaking {
             return;
@@ -214,7 +220,12 @@ impl Shard {
             Ok(Progress::Pending) => self.actions.push_back(Action::WriteHalf { half }),
             Ok(Progress::Ask(theirs)) => {
                 open.theirs = Some(theirs);
-                if !handler.authorize(theirs.node, open.address, open.direction()) {
+                let (node, address, direction) = (theirs.node, open.address, open.direction());
+                let about = || Call::of_node(Callback::Authorize, node);
+                let wanted = handler.call(self, about, |handler, _| handler.authorize(node, address, direction));
+                let open = &mut self.half_open[half as usize];
+                // Who cannot be judged without a panic is not let in.
+                if wanted != Some(true) {
                     let error = open.handshake.deny(RefusalCode::NotAllowed);
                     return self.fail_half(half, error);
                 }

@@ -159,7 +159,7 @@ mod tests {
     }
 
     fn window(ids: &[u64]) -> Box<Ledger> {
-        Box::new(Ledger { instance: 9, window: ids.to_vec(), deliveries: Vec::new() })
+        Box::new(Ledger { instance: 9, window: ids.to_vec(), ..Ledger::default() })
     }
 
     fn ids(ledger: &Ledger) -> Vec<u64> {

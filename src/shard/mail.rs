@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::places::{Seat, Ticket};
 use crate::dial::Dial;
-use crate::error::{DialError, RequestError};
+use crate::error::{CloseReason, DialError, RequestError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::proto::{Delivery, Ledger, Origin};
 use crate::receipt::{AckFailure, AckId};
@@ -230,6 +230,7 @@ pub(crate) enum Control {
     // From any core or handle.
     Close {
         peer: PeerId,
+        reason: CloseReason,
     },
     /// The outcome of a request that a handler of this core made to a peer of another.
     Answer {

@@ -32,6 +32,7 @@ mod sealed;
 mod send;
 mod slots;
 mod slow;
+mod supervised;
 mod timeouts;
 mod topics;
 mod turn;
@@ -49,6 +50,7 @@ pub(crate) use places::{Places, Ticket};
 pub(crate) use receipts::Asker;
 pub(crate) use receive::ReadOutcome;
 pub(crate) use send::Payload;
+pub(crate) use supervised::{Supervised, drop_quietly};
 #[cfg(test)]
 pub(crate) use turn::KEPT_QUEUE;
 
@@ -289,6 +291,8 @@ pub(crate) struct Shard {
     /// What was queued to be acknowledged, and for whom: the simulator's oracle wants to know.
     #[cfg(test)]
     queued_acked: Vec<(PeerId, Frame)>,
+    /// A handler has called, and this side has not answered: see `supervised`.
+    entered: bool,
     shutting_down: bool,
     /// Bytes that were still queued for peers that ended during the shutdown.
     unsent_bytes: u64,
@@ -357,6 +361,7 @@ impl Shard {
             by_handler,
             #[cfg(test)]
             queued_acked: Vec::new(),
+            entered: false,
             shutting_down: false,
             unsent_bytes: 0,
             stats: Stats::default(),

@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::mail::{Control, Mail};
+use super::supervised::{Call, Supervised};
 use super::{Action, Deadline, Event, Shard};
 use crate::error::SendError;
-use crate::handler::{Context, Handler};
+use crate::handler::{Callback, Handler};
 use crate::id::NodeId;
 use crate::metrics::Counter;
 use crate::proto::{Delivery, SPANS_CHARGE};
@@ -281,18 +282,18 @@ impl Shard {
         }
     }
 
-    pub(super) fn tell_acked<H: Handler>(&mut self, handler: &mut H, id: u64) {
+    pub(super) fn tell_acked<H: Handler>(&mut self, handler: &mut Supervised<H>, id: u64) {
         // Out of the table while the handler has both it and the shard. Nothing that a handler can call answers a receipt at once.
         if let Some(mut running) = self.receipts.running.remove(&id) {
             running.announced = false;
-            handler.on_acked(&mut Context::new(self), &running.receipt);
+            handler.call(self, || Call::new(Callback::Acked), |handler, cx| handler.on_acked(cx, &running.receipt));
             self.receipts.running.insert(id, running);
         }
     }
 
-    pub(super) fn tell_receipt<H: Handler>(&mut self, handler: &mut H, id: u64) {
+    pub(super) fn tell_receipt<H: Handler>(&mut self, handler: &mut Supervised<H>, id: u64) {
         if let Some(running) = self.receipts.remove(id) {
-            handler.on_receipt(&mut Context::new(self), running.receipt);
+            handler.call(self, || Call::new(Callback::Receipt), |handler, cx| handler.on_receipt(cx, running.receipt));
         }
     }
 

@@ -2,11 +2,12 @@
 
 use super::mail::{Control, Owned};
 use super::slots::State;
+use super::supervised::{Call, Supervised};
 use super::{Action, Event, Shard};
 use crate::buffers::{MEDIUM, capacity_for};
 use crate::config::{Config, Security};
 use crate::error::{CloseReason, RequestError, SendError, Violation};
-use crate::handler::{Context, Handler, Message, Responder};
+use crate::handler::{Callback, Handler, Message, Responder};
 use crate::id::PeerId;
 use crate::metrics::Counter;
 use crate::proto::{Opened, Origin, Received, Timer};
@@ -53,7 +54,7 @@ pub(crate) enum ReadOutcome {
 impl Shard {
     /// Bytes came from a peer. Messages among them go to the handler at once, still in place.
     #[inline]
-    pub(crate) fn handle_read<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
+    pub(crate) fn handle_read<H: Handler>(&mut self, handler: &mut Supervised<H>, slot: u32, input: &[u8]) -> ReadOutcome {
         let entry = self.slots.at_mut(slot);
         match entry.state {
             State::Established => {}
@@ -81,7 +82,7 @@ impl Shard {
         if self.parked < self.most_parked { usize::MAX } else { SHORT_READ }
     }
 
-    pub(super) fn read_batch<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
+    pub(super) fn read_batch<H: Handler>(&mut self, handler: &mut Supervised<H>, slot: u32, input: &[u8]) -> ReadOutcome {
         // Taken out, so that a frame that was completed in it can be lent to the handler while the handler has the shard.
         let mut decoder = std::mem::take(&mut self.slots.at_mut(slot).peer.decoder);
         let mut frame_ended = false;
@@ -108,7 +109,7 @@ impl Shard {
 
     fn read_frames<H: Handler>(
         &mut self,
-        handler: &mut H,
+        handler: &mut Supervised<H>,
         slot: u32,
         decoder: &mut FrameDecoder,
         input: &[u8],
@@ -150,7 +151,7 @@ impl Shard {
     #[inline]
     fn deliver<H: Handler>(
         &mut self,
-        handler: &mut H,
+        handler: &mut Supervised<H>,
         peer: PeerId,
         kind: Kind,
         meta: Meta,
@@ -162,12 +163,15 @@ impl Shard {
         match kind {
             Kind::Data => {
                 self.stats.count(Counter::MessagesReceived);
-                handler.on_message(&mut Context::new(self), peer, message);
+                let about = || Call::of_message(Callback::Message, peer, meta.message_type);
+                handler.call(self, about, |handler, cx| handler.on_message(cx, peer, message));
             }
             Kind::Acked => self.deliver_acked(handler, peer, meta, correlation, body),
             Kind::Request => {
                 self.stats.count(Counter::MessagesReceived);
-                handler.on_request(&mut Context::new(self), peer, message, Responder { peer, correlation });
+                let about = || Call::of_message(Callback::Request, peer, meta.message_type);
+                let responder = Responder { peer, correlation };
+                handler.call(self, about, |handler, cx| handler.on_request(cx, peer, message, responder));
             }
             _ => self.deliver_response(handler, peer, correlation, message)?,
         }
@@ -176,7 +180,7 @@ impl Shard {
 
     /// A message that came in pieces. Its memory goes back as soon as the handler has seen it.
     #[cold]
-    fn deliver_assembled<H: Handler>(&mut self, handler: &mut H, peer: PeerId) -> Result<(), Violation> {
+    fn deliver_assembled<H: Handler>(&mut self, handler: &mut Supervised<H>, peer: PeerId) -> Result<(), Violation> {
         let Some(message) = self.slots.at_mut(peer.slot()).peer.take_whole() else { return Ok(()) };
         let delivered = self.deliver(handler, peer, message.kind, message.meta, message.correlation, &message.body);
         self.buffers.give_back(message.body);
@@ -186,7 +190,7 @@ impl Shard {
 
     fn deliver_response<H: Handler>(
         &mut self,
-        handler: &mut H,
+        handler: &mut Supervised<H>,
         peer: PeerId,
         correlation: u64,
         message: Message<'_>,
@@ -223,12 +227,14 @@ impl Shard {
 
     pub(super) fn respond_to_handler<H: Handler>(
         &mut self,
-        handler: &mut H,
+        handler: &mut Supervised<H>,
         peer: PeerId,
         tag: u64,
         result: Result<Message<'_>, RequestError>,
     ) {
-        handler.on_response(&mut Context::new(self), peer, tag, result);
+        let message_type = result.as_ref().ok().map(Message::message_type);
+        let about = || Call::of(Callback::Response, peer).with_type(message_type);
+        handler.call(self, about, |handler, cx| handler.on_response(cx, peer, tag, result));
     }
 
     /// A request has ended without a response.
@@ -324,7 +330,7 @@ impl Shard {
     }
 
     /// Goes on with the peers whose reading was resumed: first with what was put aside.
-    pub(super) fn resume<H: Handler>(&mut self, handler: &mut H) {
+    pub(super) fn resume<H: Handler>(&mut self, handler: &mut Supervised<H>) {
         for slot in std::mem::take(&mut self.resuming) {
             let Some(entry) = self.slots.get_mut(slot) else { continue };
             entry.resuming = false;

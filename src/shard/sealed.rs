@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::receive::ReadOutcome;
+use super::supervised::Supervised;
 use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::metrics::Counter;
@@ -94,7 +95,7 @@ impl Shard {
 
     /// Opens what came from a peer, and has it read.
     #[inline(never)]
-    pub(super) fn read_sealed<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
+    pub(super) fn read_sealed<H: Handler>(&mut self, handler: &mut Supervised<H>, slot: u32, input: &[u8]) -> ReadOutcome {
         let mut opened = std::mem::take(&mut self.scratch.opened);
         opened.clear();
         let result = match &mut self.slots.at_mut(slot).peer.session {

@@ -418,13 +418,10 @@ impl Shard {
         self.out.control(0, Control::CancelDial { id });
     }
 
-    pub(crate) fn set_user(&mut self, peer: PeerId, value: Box<dyn Any>) -> bool {
+    pub(crate) fn set_user(&mut self, peer: PeerId, value: Box<dyn Any>) -> Result<Option<Box<dyn Any>>, Box<dyn Any>> {
         match self.slots.find_mut(peer).filter(|entry| !entry.is_ended()) {
-            Some(entry) => {
-                entry.cold.user = Some(value);
-                true
-            }
-            None => false,
+            Some(entry) => Ok(entry.cold.user.replace(value)),
+            None => Err(value),
         }
     }
 

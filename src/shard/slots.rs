@@ -117,6 +117,12 @@ impl Entry {
         matches!(self.state, State::Ended)
     }
 
+    /// Whether it holds nothing any more that only the core can take back.
+    pub(super) fn has_given_back(&self) -> bool {
+        let cold = &self.cold;
+        self.is_ended() && !self.blocked && self.peer.has_given_back() && cold.subscriptions.is_none() && cold.exchange.is_none()
+    }
+
     /// Whether received bytes are given to the application.
     #[inline]
     pub(crate) fn is_read(&self) -> bool {

@@ -24,8 +24,9 @@ use std::collections::BTreeSet;
 
 use super::Shard;
 use super::mail::Mail;
+use super::supervised::{Call, Supervised};
 use crate::error::{SendError, Violation};
-use crate::handler::{Context, Handler};
+use crate::handler::{Callback, Handler};
 use crate::id::{PeerId, Topic};
 use crate::metrics::Counter;
 use crate::proto::SPANS_CHARGE;
@@ -129,7 +130,12 @@ impl Shard {
     }
 
     /// A peer subscribes.
-    pub(super) fn handle_subscribe<H: Handler>(&mut self, handler: &mut H, peer: PeerId, topic: Topic) -> Result<(), Violation> {
+    pub(super) fn handle_subscribe<H: Handler>(
+        &mut self,
+        handler: &mut Supervised<H>,
+        peer: PeerId,
+        topic: Topic,
+    ) -> Result<(), Violation> {
         let most = self.shared.config.limits.subscriptions;
         let theirs = &mut self.slots.at_mut(peer.slot()).cold.subscriptions.get_or_insert_default().theirs;
         if theirs.contains(&topic) {
@@ -140,17 +146,17 @@ impl Shard {
         }
         theirs.insert(topic);
         self.topics.insert(topic, peer.slot());
-        handler.on_subscribed(&mut Context::new(self), peer, topic);
+        handler.call(self, || Call::of(Callback::Subscribed, peer), |handler, cx| handler.on_subscribed(cx, peer, topic));
         Ok(())
     }
 
     /// A peer unsubscribes.
-    pub(super) fn handle_unsubscribe<H: Handler>(&mut self, handler: &mut H, peer: PeerId, topic: Topic) {
+    pub(super) fn handle_unsubscribe<H: Handler>(&mut self, handler: &mut Supervised<H>, peer: PeerId, topic: Topic) {
         let Some(all) = &mut self.slots.at_mut(peer.slot()).cold.subscriptions else { return };
         if all.theirs.remove(&topic) {
             self.topics.remove(topic, peer.slot());
             self.forget_empty(peer.slot());
-            handler.on_unsubscribed(&mut Context::new(self), peer, topic);
+            handler.call(self, || Call::of(Callback::Unsubscribed, peer), |handler, cx| handler.on_unsubscribed(cx, peer, topic));
         }
     }
 

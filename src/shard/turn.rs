@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use super::directory::{Directory, Key, Means};
 use super::mail::Control;
+use super::supervised::{Call, Supervised};
 use super::{Action, Event, Shard};
-use crate::handler::{Context, Handler, Message};
+use crate::handler::{Callback, Handler, Message};
 use crate::id::NodeId;
 use crate::metrics::Counter;
 use crate::proto::Delivery;
@@ -17,8 +18,8 @@ pub(crate) const KEPT_QUEUE: usize = 256;
 
 impl Shard {
     /// The application's first word.
-    pub(crate) fn start<H: Handler>(&mut self, handler: &mut H) {
-        handler.on_start(&mut Context::new(self));
+    pub(crate) fn start<H: Handler>(&mut self, handler: &mut Supervised<H>) {
+        handler.call(self, || Call::new(Callback::Start), |handler, cx| handler.on_start(cx));
     }
 
     /// A turn begins. `meant`: when it was to begin at the latest, as the driver had planned it; what goes
@@ -33,8 +34,8 @@ impl Shard {
     }
 
     /// A command came for the handler.
-    pub(crate) fn handle_command<H: Handler>(&mut self, handler: &mut H, command: H::Command) {
-        handler.on_command(&mut Context::new(self), command);
+    pub(crate) fn handle_command<H: Handler>(&mut self, handler: &mut Supervised<H>, command: H::Command) {
+        handler.call(self, || Call::new(Callback::Command), |handler, cx| handler.on_command(cx, command));
     }
 
     /// A control message came.
@@ -66,7 +67,7 @@ impl Shard {
             Control::Connect { id, dial, ticket } => self.connect(id, dial, ticket),
             Control::DialFailed { id, error, retry_in } => self.events.push_back(Event::DialFailed { dial: id, error, retry_in }),
             Control::Evict { seat } => self.evict_half(&seat),
-            Control::Close { peer } => self.close_peer(peer),
+            Control::Close { peer, reason } => self.close_any(peer, reason),
             Control::Answer { peer, tag, result } => self.events.push_back(Event::Response { peer, tag, result }),
             Control::Shutdown => self.shut_down(),
         }
@@ -89,7 +90,7 @@ impl Shard {
     /// Does what was put off during the turn: what this core told itself, and what the application is still to be told.
     ///
     /// Only what was there at the beginning: what a handler sets off now waits for the next turn, so that a turn ends.
-    pub(crate) fn settle<H: Handler>(&mut self, handler: &mut H) {
+    pub(crate) fn settle<H: Handler>(&mut self, handler: &mut Supervised<H>) {
         while let Some(control) = self.out.local.pop_front() {
             self.handle_control(control);
         }
@@ -101,12 +102,12 @@ impl Shard {
         }
     }
 
-    fn tell<H: Handler>(&mut self, handler: &mut H, event: Event) {
+    fn tell<H: Handler>(&mut self, handler: &mut Supervised<H>, event: Event) {
         match event {
             Event::Connected(peer) => {
                 // A copy, since the handler gets the shard too; once per connection.
                 if let Some(info) = self.peer_info(peer).cloned() {
-                    handler.on_connected(&mut Context::new(self), peer, &info);
+                    handler.call(self, || Call::of(Callback::Connected, peer), |handler, cx| handler.on_connected(cx, peer, &info));
                 }
             }
             Event::Response { peer, tag, result } => {
@@ -120,14 +121,24 @@ impl Shard {
             }
             Event::Drained(peer) => {
                 if self.slots.find(peer).is_some_and(|entry| entry.is_established()) {
-                    handler.on_drained(&mut Context::new(self), peer);
+                    handler.call(self, || Call::of(Callback::Drained, peer), |handler, cx| handler.on_drained(cx, peer));
                 }
             }
-            Event::Slow { peer, backlog } => handler.on_slow(&mut Context::new(self), peer, backlog),
-            Event::SendFailed { peer, tag, reason } => handler.on_send_failed(&mut Context::new(self), peer, tag, reason),
-            Event::DialFailed { dial, error, retry_in } => handler.on_dial_failed(&mut Context::new(self), dial, error, retry_in),
-            Event::Closed { peer, reason } => handler.on_closed(&mut Context::new(self), peer, reason),
-            Event::Timer { tag } => handler.on_timer(&mut Context::new(self), tag),
+            Event::Slow { peer, backlog } => {
+                handler.call(self, || Call::of(Callback::Slow, peer), |handler, cx| handler.on_slow(cx, peer, backlog));
+            }
+            Event::SendFailed { peer, tag, reason } => {
+                handler.call(self, || Call::of(Callback::SendFailed, peer), |handler, cx| handler.on_send_failed(cx, peer, tag, reason));
+            }
+            Event::DialFailed { dial, error, retry_in } => {
+                handler.call(self, || Call::new(Callback::DialFailed), |handler, cx| handler.on_dial_failed(cx, dial, error, retry_in));
+            }
+            Event::Closed { peer, reason } => {
+                handler.call(self, || Call::of(Callback::Closed, peer), |handler, cx| handler.on_closed(cx, peer, reason));
+            }
+            Event::Timer { tag } => {
+                handler.call(self, || Call::new(Callback::Timer), |handler, cx| handler.on_timer(cx, tag));
+            }
             Event::Acked(id) => self.tell_acked(handler, id),
             Event::Receipt(id) => self.tell_receipt(handler, id),
         }

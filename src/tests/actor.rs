@@ -1,18 +1,22 @@
 //! The application of the simulated nodes: does what it is told, and now and then something of its own.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::oracle::{Item, Oracle, STAMP, Told};
+use super::panics::Injected;
 use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
-use crate::handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId};
+use crate::handler::{
+    AfterPanic, Backlog, Callback, Context, Direction, Handler, HandlerPanic, Message, PeerInfo, Responder, Sent, TimerId,
+};
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::receipt::{AckId, Receipt};
 use crate::rng::Rng;
+use crate::shard::Supervised;
 use crate::wire::{Frame, Kind, Lane, Meta};
 
 /// Something for a handler to do, on its core.
@@ -69,10 +73,21 @@ enum Later {
     Nothing,
 }
 
-/// Requests that any core of an engine may answer.
-pub(super) type Pool = Rc<RefCell<Vec<(Responder, u64)>>>;
-/// Messages that any core of an engine may acknowledge.
-pub(super) type Owed = Rc<RefCell<Vec<AckId>>>;
+/// What any core of an engine may go on with.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pools {
+    /// Requests to be answered.
+    requests: Rc<RefCell<Vec<(Responder, u64)>>>,
+    /// Messages to be acknowledged.
+    owed: Rc<RefCell<Vec<AckId>>>,
+}
+
+/// What outlives a core's handler.
+#[derive(Debug, Default)]
+struct Kept {
+    sent: Cell<u32>,
+    dials: RefCell<Vec<DialId>>,
+}
 
 /// One core's handler.
 pub(super) struct Actor {
@@ -82,30 +97,60 @@ pub(super) struct Actor {
     pub(super) core: usize,
     pub(super) rng: Rng,
     pub(super) mood: Mood,
-    pub(super) pool: Pool,
-    pub(super) owed: Owed,
+    pub(super) pool: Rc<RefCell<Vec<(Responder, u64)>>>,
+    pub(super) owed: Rc<RefCell<Vec<AckId>>>,
+    kept: Rc<Kept>,
     timers: BTreeMap<u64, (Later, Option<TimerId>)>,
-    pub(super) dials: Vec<DialId>,
     /// Nodes that it does not authorize.
     pub(super) unwanted: Vec<NodeId>,
-    sent: u32,
 }
 
 impl Actor {
-    pub(super) fn new(oracle: &Rc<RefCell<Oracle>>, engine: usize, core: usize, seed: u64, mood: Mood, pools: &(Pool, Owed)) -> Self {
-        Self {
-            oracle: Rc::clone(oracle),
+    /// A core's first actor, and the way to make others.
+    pub(super) fn supervised(
+        oracle: &Rc<RefCell<Oracle>>,
+        engine: usize,
+        core: usize,
+        seed: u64,
+        mood: Mood,
+        pools: &Pools,
+    ) -> Supervised<Self> {
+        let (oracle, pools, kept) = (Rc::clone(oracle), pools.clone(), Rc::<Kept>::default());
+        let made = Cell::new(0);
+        Supervised::new(core, move |core| Self {
+            oracle: Rc::clone(&oracle),
             engine,
             core,
-            rng: Rng::new(seed),
-            mood,
-            pool: Rc::clone(&pools.0),
-            owed: Rc::clone(&pools.1),
+            rng: Rng::new(seed.wrapping_add(made.replace(made.get() + 1))),
+            mood: mood.clone(),
+            pool: Rc::clone(&pools.requests),
+            owed: Rc::clone(&pools.owed),
+            kept: Rc::clone(&kept),
             timers: BTreeMap::new(),
-            dials: Vec::new(),
             unwanted: Vec::new(),
-            sent: 0,
+        })
+    }
+
+    /// Every now and then, if this is a world in which handlers panic. What the oracle has to know of the call it knows by now.
+    fn stumble(&mut self, callback: Callback, peer: Option<PeerId>) {
+        let (chance, next) = (self.oracle.borrow().panics.chance, self.oracle.borrow().panics.next);
+        if next == Some(callback) {
+            self.oracle.borrow_mut().panics.next = None;
+            self.panic(callback, peer);
         }
+        if chance > 0 && self.rng.chance(chance, 10_000) {
+            self.panic(callback, peer);
+        }
+    }
+
+    fn panic(&mut self, callback: Callback, peer: Option<PeerId>) {
+        self.oracle.borrow_mut().panics.begin(self.engine, self.core, callback, peer);
+        // No hook is called, so that tests do not print what they mean to happen.
+        std::panic::resume_unwind(Box::new(Injected));
+    }
+
+    pub(super) fn take_dials(&mut self) -> Vec<DialId> {
+        self.kept.dials.take()
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -114,13 +159,14 @@ impl Actor {
 
     /// A body that says which it is, where it is long enough for that.
     pub(super) fn body(&mut self, len: usize) -> Vec<u8> {
-        self.sent += 1;
+        let sent = self.kept.sent.get() + 1;
+        self.kept.sent.set(sent);
         let id = self.next_id();
         let mut body = vec![id as u8; len];
         if len >= STAMP {
             body[..8].copy_from_slice(&id.to_le_bytes());
             body[8..16].copy_from_slice(&(self.core as u64).to_le_bytes());
-            body[16..24].copy_from_slice(&u64::from(self.sent).to_le_bytes());
+            body[16..24].copy_from_slice(&u64::from(sent).to_le_bytes());
         }
         body
     }
@@ -231,7 +277,7 @@ impl Actor {
 
     pub(super) fn dial(&mut self, cx: &mut Context<'_>, dial: Dial) {
         let id = cx.dial(dial);
-        self.dials.push(id);
+        self.kept.dials.borrow_mut().push(id);
     }
 
     /// One of the things that an application can do, drawn.
@@ -288,9 +334,10 @@ impl Actor {
                 let dial = if self.rng.chance(1, 4) { dial.once() } else { dial };
                 self.dial(cx, dial);
             }
-            (90..92, _) if !self.dials.is_empty() => {
-                let index = self.rng.below(self.dials.len() as u64) as usize;
-                cx.cancel_dial(self.dials.swap_remove(index));
+            (90..92, _) if !self.kept.dials.borrow().is_empty() => {
+                let mut dials = self.kept.dials.borrow_mut();
+                let index = self.rng.below(dials.len() as u64) as usize;
+                cx.cancel_dial(dials.swap_remove(index));
             }
             (92..95, _) => self.later(cx, Duration::from_secs(1), Later::Nothing),
             (95..97, _) => {
@@ -325,19 +372,35 @@ impl Actor {
 impl Handler for Actor {
     type Command = Task;
 
+    fn on_panic(&mut self, cx: &mut Context<'_>, panic: &HandlerPanic) -> AfterPanic {
+        self.sync(cx);
+        if panic.text.is_some() {
+            // The oracle's, or a test's own: that is how it fails.
+            return AfterPanic::EndCore;
+        }
+        let mut oracle = self.oracle.borrow_mut();
+        oracle.panics.end(self.engine, self.core, panic);
+        assert!(panic.peer.is_none_or(|peer| cx.peers().all(|there| there != peer)), "{panic:?}: the peer is still there");
+        oracle.tell(self.engine, panic.peer, Told::Panicked(panic.callback));
+        AfterPanic::Continue
+    }
+
     fn authorize(&mut self, node: NodeId, _address: SocketAddr, direction: Direction) -> bool {
         self.oracle.borrow_mut().tell(self.engine, None, Told::Asked { node, direction });
+        self.stumble(Callback::Authorize, None);
         !self.unwanted.contains(&node)
     }
 
     fn on_connected(&mut self, _cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
         self.oracle.borrow_mut().on_connected(self.engine, peer, info);
+        self.stumble(Callback::Connected, Some(peer));
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
         self.sync(cx);
         let kind = if message.requires_ack() { Kind::Acked } else { Kind::Data };
         self.oracle.borrow_mut().on_received(self.engine, peer, kind, message.meta, message.body);
+        self.stumble(Callback::Message, Some(peer));
         if let Some(ack) = message.ack_id() {
             let [now, later, anywhere] = self.mood.ack;
             let draw = self.rng.below(100);
@@ -364,6 +427,7 @@ impl Handler for Actor {
     fn on_request(&mut self, cx: &mut Context<'_>, peer: PeerId, request: Message<'_>, responder: Responder) {
         self.sync(cx);
         self.oracle.borrow_mut().on_received(self.engine, peer, Kind::Request, request.meta, request.body);
+        self.stumble(Callback::Request, Some(peer));
         let id = super::oracle::word(request.body, 0);
         let [now, later, anywhere] = self.mood.answer;
         let draw = self.rng.below(100);
@@ -378,18 +442,22 @@ impl Handler for Actor {
 
     fn on_response(&mut self, _cx: &mut Context<'_>, peer: PeerId, tag: u64, result: Result<Message<'_>, RequestError>) {
         self.oracle.borrow_mut().on_response(self.engine, peer, tag, result.map(|message| message.body));
+        self.stumble(Callback::Response, Some(peer));
     }
 
     fn on_drained(&mut self, _cx: &mut Context<'_>, peer: PeerId) {
         self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::Drained);
+        self.stumble(Callback::Drained, Some(peer));
     }
 
     fn on_slow(&mut self, _cx: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
         self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::Slow(backlog));
+        self.stumble(Callback::Slow, Some(peer));
     }
 
     fn on_subscribed(&mut self, cx: &mut Context<'_>, peer: PeerId, topic: Topic) {
         self.oracle.borrow_mut().on_subscribed(self.engine, peer, topic);
+        self.stumble(Callback::Subscribed, Some(peer));
         if self.rng.chance(self.mood.reply, 1000) {
             let (meta, len) = (self.meta(), self.len());
             let _ = self.send(cx, peer, meta, len);
@@ -398,37 +466,45 @@ impl Handler for Actor {
 
     fn on_unsubscribed(&mut self, _cx: &mut Context<'_>, peer: PeerId, topic: Topic) {
         self.oracle.borrow_mut().on_unsubscribed(self.engine, peer, topic);
+        self.stumble(Callback::Unsubscribed, Some(peer));
     }
 
     fn on_send_failed(&mut self, _cx: &mut Context<'_>, peer: PeerId, _tag: u64, reason: SendError) {
         self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::SendFailed(reason));
+        self.stumble(Callback::SendFailed, Some(peer));
     }
 
     fn on_dial_failed(&mut self, _cx: &mut Context<'_>, _dial: DialId, error: DialError, retry_in: Option<Duration>) {
         self.oracle.borrow_mut().tell(self.engine, None, Told::DialFailed { error, retry_in });
+        self.stumble(Callback::DialFailed, None);
     }
 
     fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
         self.sync(cx);
         self.oracle.borrow_mut().on_closed(self.engine, peer, reason);
+        self.stumble(Callback::Closed, Some(peer));
     }
 
     fn on_acked(&mut self, _cx: &mut Context<'_>, receipt: &Receipt) {
         self.oracle.borrow_mut().on_acked(self.engine, receipt);
+        self.stumble(Callback::Acked, None);
     }
 
     fn on_receipt(&mut self, _cx: &mut Context<'_>, receipt: Receipt) {
         self.oracle.borrow_mut().on_receipt(self.engine, receipt);
+        self.stumble(Callback::Receipt, None);
     }
 
     fn on_command(&mut self, cx: &mut Context<'_>, command: Task) {
         self.sync(cx);
         command(self, cx);
+        self.stumble(Callback::Command, None);
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, tag: u64) {
         self.sync(cx);
         self.oracle.borrow_mut().tell(self.engine, None, Told::Timer(tag));
+        self.stumble(Callback::Timer, None);
         match self.timers.remove(&tag) {
             Some((Later::Resume(peer), _)) => self.resume(cx, peer),
             Some((Later::Answer(responder, id), _)) => self.respond(cx, responder, id),

@@ -14,17 +14,20 @@ mod lanes;
 pub(crate) mod nonces;
 mod oracle;
 mod pace;
+mod panics;
 mod pipe;
 mod scenarios;
 mod scenarios_acks;
 mod scenarios_admission;
 mod scenarios_expiry;
 mod scenarios_memory;
+mod scenarios_panics;
 mod scenarios_slow;
 mod scenarios_topics;
 mod sim;
 mod topics;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -35,7 +38,7 @@ use pace::Pace;
 use pipe::Faults;
 use sim::{MILLI, SECOND, World};
 
-use crate::config::{Admission, Config, Cores, Noise, Rate, Security, Subnet, WhenSlow};
+use crate::config::{Admission, Config, Cores, Noise, Rate, Restarts, Security, Subnet, WhenSlow};
 use crate::dial::Dial;
 use crate::id::NodeId;
 use crate::metrics::{Counter, Stats};
@@ -61,6 +64,8 @@ struct Plan {
     calm: bool,
     /// How it ends: by closing each peer, or by shutting down.
     shuts_down: bool,
+    /// Per 10,000 calls of a handler: it panics.
+    panics: u64,
     config: Config,
     mood: Mood,
 }
@@ -117,6 +122,7 @@ impl Plan {
             lists: if calm || config.security.identity().is_none() { 0 } else { one_of(&mut rng.clone(), &[0, 20, 300]) },
             calm,
             shuts_down: rng.chance(1, 2),
+            panics: 0,
             config,
             mood,
         }
@@ -235,12 +241,17 @@ struct Outcome {
     virtual_seconds: u64,
     /// The counters of all cores.
     stats: Stats,
+    /// The methods that handlers panicked in.
+    panicked: BTreeSet<&'static str>,
 }
 
 /// One run from its seed. Panics where something that must be true is not.
-fn run(seed: u64) -> Outcome {
+fn run(seed: u64, panics: u64) -> Outcome {
     let mut rng = Rng::new(seed);
-    let plan = Plan::draw(&mut rng);
+    let mut plan = Plan::draw(&mut rng);
+    plan.panics = panics;
+    // As often as it may be.
+    plan.config.restarts = Restarts { most: 4096, within: Duration::from_millis(1) };
     let (faults, pace) = (plan.draw_faults(&mut rng), plan.draw_pace(&mut rng));
     let mut world = World::new(rng.next_u64(), faults, pace);
     for (index, &cores) in plan.nodes.iter().enumerate() {
@@ -260,6 +271,7 @@ fn run(seed: u64) -> Outcome {
     world.oracle.borrow_mut().sends.may_repeat = plan.config.limits.max_peers < 1024;
     let timeouts = &plan.config.timeouts;
     world.oracle.borrow_mut().patience = timeouts.drain.min(timeouts.linger).as_nanos() as u64;
+    world.oracle.borrow_mut().panics.chance = plan.panics;
     operate(&mut world, &plan, &mut rng);
     settle(&mut world);
     end(&mut world, &plan);
@@ -270,7 +282,11 @@ fn run(seed: u64) -> Outcome {
     let counted: u64 = reasons.iter().map(|&counter| stats.get(counter)).sum();
     let left_out = world.oracle.borrow().dropped;
     assert!(plan.restarts > 0 || left_out <= counted, "{left_out} messages were left out, and {counted} counted");
-    Outcome { digest: world.oracle.borrow().digest(), virtual_seconds: world.now / SECOND, stats }
+    let oracle = world.oracle.borrow();
+    // Of engines that were stopped without a word nobody knows.
+    let counted = stats.get(Counter::HandlerPanics);
+    assert!(counted == oracle.panics.count || plan.restarts > 0 && counted < oracle.panics.count);
+    Outcome { digest: oracle.digest(), virtual_seconds: world.now / SECOND, stats, panicked: oracle.panics.callbacks.clone() }
 }
 
 fn operate(world: &mut World, plan: &Plan, rng: &mut Rng) {
@@ -311,9 +327,10 @@ fn settle(world: &mut World) {
     let faults = world.net.faults.clone();
     world.net.faults = Faults { latency: faults.latency, capacity: faults.capacity, ..Faults::none() };
     world.pace.freeze = 0;
+    world.oracle.borrow_mut().panics.chance = 0;
     for node in 0..world.nodes.len() {
         for core in 0..world.nodes[node].cores.len() {
-            world.task(node, core, |actor, cx| std::mem::take(&mut actor.dials).into_iter().for_each(|dial| cx.cancel_dial(dial)));
+            world.task(node, core, |actor, cx| actor.take_dials().into_iter().for_each(|dial| cx.cancel_dial(dial)));
         }
     }
     // Longer than anything that was begun may take: a dead peer is found out, a paused one is given up, and what that sets off too.
@@ -341,7 +358,12 @@ fn end(world: &mut World, plan: &Plan) {
 
 /// The same, and says which seed it was where it fails.
 fn run_seed(seed: u64) -> Outcome {
-    catch_unwind(AssertUnwindSafe(|| run(seed))).unwrap_or_else(|panic| {
+    run_seed_with(seed, 0)
+}
+
+/// The same, with handlers that panic so many times in 10,000 calls.
+fn run_seed_with(seed: u64, panics: u64) -> Outcome {
+    catch_unwind(AssertUnwindSafe(|| run(seed, panics))).unwrap_or_else(|panic| {
         eprintln!("seed {seed} failed; again: CORECAST_SIM_SEED={seed} cargo test -p corecast sim");
         resume_unwind(panic)
     })

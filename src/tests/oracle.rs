@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::acks::Sends;
+use super::panics::Panics;
 use super::pipe::End;
 use crate::error::{CloseReason, RequestError};
-use crate::handler::{Direction, PeerInfo};
+use crate::handler::{Callback, Direction, PeerInfo};
 use crate::id::{NodeId, PeerId, Topic};
 use crate::receipt::Receipt;
 use crate::wire::{Frame, GoodbyeCode, HEADER_LEN, Header, Kind, Lane, Meta};
@@ -164,6 +165,8 @@ pub(super) enum Told {
     /// How many have acknowledged so far.
     Acked(usize),
     Receipt(Receipt),
+    /// The handler before this one panicked there.
+    Panicked(Callback),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -223,6 +226,7 @@ pub(super) struct Oracle {
     pub(super) dropped: u64,
     gone: BTreeSet<usize>,
     pub(super) sends: Sends,
+    pub(super) panics: Panics,
     next_id: u64,
 }
 
@@ -345,6 +349,7 @@ impl Oracle {
         assert_eq!(record.stage, Stage::Connected, "on_closed of {peer} without on_connected, or twice");
         record.stage = Stage::Closed;
         record.reason = Some(reason);
+        self.panics.closed(engine, peer, reason);
         record.closed_at = self.now;
         let end = record.end;
         assert!(
@@ -379,10 +384,10 @@ impl Oracle {
 
     /// Whoever closes decently delivers everything first, then says so.
     fn check_owed(&self, receiver: Name, closer: Name) {
-        use CloseReason::{Eof, Goodbye, Io, Replaced, Requested, ShuttingDown};
+        use CloseReason::{Eof, Goodbye, HandlerPanicked, Io, Replaced, Requested, ShuttingDown};
         let (from, to) = (&self.peers[&closer], &self.peers[&receiver]);
         let (Some(theirs), Some(own)) = (from.reason, to.reason) else { return };
-        if !matches!(theirs, Requested | ShuttingDown | Replaced | Eof) {
+        if !matches!(theirs, Requested | ShuttingDown | Replaced | Eof | HandlerPanicked) {
             return;
         }
         let case = format!("{closer:?} closed ({theirs:?}) at {}, {receiver:?} ({own:?}) at {}", from.closed_at, to.closed_at);
@@ -413,6 +418,7 @@ impl Oracle {
         self.gone.insert(engine);
         self.requests.retain(|_, owner| *owner != engine);
         self.sends.forget(engine);
+        self.panics.forget(engine);
     }
 
     /// The peers of an engine that its application believes in.
@@ -457,5 +463,6 @@ impl Oracle {
         assert!(open.is_empty(), "on_closed is missing: {open:?}");
         assert!(self.requests.is_empty(), "requests without on_response: {:?}", self.requests);
         self.sends.check_end();
+        self.panics.check_end();
     }
 }

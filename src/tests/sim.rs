@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::actor::{Actor, Mood, Owed, Pool, Task};
+use super::actor::{Actor, Mood, Pools, Task};
 use super::keys::{dial_to, entropy, identity, write_sealed};
 use super::nonces;
 use super::oracle::{Item, Oracle};
@@ -23,7 +23,7 @@ use crate::id::PeerId;
 use crate::metrics::Counter;
 use crate::proto::Slices;
 use crate::rng::Rng;
-use crate::shard::{Action, Conn, Control, Mail, ReadOutcome, Shard, Shared, Ticket};
+use crate::shard::{Action, Conn, Control, Mail, ReadOutcome, Shard, Shared, Supervised, Ticket};
 use crate::time::Timestamp;
 use crate::wire::{Kind, Lane};
 
@@ -56,7 +56,7 @@ fn arrived<T>(queue: &mut Queue<T>, now: u64) -> Option<T> {
 
 pub(super) struct Core {
     pub(super) shard: Shard,
-    actor: Actor,
+    actor: Supervised<Actor>,
     halves: BTreeMap<u32, Socket>,
     peers: BTreeMap<u32, Socket>,
     ready: VecDeque<Conn>,
@@ -152,11 +152,11 @@ impl World {
         let drops = |lane: Lane| config.lanes.get(lane).when_slow != WhenSlow::Disconnect;
         self.oracle.borrow_mut().lossy.insert(engine, Lane::ALL.map(drops));
         self.oracle.borrow_mut().named(engine, shared.node);
-        let pools = (Pool::default(), Owed::default());
+        let pools = Pools::default();
         let now = Timestamp::from_nanos(self.now);
         let cores = (0..count).map(|core| Core {
             shard: Shard::new(core, shared.clone(), self.rng.next_u64(), now),
-            actor: Actor::new(&self.oracle, engine, core, self.rng.next_u64(), mood.clone(), &pools),
+            actor: Actor::supervised(&self.oracle, engine, core, self.rng.next_u64(), mood.clone(), &pools),
             halves: BTreeMap::new(),
             peers: BTreeMap::new(),
             ready: VecDeque::new(),

@@ -208,6 +208,7 @@ fn config_like(server: &Config, role: Role) -> Config {
         _ => Config::plaintext(),
     };
     config.network = server.network;
+    config.restarts.most = 0;
     config
 }
 
@@ -261,6 +262,7 @@ impl Canary {
         raise_file_limit();
         let mut config = config.listen("127.0.0.1:0".parse().unwrap());
         config.addresses.exempt.push("127.1.0.0/16".parse().unwrap());
+        config.restarts.most = 0;
         let mut server = Node::start(config.clone(), Mode::Serve);
         let mut good = Vec::new();
         for (role, source) in [(Role::Returned, "127.1.0.1"), (Role::Publisher, "127.1.0.2"), (Role::Subscriber, "127.1.1.1")] {

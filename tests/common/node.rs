@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use corecast::{
-    AckId, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Frame, Handle, Handler, Message, Meta,
-    NodeId, PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
+    AckId, AfterPanic, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Frame, Handle, Handler,
+    HandlerPanic, Message, Meta, NodeId, PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -103,6 +103,11 @@ pub(crate) enum Mode {
     Serve,
 }
 
+/// The handler panics over a message of this type, whatever its mode; the next one goes on.
+pub(crate) const PANIC: u16 = 60_001;
+/// A panic that says this is survived.
+pub(crate) const MEANT: &str = "this panic is meant to be survived";
+
 /// The timer for it.
 const AGAIN: u64 = u64::MAX;
 
@@ -138,6 +143,11 @@ impl Probe {
 impl Handler for Probe {
     type Command = Act;
 
+    /// A test that fails on a core is not to go on there.
+    fn on_panic(&mut self, _: &mut Context<'_>, panic: &HandlerPanic) -> AfterPanic {
+        if panic.text.as_deref() == Some(MEANT) { AfterPanic::Continue } else { AfterPanic::EndCore }
+    }
+
     fn authorize(&mut self, node: NodeId, address: SocketAddr, direction: Direction) -> bool {
         self.judge.as_ref().is_none_or(|judge| judge(node, address, direction))
     }
@@ -148,6 +158,9 @@ impl Handler for Probe {
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        if message.message_type() == PANIC {
+            std::panic::resume_unwind(Box::new(MEANT));
+        }
         if let Some(ack) = message.ack_id() {
             assert!(message.requires_ack());
             self.tell(Seen::Owed(ack));

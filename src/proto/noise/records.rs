@@ -119,7 +119,6 @@ impl Records {
     }
 
     /// Bytes of memory that are held between reads.
-    #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         self.partial.capacity()
     }

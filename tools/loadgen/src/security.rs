@@ -135,6 +135,8 @@ pub(crate) fn config(engine: &EngineArgs, identity: Identity, admission: Admissi
         config
     };
     config.network = engine.network;
+    // What is measured with a handler that has lost what it knew is worth nothing.
+    config.restarts.most = 0;
     // Peers that share a key, or an engine's name in plaintext, have a channel each.
     config.limits.channels = 1 << 16;
     if let Some(spin) = engine.spin() {
