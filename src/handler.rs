@@ -9,6 +9,7 @@ use crate::codec::{CodecError, Typed, encode_with};
 use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
+use crate::notice::Notice;
 use crate::receipt::{AckId, Receipt};
 use crate::shard::{Payload, Shard};
 use crate::time::Timestamp;
@@ -102,6 +103,8 @@ pub struct PeerInfo {
     pub dial: Option<DialId>,
     /// The longest message that the other side takes, bytes.
     pub max_message: usize,
+    /// Whether the other side can be told ahead that this one will go ([`crate::Handle::drain`]).
+    pub takes_notice: bool,
 }
 
 /// The right to answer one request, once. Keep it as long as needed; the requester's deadline is running.
@@ -228,6 +231,15 @@ pub trait Handler: Sized + 'static {
     /// An attempt to connect failed. The next comes after `retry_in`; `None`: there is no next one.
     fn on_dial_failed(&mut self, cx: &mut Context<'_>, dial: DialId, error: DialError, retry_in: Option<Duration>) {
         let _ = (cx, dial, error, retry_in);
+    }
+
+    /// A peer says that it is about to go. Until `notice.period` is over the connection is as before, so that what is under way can end:
+    /// ask somebody else for what is new, and close the peer when nothing more is awaited from it. A dial that led to it waits as long as
+    /// `notice.retry_after` says before it is made again ([`crate::BackoffConfig::max_asked`] is the bound).
+    ///
+    /// A peer can say it as often as it likes; each time is one call.
+    fn on_going_away(&mut self, cx: &mut Context<'_>, peer: PeerId, notice: Notice) {
+        let _ = (cx, peer, notice);
     }
 
     /// A peer is gone. Its id means nobody from here on.

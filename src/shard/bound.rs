@@ -11,6 +11,7 @@ use super::directory::Directory;
 use super::flush::RECLAIM_STEP;
 use super::gate::{Gate, MAX_LEAVING};
 use super::half_open::HalfOpen;
+use super::landing::Landing;
 use super::mail::{Control, Mail};
 use super::places::Seat;
 use super::receipts::{ANSWER, RUNNING};
@@ -35,7 +36,7 @@ const CONTROL: usize = 4 * size_of::<(usize, Control)>();
 const FRAME_HEAD: usize = 2 * size_of::<usize>();
 /// A thread that waits for a receipt, as its core knows it.
 const WAITER: usize = 5 * 4 * size_of::<u64>();
-/// Ready, a ping, a pong and a goodbye: queued whatever the budget says.
+/// Ready, a ping, a pong, a notice and a goodbye: queued whatever the budget says.
 const CONTROL_FRAMES: usize = 256;
 
 /// Broadcasts that some peer has still to receive, of one core.
@@ -121,6 +122,7 @@ pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + Seat::BYTES
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
+    + Landing::ASKED
     + TIMER
     + CONTROL
     + 4 * EVENT

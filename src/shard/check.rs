@@ -91,6 +91,7 @@ impl Shard {
         let acks = &self.config().acks;
         assert!(self.receipts.len() <= acks.pending && self.receipts.bytes() <= acks.bytes);
         assert!(self.receipts.answers() <= bound::answers(self.config()), "{} acknowledgements", self.receipts.answers());
+        assert!(self.landing.asked() <= self.slots.iter().count());
         for (half, open) in &self.half_open {
             assert!(!open.is_ended(), "half-open connection {half} ended and was not freed");
         }
@@ -140,6 +141,7 @@ impl Shard {
         assert!(self.starved.is_empty() && self.resuming.is_empty() && self.events.is_empty() && self.actions.is_empty());
         let receipts = (self.receipts.len(), self.receipts.bytes(), self.receipts.answers());
         assert_eq!((receipts, self.unacked.awaited()), ((0, 0, 0), 0), "acknowledged sends");
+        assert_eq!(self.landing.asked(), 0, "what peers asked for when they went");
         if let Some(directory) = &self.directory {
             assert_eq!(directory.kept(), (0, 0), "ledgers, connections that wait for another to yield");
             assert_eq!(directory.len(), 0, "grants");

@@ -22,8 +22,10 @@ mod directory;
 mod flush;
 mod gate;
 mod half_open;
+mod landing;
 mod ledgers;
 mod mail;
+mod parting;
 mod places;
 mod publish;
 mod receipts;
@@ -63,7 +65,7 @@ use crate::receipt::Receipt;
 use crate::rng::Rng;
 use crate::time::Timestamp;
 use crate::wheel::TimerWheel;
-use crate::wire::{Draft, Frame, FrameError, Hello, Meta};
+use crate::wire::{Draft, FEATURES, Frame, FrameError, Hello, Meta};
 use directory::Directory;
 use gate::Gate;
 use half_open::HalfOpen;
@@ -157,6 +159,8 @@ enum Deadline {
     Acked(u64),
     /// The directory looks through what it keeps of connections that are over.
     Ledgers,
+    /// The period between the notice that this engine goes and its goodbye is over.
+    Landed,
 }
 
 /// What is on its way to other cores, and to this core itself.
@@ -289,6 +293,7 @@ pub(crate) struct Shard {
     /// What was queued to be acknowledged, and for whom: the simulator's oracle wants to know.
     #[cfg(test)]
     queued_acked: Vec<(PeerId, Frame)>,
+    landing: landing::Landing,
     shutting_down: bool,
     /// Bytes that were still queued for peers that ended during the shutdown.
     unsent_bytes: u64,
@@ -305,7 +310,7 @@ impl Shard {
             network: config.network,
             node: shared.node,
             instance: shared.instance,
-            features: 0,
+            features: FEATURES,
             max_message: config.limits.max_message as u32,
             channel: 0,
         };
@@ -357,6 +362,7 @@ impl Shard {
             by_handler,
             #[cfg(test)]
             queued_acked: Vec::new(),
+            landing: landing::Landing::default(),
             shutting_down: false,
             unsent_bytes: 0,
             stats: Stats::default(),

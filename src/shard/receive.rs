@@ -128,8 +128,10 @@ impl Shard {
                 Received::Ack(id) => self.handle_ack(slot, id)?,
                 Received::Subscribe(topic) => self.handle_subscribe(handler, peer, topic)?,
                 Received::Unsubscribe(topic) => self.handle_unsubscribe(handler, peer, topic),
-                Received::Goodbye(code) => {
-                    self.close(slot, CloseReason::Goodbye(code));
+                Received::GoAway(frame) => self.handle_go_away(handler, peer, frame),
+                Received::Goodbye(goodbye) => {
+                    self.note_goodbye(slot, goodbye);
+                    self.close(slot, CloseReason::Goodbye(goodbye.code));
                     return Ok(());
                 }
                 Received::NoRoom => {

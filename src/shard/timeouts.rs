@@ -54,6 +54,7 @@ impl Shard {
                 Deadline::Receipt(id) => self.expire_receipt(id),
                 Deadline::Acked(id) => self.expire_acked(id),
                 Deadline::Ledgers => self.with_directory(|directory, means| directory.sweep_ledgers(means)),
+                Deadline::Landed => self.landed(),
                 Deadline::Redial(id) => self.with_directory(|directory, means| directory.redial(id, means)),
             }
         }

@@ -11,6 +11,7 @@ use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId};
 use crate::id::{DialId, NodeId, PeerId, Topic};
+use crate::notice::Notice;
 use crate::receipt::{AckId, Receipt};
 use crate::rng::Rng;
 use crate::wire::{Frame, Kind, Lane, Meta};
@@ -406,6 +407,10 @@ impl Handler for Actor {
 
     fn on_dial_failed(&mut self, _cx: &mut Context<'_>, _dial: DialId, error: DialError, retry_in: Option<Duration>) {
         self.oracle.borrow_mut().tell(self.engine, None, Told::DialFailed { error, retry_in });
+    }
+
+    fn on_going_away(&mut self, _cx: &mut Context<'_>, peer: PeerId, notice: Notice) {
+        self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::GoingAway(notice));
     }
 
     fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {

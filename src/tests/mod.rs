@@ -19,6 +19,7 @@ mod scenarios;
 mod scenarios_acks;
 mod scenarios_admission;
 mod scenarios_expiry;
+mod scenarios_landing;
 mod scenarios_memory;
 mod scenarios_slow;
 mod scenarios_topics;
@@ -39,6 +40,7 @@ use crate::config::{Admission, Config, Cores, Noise, Rate, Security, Subnet, Whe
 use crate::dial::Dial;
 use crate::id::NodeId;
 use crate::metrics::{Counter, Stats};
+use crate::notice::Notice;
 use crate::rng::Rng;
 
 const MICRO: u64 = 1_000;
@@ -59,8 +61,9 @@ struct Plan {
     lists: u64,
     /// The network and the nodes do what they should.
     calm: bool,
-    /// How it ends: by closing each peer, or by shutting down.
+    /// How it ends: by closing each peer, or by shutting down; in either case the nodes may have told each other before that they go.
     shuts_down: bool,
+    lands: bool,
     config: Config,
     mood: Mood,
 }
@@ -116,6 +119,7 @@ impl Plan {
             restarts: if calm { 0 } else { one_of(rng, &[0, 0, 50]) },
             lists: if calm || config.security.identity().is_none() { 0 } else { one_of(&mut rng.clone(), &[0, 20, 300]) },
             calm,
+            lands: rng.clone().chance(1, 3),
             shuts_down: rng.chance(1, 2),
             config,
             mood,
@@ -322,6 +326,14 @@ fn settle(world: &mut World) {
 }
 
 fn end(world: &mut World, plan: &Plan) {
+    if plan.lands {
+        // Some while others still dial them, and some are shut down or emptied before their time is up.
+        for node in 0..world.nodes.len() {
+            let notice = Notice::new(Duration::from_millis(700 * node as u64)).retry_after(Duration::from_millis(900));
+            world.land(node, notice);
+            world.run(300 * MILLI);
+        }
+    }
     for node in 0..world.nodes.len() {
         if plan.shuts_down {
             world.shut_down(node);

@@ -153,6 +153,7 @@ pub(super) enum Told {
     },
     Drained,
     Slow(crate::handler::Backlog),
+    GoingAway(crate::notice::Notice),
     Subscribed(Topic),
     Unsubscribed(Topic),
     DialFailed {

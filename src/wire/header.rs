@@ -102,6 +102,7 @@ pub(crate) enum Kind {
     Ack = 20,
     Subscribe = 21,
     Unsubscribe = 22,
+    GoAway = 23,
 }
 
 impl Kind {
@@ -119,6 +120,7 @@ impl Kind {
             20 => Self::Ack,
             21 => Self::Subscribe,
             22 => Self::Unsubscribe,
+            23 => Self::GoAway,
             _ => return None,
         })
     }
@@ -136,6 +138,7 @@ impl Kind {
     const fn control_len(self) -> u32 {
         match self {
             Self::Ping | Self::Pong | Self::Goodbye | Self::Ack | Self::Subscribe | Self::Unsubscribe => 8,
+            Self::GoAway => super::GO_AWAY_LEN as u32,
             _ => 0,
         }
     }
@@ -243,7 +246,7 @@ mod tests {
                 }
             }
         }
-        for kind in [Kind::Ready, Kind::Ping, Kind::Pong, Kind::Goodbye, Kind::Ack, Kind::Subscribe, Kind::Unsubscribe] {
+        for kind in [Kind::Ready, Kind::Ping, Kind::Pong, Kind::Goodbye, Kind::Ack, Kind::Subscribe, Kind::Unsubscribe, Kind::GoAway] {
             assert_eq!(Header::decode(Header::control(kind).encode()), Ok(Header::control(kind)));
         }
     }
