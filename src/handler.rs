@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::codec::{CodecError, Typed, encode_with};
 use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
+use crate::flight::FlightRecord;
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::notice::Notice;
 use crate::receipt::{AckId, Receipt};
@@ -242,7 +243,7 @@ pub trait Handler: Sized + 'static {
         let _ = (cx, peer, notice);
     }
 
-    /// A peer is gone. Its id means nobody from here on.
+    /// A peer is gone. Its id means nobody from here on, but in [`Context::flight`]: what led to it is there for as long as this call.
     fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
         let _ = (cx, peer, reason);
     }
@@ -468,6 +469,13 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn queued_bytes(&self, peer: PeerId) -> usize {
         self.shard.queued_bytes(peer)
+    }
+
+    /// The last events of a peer of this core, where [`crate::Config::recorder`] asks for that; `None` where it does not, or there is no
+    /// such peer. In [`Handler::on_closed`] it is there for the last time, and ends with the reason. Copies the events.
+    #[must_use]
+    pub fn flight(&self, peer: PeerId) -> Option<FlightRecord> {
+        self.shard.flight(peer)
     }
 
     /// What is known about a peer of this core.

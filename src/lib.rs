@@ -225,6 +225,7 @@ mod config;
 mod dial;
 mod engine;
 mod error;
+mod flight;
 #[cfg(any(test, feature = "fuzz-internals"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -260,6 +261,7 @@ pub use error::{
     AllowError, CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow,
     StartError, Violation,
 };
+pub use flight::{FlightEntry, FlightEvent, FlightRecord};
 pub use handle::{Handle, Rejected, Response};
 pub use handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
@@ -271,7 +273,7 @@ pub use pending::{PendingReceipt, ReceiptError};
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
 pub use shard::PeerSnapshot;
 pub use time::Timestamp;
-pub use wire::{Frame, FrameError, GoodbyeCode, Lane, Meta, RefusalCode};
+pub use wire::{Frame, FrameError, GoodbyeCode, Kind as FrameKind, Lane, Meta, RefusalCode};
 
 /// The README's example is compiled and run with the documentation's.
 #[cfg(doctest)]

@@ -55,6 +55,7 @@ fn config(noise: bool) -> Config {
     config.limits.log_bytes = 1 << 20;
     config.limits.reassembly_bytes = 1 << 20;
     config.limits.subscriptions = 4;
+    config.recorder = 5;
     config.addresses.exempt = vec!["127.0.0.0/8".parse().expect("a subnet")];
     assert_eq!(config.validate(), Ok(()));
     config

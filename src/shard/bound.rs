@@ -116,6 +116,11 @@ pub(crate) fn exchanges(config: &Config, slots: usize) -> usize {
     slots * (size_of::<Exchange>() + window + pending) + config.limits.max_peers * left + config.cores.count() * window
 }
 
+/// The last events of a peer.
+pub(crate) fn recorded(config: &Config) -> usize {
+    super::recorder::bound(config)
+}
+
 /// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists.
 pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + size_of::<Cold>()

@@ -30,6 +30,7 @@ impl Shard {
             self.report_slow(slot);
         }
         self.note_reason(slot, reason);
+        self.record_closed(slot, reason);
         let was_read = self.slots.at(slot).is_read() && !self.slots.at(slot).resuming;
         self.slots.unestablish();
         self.stats.count_close(reason);

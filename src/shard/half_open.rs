@@ -479,7 +479,9 @@ impl Shard {
             shed: 0,
             exchange: None,
         };
+        let direction = cold.info.direction;
         let id = self.slots.insert(Entry::new(peer, cold));
+        self.record_connected(id, direction);
         if (theirs.max_message as usize) < self.shared.config.limits.max_message {
             if self.narrow.len() == self.narrow.capacity() {
                 // Broadcasts take out who has gone; where there are none, this does.

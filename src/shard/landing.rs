@@ -17,7 +17,7 @@ use crate::metrics::Counter;
 use crate::notice::{Notice, millis};
 use crate::time::Timestamp;
 use crate::wheel::TimerKey;
-use crate::wire::{GoAway, Goodbye, GoodbyeCode};
+use crate::wire::{GoAway, Goodbye, GoodbyeCode, Kind};
 
 /// This engine's own going.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +89,7 @@ impl Shard {
         for slot in told {
             if self.slots.at(slot).cold.info.takes_notice {
                 self.stats.count(Counter::NoticesSent);
+                self.record_control(slot, Kind::GoAway, frame.len());
                 self.with_outbox(slot, |outbox, _, pool| outbox.push_control(pool, &frame));
                 self.mark_dirty(slot);
             }

@@ -30,6 +30,7 @@ mod places;
 mod publish;
 mod receipts;
 mod receive;
+mod recorder;
 mod sealed;
 mod send;
 mod slots;
@@ -294,6 +295,7 @@ pub(crate) struct Shard {
     #[cfg(test)]
     queued_acked: Vec<(PeerId, Frame)>,
     landing: landing::Landing,
+    recorder: recorder::Recorder,
     shutting_down: bool,
     /// Bytes that were still queued for peers that ended during the shutdown.
     unsent_bytes: u64,
@@ -363,6 +365,7 @@ impl Shard {
             #[cfg(test)]
             queued_acked: Vec::new(),
             landing: landing::Landing::default(),
+            recorder: recorder::Recorder::new(config),
             shutting_down: false,
             unsent_bytes: 0,
             stats: Stats::default(),

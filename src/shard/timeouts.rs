@@ -9,6 +9,7 @@ use crate::metrics::Counter;
 use crate::proto::{Due, Timer};
 use crate::time::Timestamp;
 use crate::wheel::TimerKey;
+use crate::wire::{HEADER_LEN, Kind};
 
 /// A turn that begins so much later than it was meant to means that this process, or its machine, was stopped.
 const FROZEN: Duration = Duration::from_secs(1);
@@ -67,6 +68,7 @@ impl Shard {
                 Due::Handled => {}
                 Due::Queued(bytes) => {
                     self.stats.count(Counter::PingsSent);
+                    self.record_control(slot, Kind::Ping, HEADER_LEN + 8);
                     self.control_queued(slot, bytes);
                 }
                 Due::SoftGrace => self.judge_soft(slot),

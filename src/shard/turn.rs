@@ -132,7 +132,10 @@ impl Shard {
             Event::Slow { peer, backlog } => handler.on_slow(&mut Context::new(self), peer, backlog),
             Event::SendFailed { peer, tag, reason } => handler.on_send_failed(&mut Context::new(self), peer, tag, reason),
             Event::DialFailed { dial, error, retry_in } => handler.on_dial_failed(&mut Context::new(self), dial, error, retry_in),
-            Event::Closed { peer, reason } => handler.on_closed(&mut Context::new(self), peer, reason),
+            Event::Closed { peer, reason } => {
+                handler.on_closed(&mut Context::new(self), peer, reason);
+                self.recorder.forget(peer);
+            }
             Event::Timer { tag } => handler.on_timer(&mut Context::new(self), tag),
             Event::Acked(id) => self.tell_acked(handler, id),
             Event::Receipt(id) => self.tell_receipt(handler, id),

@@ -21,6 +21,7 @@ mod scenarios_admission;
 mod scenarios_expiry;
 mod scenarios_landing;
 mod scenarios_memory;
+mod scenarios_recorder;
 mod scenarios_slow;
 mod scenarios_topics;
 mod sim;
@@ -170,6 +171,7 @@ impl Plan {
         acks.window = 1 << 16;
         acks.retain = LONGEST_DEADLINE + millis(rng, 100, 2000);
         acks.by_handler = vec![BY_HANDLER];
+        config.recorder = one_of(&mut rng.clone(), &[0, 1, 7, 100]);
         // Not so short that honest pings are a flood.
         config.keepalive.interval = millis(rng, 300, 3000);
         config.io.receive_buffer = sim::RECEIVE_BUFFER;

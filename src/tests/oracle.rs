@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::acks::Sends;
 use super::pipe::End;
 use crate::error::{CloseReason, RequestError};
+use crate::flight::FlightRecord;
 use crate::handler::{Direction, PeerInfo};
 use crate::id::{NodeId, PeerId, Topic};
 use crate::receipt::Receipt;
@@ -209,6 +210,8 @@ pub(super) struct Oracle {
     /// Everything that was told, in order, where a scenario wants to know.
     pub(super) told: Vec<(u64, usize, Option<PeerId>, Told)>,
     pub(super) records_told: bool,
+    /// What had been noted of peers that ended, in that order, likewise.
+    pub(super) flights: Vec<FlightRecord>,
     /// Neither the network nor the scheduler do anything but delay a little.
     pub(super) calm: bool,
     /// The shortest time after which a close may give up, nanoseconds.

@@ -86,22 +86,36 @@ impl From<u16> for Meta {
     }
 }
 
-/// What a frame is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a frame is: its number on the wire. Those from 16 on are the engine's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A message, or its first fragment.
     Data = 1,
+    /// A request, or its first fragment.
     Request = 2,
+    /// A response, or its first fragment.
     Response = 3,
+    /// A message goes on.
     Fragment = 4,
+    /// A message that is to be acknowledged, or its first fragment.
     Acked = 5,
+    /// The end of a handshake.
     Ready = 16,
+    /// Whether the other side is there.
     Ping = 17,
+    /// It is.
     Pong = 18,
+    /// The last frame of a direction.
     Goodbye = 19,
+    /// A message was taken.
     Ack = 20,
+    /// The sender wants what is published on a topic.
     Subscribe = 21,
+    /// It wants that no more.
     Unsubscribe = 22,
+    /// The sender will go.
     GoAway = 23,
 }
 
