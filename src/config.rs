@@ -53,8 +53,8 @@ pub struct Config {
     /// Acknowledged sends.
     pub acks: Acks,
     /// The flight recorder: how many of the last events of each peer its core keeps, for [`crate::Context::flight`]. Default 0: none, at no
-    /// cost but a comparison for each message and each write. One more puts out the oldest. Each takes 24 bytes, of each peer from when it
-    /// is established, and noting it about 10 ns. At most 65,536.
+    /// cost but a comparison for each message and each write. One more puts out the oldest. Each takes 24 bytes, all of them from
+    /// when the peer is established: noting one allocates nothing. At most 65,536.
     pub recorder: usize,
     /// Sockets, buffers and waiting.
     pub io: Io,
@@ -212,8 +212,8 @@ pub struct BackoffConfig {
     /// Longest time for which the other side may ask not to be dialled again, when it goes ([`crate::Handle::drain`]) or refuses. Default
     /// 60 s: a restart fits into it, and nobody is sent away for ever by a word. What is asked for beyond it counts as that (`delays_cut`).
     /// An attempt that it delays (`delays_heeded`) comes after once to twice as long, and not sooner than it would come anyway. Zero: what
-    /// the other side asks for is not heeded. With Noise, what is asked for in the clear, before anybody has proved anything, counts as `max`
-    /// at most.
+    /// the other side asks for is not heeded. With Noise, what is asked for in the clear, before anybody has proved anything, counts as
+    /// `max` at most.
     pub max_asked: Duration,
 }
 

@@ -185,6 +185,8 @@
 //! | a peer in a turn | [`Io::read_budget`], [`Io::write_budget`] | 256 KiB each | the next turn |
 //! | accepts, writing in a turn | [`Io::accepts`], [`Io::flush_peers`], [`Io::flush_time`] | 16; 512 peers, 1 ms | the next turn |
 //! | time between dials | [`BackoffConfig`] | 50 ms to 30 s; 1 s if on the list | `dial_failures` |
+//! | ... that the other side asks for | [`BackoffConfig::max_asked`] | 60 s | it counts as that: `delays_cut` |
+//! | events that are noted of a peer | [`Config::recorder`] | none | the oldest goes: [`FlightRecord::earlier`] |
 //! | shutdown | [`Timeouts::drain`] | 5 s | [`ShutdownReport`] |
 //!
 //! **Keys.** Each session's keys are replaced every 4,096 records. A node's own key is replaced by hand: make the new one, have the others
