@@ -56,6 +56,10 @@ pub struct Config {
     pub acks: Acks,
     /// How often a handler may panic.
     pub restarts: Restarts,
+    /// The flight recorder: how many of the last events of each peer its core keeps, for [`crate::Context::flight`]. Default 0: none, at no
+    /// cost but a comparison for each message and each write. One more puts out the oldest. Each takes 24 bytes, all of them from
+    /// when the peer is established: noting one allocates nothing. At most 65,536.
+    pub recorder: usize,
     /// Sockets, buffers and waiting.
     pub io: Io,
     /// Where the engine's randomness begins (jitter, instance number, node id). Default: drawn from the system. Set it to replay a run.
@@ -195,6 +199,10 @@ pub struct Timeouts {
 }
 
 /// How dialling is retried: the wait doubles from `min` to `max`, and the actual wait is uniform in between ("full jitter").
+///
+/// Where the other side has said why it ended the connection or refused it, the first step is longer than `min`, but never than `max`: 1 s
+/// where it shuts down, or has another connection of this node and channel; 5 s where it is full, or this side was too slow for it; and
+/// `max` at once where nothing will change by itself, as with a violation, another network, or a node that is not allowed.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct BackoffConfig {
@@ -205,6 +213,12 @@ pub struct BackoffConfig {
     /// Longest wait for nodes on the allow-list, which are meant to be there. Default 1 s. Not longer than `max`, nor shorter than
     /// `min`, whatever it says.
     pub max_allowed: Duration,
+    /// Longest time for which the other side may ask not to be dialled again, when it goes ([`crate::Handle::drain`]) or refuses. Default
+    /// 60 s: a restart fits into it, and nobody is sent away for ever by a word. What is asked for beyond it counts as that (`delays_cut`).
+    /// An attempt that it delays (`delays_heeded`) comes after once to twice as long, and not sooner than it would come anyway. Zero: what
+    /// the other side asks for is not heeded. With Noise, what is asked for in the clear, before anybody has proved anything, counts as
+    /// `max` at most.
+    pub max_asked: Duration,
 }
 
 /// Acknowledged sends, from both sides: what this engine sends, and what it takes.
@@ -329,6 +343,7 @@ impl Config {
         self.check_acks()?;
         self.check_times()?;
         self.restarts.validate()?;
+        within("recorder", self.recorder, 0, 1 << 16, "at most 65536 events")?;
         self.check_io()
     }
 
@@ -417,7 +432,8 @@ impl Config {
         at_least_time("timeouts.drain", timeouts.drain, Duration::ZERO)?;
         at_least_time("backoff.min", self.backoff.min, Duration::from_millis(1))?;
         at_least_time("backoff.max", self.backoff.max, self.backoff.min)?;
-        at_least_time("backoff.max_allowed", self.backoff.max_allowed, Duration::from_millis(1))
+        at_least_time("backoff.max_allowed", self.backoff.max_allowed, Duration::from_millis(1))?;
+        at_least_time("backoff.max_asked", self.backoff.max_asked, Duration::ZERO)
     }
 
     fn check_io(&self) -> Result<(), ConfigError> {
@@ -450,6 +466,7 @@ impl Default for Config {
             backoff: BackoffConfig::default(),
             acks: Acks::default(),
             restarts: Restarts::default(),
+            recorder: 0,
             io: Io::default(),
             seed: None,
         }
@@ -507,7 +524,12 @@ impl Default for Timeouts {
 
 impl Default for BackoffConfig {
     fn default() -> Self {
-        Self { min: Duration::from_millis(50), max: Duration::from_secs(30), max_allowed: Duration::from_secs(1) }
+        Self {
+            min: Duration::from_millis(50),
+            max: Duration::from_secs(30),
+            max_allowed: Duration::from_secs(1),
+            max_asked: Duration::from_secs(60),
+        }
     }
 }
 
@@ -621,6 +643,7 @@ mod tests {
         assert_eq!(field(&|c| c.acks.window = 1023), "acks.window");
         assert_eq!(field(&|c| c.restarts.most = 4097), "restarts.most");
         assert_eq!(field(&|c| c.restarts.within = Duration::ZERO), "restarts.within");
+        assert_eq!(field(&|c| c.recorder = (1 << 16) + 1), "recorder");
     }
 
     #[test]

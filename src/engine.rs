@@ -16,6 +16,7 @@ use crate::handle::{Handle, mark_core_thread};
 use crate::handler::Handler;
 use crate::id::NodeId;
 use crate::metrics::Counter;
+use crate::notice::Notice;
 use crate::reactor::affinity;
 use crate::reactor::files;
 use crate::reactor::inbox::{Fabric, Inbox, Signal};
@@ -162,6 +163,30 @@ impl<C: Send + 'static> Engine<C> {
     /// Blocks until that is done.
     pub fn shutdown(mut self) -> ShutdownReport {
         self.stop()
+    }
+
+    /// Lands, and stops: tells all peers that this engine goes and lets nobody more in ([`Handle::drain`]), waits until all have gone, for
+    /// `notice.period` at most, then does what [`Engine::shutdown`] does. Blocks until that is done.
+    ///
+    /// An engine that was told to go before, by a handle, goes by that notice; only how long this waits is by the one given here. How many
+    /// did not go by themselves is in [`Counter::ClosedShuttingDown`](crate::Counter::ClosedShuttingDown) while it runs, and who is still
+    /// there, in [`Handle::stats`] of a handle (`peers`).
+    pub fn drain(mut self, notice: Notice) -> ShutdownReport {
+        let began = Instant::now();
+        let (waiting, landed) = bounded::<()>(0);
+        // Without the core that decides it, nobody lands.
+        if !self.fabric.shared.credits[0].is_closed() {
+            self.fabric.signal(0, Signal::Shard(Control::Drain { notice }));
+            for core in 0..self.threads.len() {
+                self.fabric.signal(core, Signal::Landing(waiting.clone()));
+            }
+            drop(waiting);
+            // Nothing is sent: either all have landed, or the time is up.
+            let _ = landed.recv_timeout(notice.rounded().period);
+        }
+        let mut report = self.stop();
+        report.elapsed = began.elapsed();
+        report
     }
 
     fn stop(&mut self) -> ShutdownReport {

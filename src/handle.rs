@@ -15,6 +15,7 @@ use crate::error::{AllowError, CloseReason, QueryError, RequestError, SendError}
 use crate::handler::Responder;
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::metrics::Stats;
+use crate::notice::Notice;
 use crate::reactor::inbox::{Command, Fabric, Signal};
 use crate::shard::{Control, Mail, PeerSnapshot};
 use crate::wire::{Draft, Frame, FrameError, Meta};
@@ -292,6 +293,24 @@ impl<C: Send + 'static> Handle<C> {
             Some(Admission::AllowList(_)) => Ok(()),
             _ => Err(AllowError::Open),
         }
+    }
+
+    /// Tells the engine to land: that it will go, after a time in which what is under way can end. For a restart, or to move the load
+    /// elsewhere. From here on, until [`Engine::shutdown`](crate::Engine::shutdown) or [`Engine::drain`](crate::Engine::drain):
+    ///
+    /// * Nobody more is let in: who connects is refused (`ShuttingDown`, `handshake_shutting_down`), and asked to stay away until
+    ///   `notice.retry_after` has passed from the end of the period. Nobody is dialled: all dials end (`DialError::ShuttingDown`).
+    /// * Each peer is told (`notices_sent`), with what it is to do: its handler's [`Handler::on_going_away`](crate::Handler::on_going_away)
+    ///   is called. Peers of a version that does not understand it ([`crate::PeerInfo::takes_notice`]) hear of it with the goodbye. In all
+    ///   other respects established peers go on as before, for `notice.period`.
+    /// * Who has not gone by then is closed (`ShuttingDown`), with the goodbye that asks it to stay away for `notice.retry_after`.
+    ///
+    /// How far it is can be asked for: [`Handle::stats`] has the cores that land (`landing`) and the peers that are left (`peers`). Telling
+    /// an engine again changes nothing: the first notice holds. There is no way back but a new engine.
+    ///
+    /// `InboxFull`, `Stopped`: core 0 was not told.
+    pub fn drain(&self, notice: Notice) -> Result<(), SendError> {
+        self.fabric.outside(0, Control::Drain { notice })
     }
 
     /// The established peers of all cores. Blocks until every core has answered, at most for `timeout`; on a core thread it answers

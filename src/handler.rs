@@ -12,7 +12,9 @@ pub use panics::{AfterPanic, Callback, HandlerPanic};
 use crate::codec::{CodecError, Typed, encode_with};
 use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
+use crate::flight::FlightRecord;
 use crate::id::{DialId, NodeId, PeerId, Topic};
+use crate::notice::Notice;
 use crate::receipt::{AckId, Receipt};
 use crate::shard::{Payload, Shard};
 use crate::time::Timestamp;
@@ -106,6 +108,8 @@ pub struct PeerInfo {
     pub dial: Option<DialId>,
     /// The longest message that the other side takes, bytes.
     pub max_message: usize,
+    /// Whether the other side can be told ahead that this one will go ([`crate::Handle::drain`]).
+    pub takes_notice: bool,
 }
 
 /// The right to answer one request, once. Keep it as long as needed; the requester's deadline is running.
@@ -288,7 +292,16 @@ pub trait Handler: Sized + 'static {
         let _ = (cx, dial, error, retry_in);
     }
 
-    /// A peer is gone. Its id means nobody from here on.
+    /// A peer says that it is about to go. Until `notice.period` is over the connection is as before, so that what is under way can end:
+    /// ask somebody else for what is new, and close the peer when nothing more is awaited from it. A dial that led to it waits as long as
+    /// `notice.retry_after` says before it is made again ([`crate::BackoffConfig::max_asked`] is the bound).
+    ///
+    /// A peer can say it as often as it likes; each time is one call.
+    fn on_going_away(&mut self, cx: &mut Context<'_>, peer: PeerId, notice: Notice) {
+        let _ = (cx, peer, notice);
+    }
+
+    /// A peer is gone. Its id means nobody from here on, but in [`Context::flight`]: what led to it is there for as long as this call.
     fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
         let _ = (cx, peer, reason);
     }
@@ -516,6 +529,13 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn queued_bytes(&self, peer: PeerId) -> usize {
         self.shard.queued_bytes(peer)
+    }
+
+    /// The last events of a peer of this core, where [`crate::Config::recorder`] asks for that; `None` where it does not, or there is no
+    /// such peer. In [`Handler::on_closed`] it is there for the last time, and ends with the reason. Copies the events.
+    #[must_use]
+    pub fn flight(&self, peer: PeerId) -> Option<FlightRecord> {
+        self.shard.flight(peer)
     }
 
     /// What is known about a peer of this core.

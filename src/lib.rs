@@ -192,6 +192,8 @@
 //! | accepts, writing in a turn | [`Io::accepts`], [`Io::flush_peers`], [`Io::flush_time`] | 16; 512 peers, 1 ms | the next turn |
 //! | time between dials | [`BackoffConfig`] | 50 ms to 30 s; 1 s if on the list | `dial_failures` |
 //! | panics of a core's handler | [`Restarts`] | 16 in 10 s | the core ends: [`ShutdownReport::panicked`]; `handler_panics` |
+//! | ... that the other side asks for | [`BackoffConfig::max_asked`] | 60 s | it counts as that: `delays_cut` |
+//! | events that are noted of a peer | [`Config::recorder`] | none | the oldest goes: [`FlightRecord::earlier`] |
 //! | shutdown | [`Timeouts::drain`] | 5 s | [`ShutdownReport`] |
 //!
 //! **Keys.** Each session's keys are replaced every 4,096 records. A node's own key is replaced by hand: make the new one, have the others
@@ -232,6 +234,7 @@ mod config;
 mod dial;
 mod engine;
 mod error;
+mod flight;
 #[cfg(any(test, feature = "fuzz-internals"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -242,6 +245,7 @@ mod identity;
 mod key_file;
 mod memory_bound;
 mod metrics;
+mod notice;
 mod pending;
 mod proto;
 mod rate;
@@ -266,6 +270,7 @@ pub use error::{
     AllowError, CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow,
     StartError, Violation,
 };
+pub use flight::{FlightEntry, FlightEvent, FlightRecord};
 pub use handle::{Handle, Rejected, Response};
 pub use handler::{
     AfterPanic, Backlog, Callback, Context, Direction, Handler, HandlerPanic, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError,
@@ -274,11 +279,12 @@ pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
 pub use identity::{Identity, NetworkSecret};
 pub use key_file::{KeyFileError, KeyFileProblem};
 pub use metrics::{Counter, Stats};
+pub use notice::Notice;
 pub use pending::{PendingReceipt, ReceiptError};
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
 pub use shard::PeerSnapshot;
 pub use time::Timestamp;
-pub use wire::{Frame, FrameError, GoodbyeCode, Lane, Meta, RefusalCode};
+pub use wire::{Frame, FrameError, GoodbyeCode, Kind as FrameKind, Lane, Meta, RefusalCode};
 
 /// The README's example is compiled and run with the documentation's.
 #[cfg(doctest)]

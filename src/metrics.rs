@@ -94,6 +94,14 @@ counters! {
     ReceiptsExpired = "receipts_expired",
     /// Ledgers of ended connections that were given up because more had ended than are kept.
     LedgersEvicted = "ledgers_evicted",
+    /// Peers that were told that this engine will go: see `Handle::drain`. Those that do not understand it are not among them.
+    NoticesSent = "notices_sent",
+    /// Words of peers that they will go.
+    NoticesReceived = "notices_received",
+    /// Dials that wait because the other side has asked for that.
+    DelaysHeeded = "delays_heeded",
+    /// Those of them that it has asked for longer than `backoff.max_asked`.
+    DelaysCut = "delays_cut",
     /// Pings that were sent.
     PingsSent = "pings_sent",
     /// Reads that were put off because the memory for unfinished messages was used up.
@@ -254,6 +262,8 @@ counters! {
     CpuNanos = "cpu_ns",
     /// Established peers now.
     Peers = "peers",
+    /// Cores that let nobody more in now, because the engine was told to go: `Handle::drain`.
+    Landing = "landing",
     /// Connections in their handshake now.
     HalfOpen = "half_open",
     /// Topics that peers of this core are subscribed to now, each once for each peer.

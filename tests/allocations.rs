@@ -210,10 +210,14 @@ fn assert_flat(what: &str, before: u64, after: u64) {
 }
 
 /// A server, a client that is connected to it.
-fn echo_pair(wire: Wire) -> (Engine<Ask>, Engine<Order>) {
-    let server = Engine::start(wire.listening(), |_| Server).unwrap();
+fn echo_pair(wire: Wire, recorder: usize) -> (Engine<Ask>, Engine<Order>) {
+    let recording = |mut config: Config| {
+        config.recorder = recorder;
+        config
+    };
+    let server = Engine::start(recording(wire.listening()), |_| Server).unwrap();
     let (connected, ready) = sync_channel(1);
-    let client = Engine::start(wire.dialling(), move |_| Client::new(connected.clone())).unwrap();
+    let client = Engine::start(recording(wire.dialling()), move |_| Client::new(connected.clone())).unwrap();
     client.handle().dial(wire.dial(&server)).unwrap();
     ready.recv_timeout(LIVENESS).unwrap();
     (server, client)
@@ -226,11 +230,11 @@ fn exchange(client: &Engine<Order>, call: Call, size: usize, window: u64, messag
 }
 
 fn check_exchange(call: Call, size: usize, window: u64) {
-    Wire::BOTH.into_iter().for_each(|wire| check_exchange_over(wire, call, size, window));
+    Wire::BOTH.into_iter().for_each(|wire| check_exchange_over(wire, 0, call, size, window));
 }
 
-fn check_exchange_over(wire: Wire, call: Call, size: usize, window: u64) {
-    let (server, client) = echo_pair(wire);
+fn check_exchange_over(wire: Wire, recorder: usize, call: Call, size: usize, window: u64) {
+    let (server, client) = echo_pair(wire, recorder);
     exchange(&client, call, size, window, WARM_UP);
     let before = (asked(&server, 0, |ask| ask), asked(&client, 0, Order::Ask));
     exchange(&client, call, size, window, MESSAGES);
@@ -255,6 +259,12 @@ fn sending_and_answering_small_messages() {
 #[test]
 fn sending_and_answering_large_messages() {
     check_exchange(Call::Send, 12_000, 2);
+}
+
+/// A ring is taken whole.
+#[test]
+fn noting_what_happens() {
+    check_exchange_over(Wire::Plaintext, 100, Call::Send, 64, 16);
 }
 
 #[test]

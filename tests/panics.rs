@@ -15,11 +15,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::raw::{ACK, BULK, Hello, NORMAL, REQUEST, RESPONSE, Raw, RawListener, SUBSCRIBE, UNSUBSCRIBE, control, data, first, frame};
+use common::raw::{ACK, BULK, Hello, NORMAL, REQUEST, RESPONSE, Raw, RawListener, SUBSCRIBE, UNSUBSCRIBE};
+use common::raw::{control, data, first, frame, go_away};
 use common::{LIVENESS, NEVER, eventually, eventually_counts, eventually_idle, eventually_stats, loopback};
 use corecast::{
     AfterPanic, Backlog, Callback, CloseReason, Config, Context, Counter, Dial, DialError, DialId, Direction, Engine, Frame, Handler,
-    HandlerPanic, Message, NodeId, PeerId, PeerInfo, Receipt, RequestError, Responder, Restarts, SendError, Target, Topic,
+    HandlerPanic, Message, NodeId, Notice, PeerId, PeerInfo, Receipt, RequestError, Responder, Restarts, SendError, Target, Topic,
 };
 
 /// A code of WIRE.md.
@@ -159,6 +160,10 @@ impl Handler for Fragile {
 
     fn on_dial_failed(&mut self, _: &mut Context<'_>, _: DialId, _: DialError, _: Option<Duration>) {
         self.rig.call(Callback::DialFailed);
+    }
+
+    fn on_going_away(&mut self, _: &mut Context<'_>, _: PeerId, _: Notice) {
+        self.rig.call(Callback::GoingAway);
     }
 
     fn on_closed(&mut self, _: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
@@ -337,6 +342,7 @@ const CALLS: &[(Callback, Cost, Provoke)] = &[
         let (_deaf, address) = RawListener::deaf();
         node.engine.handle().dial(Dial::to(address).once()).unwrap();
     }),
+    (Callback::GoingAway, Cost::Peer, |_, raw, _| say(raw, &go_away(1000, 1000, 0))),
     (Callback::Closed, Cost::Gone, |_, raw, _| raw.shut()),
     (Callback::Command, Cost::Nobody, |node, _, _| node.post(|_| {})),
     (Callback::Acked, Cost::Nobody, send_acked),

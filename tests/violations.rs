@@ -9,7 +9,7 @@ mod common;
 
 use common::node::Node;
 use common::raw::{
-    ACK, ACKED, BULK, DATA, FRAGMENT, GOODBYE, HIGH, Hello, MORE, NORMAL, PING, PONG, READY, REQUEST, RESPONSE, Raw, SUBSCRIBE,
+    ACK, ACKED, BULK, DATA, FRAGMENT, GO_AWAY, GOODBYE, HIGH, Hello, MORE, NORMAL, PING, PONG, READY, REQUEST, RESPONSE, Raw, SUBSCRIBE,
     UNSUBSCRIBE, control, data, first, frame, header,
 };
 use common::{NEVER, eventually_idle, eventually_stats, loopback};
@@ -147,7 +147,7 @@ fn rule_1_a_frame_too_long_is_refused_from_its_header_alone() {
 #[test]
 fn rule_2_unknown_kinds() {
     let mut court = Court::open();
-    for kind in [0, 6, 15, 23, 128, 255] {
+    for kind in [0, 6, 15, 24, 128, 255] {
         court.try_case(2, &frame(kind, NORMAL, 1, b"what"));
     }
     court.close();
@@ -169,9 +169,8 @@ fn rule_4_wrong_lanes() {
     for kind in [DATA, REQUEST, RESPONSE, FRAGMENT] {
         court.try_case(4, &frame(kind, 0, 1, &[0; 20]));
     }
-    for (kind, payload) in
-        [(READY, &[][..]), (PING, &[0; 8]), (PONG, &[0; 8]), (GOODBYE, &[0; 8]), (SUBSCRIBE, &[0; 8]), (UNSUBSCRIBE, &[0; 8])]
-    {
+    let eight = [PING, PONG, GOODBYE, SUBSCRIBE, UNSUBSCRIBE].map(|kind| (kind, &[0; 8][..]));
+    for (kind, payload) in [(READY, &[][..]), (GO_AWAY, &[0; 12])].into_iter().chain(eight) {
         for lane in [HIGH, NORMAL, BULK, MORE] {
             court.try_case(4, &frame(kind, lane, 0, payload));
         }
@@ -187,6 +186,9 @@ fn rule_5_wrong_lengths() {
         for len in [0, 7, 9] {
             court.try_case(5, &frame(kind, 0, 0, &vec![0; len]));
         }
+    }
+    for len in [0, 8, 11, 13, 16] {
+        court.try_case(5, &frame(GO_AWAY, 0, 0, &vec![0; len]));
     }
     court.try_case(5, &frame(READY, 0, 0, &[0]));
     for kind in [REQUEST, RESPONSE] {

@@ -12,18 +12,21 @@ use std::time::Duration;
 use common::node::Node;
 use common::raw::{Hello, Raw, RawListener};
 use common::{NEVER, loopback};
-use corecast::{CloseReason, Config, Dial, Frame, Lane, Meta, NetworkId, NodeId, Topic, Violation};
+use corecast::{CloseReason, Config, Counter, Dial, Frame, Lane, Meta, NetworkId, NodeId, Notice, Topic, Violation};
 
 const WIRE: &str = include_str!("../src/wire/WIRE.md");
 /// Every vector that is checked here; a vector that nothing checks is an error too.
-const CHECKED: [&str; 20] = [
+const CHECKED: [&str; 23] = [
     "preamble",
     "hello",
     "refusal",
+    "refusal-delay",
     "ready",
     "ping",
     "pong",
     "goodbye",
+    "go-away",
+    "goodbye-delay",
     "ack",
     "subscribe",
     "unsubscribe",
@@ -130,7 +133,7 @@ fn config(side: Side) -> Config {
 
 /// A raw node A that is established with an engine.
 fn hello_of_a() -> Hello {
-    Hello { network: id(0), node: id(0x40), instance: 0x0807_0605_0403_0201, max_message: 65_536, channel: 7 }
+    Hello { network: id(0), node: id(0x40), instance: 0x0807_0605_0403_0201, features: 1, max_message: 65_536, channel: 7 }
 }
 
 fn expect(raw: &mut Raw, name: &str) {
@@ -269,6 +272,33 @@ fn goodbyes_are_said_in_these_words() {
     expect(&mut raw, "goodbye-violation");
     raw.expect_eof();
     assert!(matches!(node.closed(peer), CloseReason::Violation(Violation::Decode(_))));
+}
+
+#[test]
+fn a_side_that_goes_says_so_in_these_words_and_understands_them() {
+    let mut node = Node::echo(config(Side::B));
+    let (mut raw, _) = node.raw_peer(hello_of_a());
+    let notice = Notice::new(Duration::from_secs(10)).retry_after(Duration::from_secs(30)).reason(0x0102);
+    raw.send(&golden("go-away"));
+    assert_eq!(node.going_away(), notice);
+    node.handle().drain(notice).unwrap();
+    expect(&mut raw, "go-away");
+    let waiting = std::thread::spawn(move || node.engine.shutdown());
+    expect(&mut raw, "goodbye-delay");
+    raw.expect_eof();
+    drop(raw);
+    assert!(waiting.join().unwrap().drained);
+}
+
+#[test]
+fn whoever_comes_after_that_is_refused_in_these_words() {
+    let node = Node::echo(config(Side::B));
+    node.handle().drain(Notice::new(Duration::ZERO).retry_after(Duration::from_secs(30))).unwrap();
+    node.counts(Counter::Landing, 1);
+    let mut raw = Raw::connect(node.address());
+    raw.send(&[golden("preamble"), golden("hello")].concat());
+    expect(&mut raw, "refusal-delay");
+    raw.expect_eof();
 }
 
 #[test]

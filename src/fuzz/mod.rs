@@ -12,7 +12,7 @@ use crate::error::{DecodeError, HandshakeError};
 use crate::id::{NetworkId, NodeId};
 use crate::identity::Identity;
 use crate::proto::{Handshake, Keys, Opened, Progress, Session};
-use crate::wire::{FrameDecoder, Goodbye, HEADER_LEN, HELLO_LEN, Header, Hello, Preamble, Refusal};
+use crate::wire::{FrameDecoder, GO_AWAY_LEN, GoAway, Goodbye, HEADER_LEN, HELLO_LEN, Header, Hello, Preamble, Refusal};
 
 pub use shard::shard;
 
@@ -81,6 +81,10 @@ pub fn payloads(data: &[u8]) {
         for ours in [Preamble::PLAINTEXT, Preamble::encrypted(1), Preamble::encrypted(2)] {
             ours.judge(*bytes);
         }
+    }
+    if let Some(bytes) = data.first_chunk::<GO_AWAY_LEN>() {
+        let away = GoAway::decode(*bytes);
+        assert_eq!(GoAway::decode(*away.encode().last_chunk().expect("a header and the payload")), away);
     }
     if let Some(bytes) = data.first_chunk::<16>() {
         let refusal = Refusal::decode(bytes);

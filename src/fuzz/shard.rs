@@ -9,11 +9,12 @@ use crate::config::{Admission, Config, Noise, Security};
 use crate::handler::{Context, Handler, Message, Responder};
 use crate::id::{PeerId, Topic};
 use crate::identity::Identity;
+use crate::notice::Notice;
 use crate::proto::{Handshake, Progress, Session, Slices};
 use crate::rng::Rng;
-use crate::shard::{Action, Payload, Shard, Shared, Supervised};
+use crate::shard::{Action, Control, Payload, Shard, Shared, Supervised};
 use crate::time::Timestamp;
-use crate::wire::{Kind, Lane, Meta, control_frame};
+use crate::wire::{GoAway, Kind, Lane, Meta, control_frame};
 
 /// Answers everything.
 struct Answers;
@@ -55,6 +56,7 @@ fn config(noise: bool) -> Config {
     config.limits.log_bytes = 1 << 20;
     config.limits.reassembly_bytes = 1 << 20;
     config.limits.subscriptions = 4;
+    config.recorder = 5;
     config.addresses.exempt = vec!["127.0.0.0/8".parse().expect("a subnet")];
     assert_eq!(config.validate(), Ok(()));
     config
@@ -204,6 +206,14 @@ impl World {
                 }
             }
             (_, Some(peer)) if operation == 0xFF => self.shard.close_peer(peer),
+            (_, _) if operation == 0xEF => {
+                let notice = Notice::new(Duration::from_millis(number % 20_000)).retry_after(Duration::from_millis(number >> 16));
+                self.shard.handle_control(Control::Drain { notice });
+            }
+            (_, _) if operation == 0xDF => {
+                let away = GoAway { within_ms: number as u32, delay_ms: (number >> 32) as u32, reason: operation.into() };
+                self.say(&away.encode());
+            }
             _ => {}
         }
         self.settle();

@@ -32,6 +32,8 @@ pub enum Callback {
     SendFailed,
     /// `on_dial_failed`.
     DialFailed,
+    /// `on_going_away`.
+    GoingAway,
     /// `on_closed`.
     Closed,
     /// `on_command`.
@@ -61,6 +63,7 @@ impl Callback {
             Self::Unsubscribed => "on_unsubscribed",
             Self::SendFailed => "on_send_failed",
             Self::DialFailed => "on_dial_failed",
+            Self::GoingAway => "on_going_away",
             Self::Closed => "on_closed",
             Self::Command => "on_command",
             Self::Acked => "on_acked",

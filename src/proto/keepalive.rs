@@ -48,6 +48,11 @@ impl Keepalive {
         self.last_received = now;
     }
 
+    /// When the ping with this nonce was sent, if it has no pong yet.
+    pub(crate) fn sent(&self, nonce: u64) -> Option<Timestamp> {
+        self.ping.filter(|(expected, _)| *expected == nonce).map(|(_, sent)| sent)
+    }
+
     pub(crate) fn rtt(&self) -> Option<Duration> {
         self.rtt.smoothed()
     }

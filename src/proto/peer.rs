@@ -16,7 +16,7 @@ use crate::error::Violation;
 use crate::id::Topic;
 use crate::time::Timestamp;
 use crate::wheel::TimerKey;
-use crate::wire::{FrameDecoder, FrameRef, Goodbye, GoodbyeCode, Kind, Meta, control_frame};
+use crate::wire::{FrameDecoder, FrameRef, GoAway, Goodbye, Kind, Meta, control_frame};
 
 /// Bytes a second below which an unfinished frame or message takes too long.
 const SLOWEST_ARRIVAL: u64 = 64 << 10;
@@ -50,8 +50,10 @@ pub(crate) enum Received<'a> {
     Unsubscribe(Topic),
     /// The other side has taken the message with this id.
     Ack(u64),
+    /// The other side will leave.
+    GoAway(GoAway),
     /// The other side leaves.
-    Goodbye(GoodbyeCode),
+    Goodbye(Goodbye),
 }
 
 /// What a deadline of this peer means for the core.
@@ -158,6 +160,9 @@ impl Peer {
     }
 
     fn handle_control<'a>(&mut self, now: Timestamp, kind: Kind, payload: &[u8], pool: &mut QueuedPool) -> Result<Received<'a>, Violation> {
+        if let (Kind::GoAway, Some(payload)) = (kind, payload.first_chunk()) {
+            return Ok(Received::GoAway(GoAway::decode(*payload)));
+        }
         let payload = payload.first_chunk::<8>();
         match (kind, payload) {
             (Kind::Ping, Some(nonce)) => {
@@ -175,7 +180,7 @@ impl Peer {
             (Kind::Subscribe, Some(topic)) => Ok(Received::Subscribe(Topic(u64::from_le_bytes(*topic)))),
             (Kind::Unsubscribe, Some(topic)) => Ok(Received::Unsubscribe(Topic(u64::from_le_bytes(*topic)))),
             (Kind::Ack, Some(id)) => Ok(Received::Ack(u64::from_le_bytes(*id))),
-            (Kind::Goodbye, Some(goodbye)) => Ok(Received::Goodbye(Goodbye::decode(*goodbye).code)),
+            (Kind::Goodbye, Some(goodbye)) => Ok(Received::Goodbye(Goodbye::decode(*goodbye))),
             _ => Err(Violation::UnexpectedReady),
         }
     }

@@ -81,6 +81,8 @@ pub(crate) enum Signal {
         ticket: Ticket,
     },
     Snapshot(Sender<Vec<PeerSnapshot>>),
+    /// A thread waits until this core's peers have gone: it hears of that by the end of this sender.
+    Landing(Sender<()>),
 }
 
 /// One core's queues, as everybody sees them.

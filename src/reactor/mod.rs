@@ -40,6 +40,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::Sender;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::handler::Handler;
@@ -122,6 +123,8 @@ pub(crate) struct Reactor<H: Handler> {
     /// Threads that wait for acknowledgements, likewise.
     receipts: HashMap<u64, ReportTo>,
     next_waiter: u64,
+    /// Held while somebody waits for the last peer to go.
+    landing: Option<Sender<()>>,
     /// When the next turn was to begin at the latest.
     meant: Timestamp,
     /// Messages and commands so far: who brings more opens the spin window.
@@ -169,6 +172,7 @@ impl<H: Handler> Reactor<H> {
             waiters: HashMap::new(),
             receipts: HashMap::new(),
             next_waiter: 0,
+            landing: None,
             meant: now,
             stirred: 0,
             taken: Taken::default(),

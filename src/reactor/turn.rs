@@ -46,6 +46,9 @@ impl<H: Handler> Reactor<H> {
         self.act();
         self.send_mail();
         self.shard.finish_turn();
+        if self.landing.is_some() && self.shard.has_landed() {
+            self.landing = None;
+        }
         self.watch_messages(now);
         if now - self.published_at >= PUBLISH_INTERVAL {
             self.publish(now);
@@ -197,6 +200,7 @@ impl<H: Handler> Reactor<H> {
             Signal::Accepted { stream, address, ticket } => self.adopt(stream, address, ticket),
             // Whoever asked may have given up.
             Signal::Snapshot(reply) => drop(reply.try_send(self.shard.snapshot())),
+            Signal::Landing(waiting) => self.landing = Some(waiting),
         }
     }
 

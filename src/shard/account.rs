@@ -119,6 +119,7 @@ impl Shard {
     pub(crate) fn stats(&mut self) -> &Stats {
         for (counter, level) in [
             (Counter::Peers, self.slots.established()),
+            (Counter::Landing, usize::from(self.landing.has_begun())),
             (Counter::HalfOpen, self.half_open.len()),
             (Counter::Subscriptions, self.topics.len()),
             (Counter::LogBytes, self.logs.held()),

@@ -233,6 +233,7 @@ impl Shard {
             return self.close(peer.slot(), CloseReason::SlowPeer(Slow::HardBound));
         }
         self.with_outbox(peer.slot(), |outbox, _, pool| outbox.push_control(pool, &control_frame(Kind::Ack, id.to_le_bytes())));
+        self.record_control(peer.slot(), Kind::Ack, ACK_LEN);
         self.stats.count(Counter::AcksSent);
         self.mark_dirty(peer.slot());
     }

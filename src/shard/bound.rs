@@ -11,6 +11,7 @@ use super::directory::Directory;
 use super::flush::RECLAIM_STEP;
 use super::gate::{Gate, MAX_LEAVING};
 use super::half_open::HalfOpen;
+use super::landing::Landing;
 use super::mail::{Control, Mail};
 use super::places::Seat;
 use super::receipts::{ANSWER, RUNNING};
@@ -36,7 +37,7 @@ const CONTROL: usize = 4 * size_of::<(usize, Control)>();
 const FRAME_HEAD: usize = 2 * size_of::<usize>();
 /// A thread that waits for a receipt, as its core knows it.
 const WAITER: usize = 5 * 4 * size_of::<u64>();
-/// Ready, a ping, a pong and a goodbye: queued whatever the budget says.
+/// Ready, a ping, a pong, a notice and a goodbye: queued whatever the budget says.
 const CONTROL_FRAMES: usize = 256;
 
 /// Broadcasts that some peer has still to receive, of one core.
@@ -117,12 +118,18 @@ pub(crate) fn exchanges(config: &Config, slots: usize) -> usize {
     slots * (size_of::<Exchange>() + window + pending + lost) + config.limits.max_peers * left + config.cores.count() * window
 }
 
+/// The last events of a peer.
+pub(crate) fn recorded(config: &Config) -> usize {
+    super::recorder::bound(config)
+}
+
 /// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists.
 pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + size_of::<Cold>()
     + Seat::BYTES
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
+    + Landing::ASKED
     + TIMER
     + CONTROL
     + 4 * EVENT

@@ -28,6 +28,11 @@ impl Shard {
         [out.mail.capacity(), out.control.capacity(), out.local.capacity(), self.events.capacity(), self.actions.capacity()]
     }
 
+    /// See `Recorder::held`.
+    pub(crate) fn rings(&self) -> (usize, usize, usize) {
+        self.recorder.held()
+    }
+
     /// Panics where the shard's figures and its peers contradict each other. Between turns.
     pub(crate) fn assert_invariants(&self) {
         let (mut private, mut blocked, mut established, mut reassembling, mut awaited) = (0, 0, 0, 0, 0);
@@ -91,6 +96,12 @@ impl Shard {
         let acks = &self.config().acks;
         assert!(self.receipts.len() <= acks.pending && self.receipts.bytes() <= acks.bytes);
         assert!(self.receipts.answers() <= bound::answers(self.config()), "{} acknowledgements", self.receipts.answers());
+        assert!(self.landing.asked() <= self.slots.iter().count());
+        let (live, closed, bytes) = self.recorder.held();
+        assert_eq!(live, if self.recorder.is_on() { established } else { 0 }, "rings of established peers");
+        assert!(closed <= self.events.len(), "{closed} rings of peers of whose end nobody will be told");
+        let slots = self.slots.high_water() as usize;
+        assert!(bytes <= slots * bound::recorded(self.config()), "rings: {bytes} bytes");
         for (half, open) in &self.half_open {
             assert!(!open.is_ended(), "half-open connection {half} ended and was not freed");
         }
@@ -140,6 +151,8 @@ impl Shard {
         assert!(self.starved.is_empty() && self.resuming.is_empty() && self.events.is_empty() && self.actions.is_empty());
         let receipts = (self.receipts.len(), self.receipts.bytes(), self.receipts.answers());
         assert_eq!((receipts, self.unacked.awaited()), ((0, 0, 0), 0), "acknowledged sends");
+        assert_eq!(self.landing.asked(), 0, "what peers asked for when they went");
+        assert_eq!((self.recorder.held().0, self.recorder.held().1), (0, 0), "rings");
         if let Some(directory) = &self.directory {
             assert_eq!(directory.kept(), (0, 0), "ledgers, connections that wait for another to yield");
             assert_eq!(directory.len(), 0, "grants");

@@ -41,6 +41,8 @@ impl Shard {
             // Before what was queued is dropped, and before the application hears of the end.
             self.report_slow(slot);
         }
+        self.note_reason(slot, reason);
+        self.record_closed(slot, reason);
         let was_read = self.slots.at(slot).is_read() && !self.slots.at(slot).resuming;
         self.slots.unestablish();
         self.stats.count_close(reason);
@@ -114,7 +116,8 @@ impl Shard {
     pub(super) fn queue_goodbye(&mut self, slot: u32, reason: CloseReason) {
         match reason.goodbye() {
             Some((code, detail)) => {
-                let goodbye = Goodbye::new(code, detail).encode();
+                let delay_ms = if code == GoodbyeCode::ShuttingDown { self.landing.delay_ms(self.now) } else { 0 };
+                let goodbye = Goodbye::new(code, detail).with_delay(delay_ms).encode();
                 self.with_outbox(slot, |outbox, _, pool| outbox.push_control(pool, &goodbye));
                 self.mark_dirty(slot);
             }
@@ -144,7 +147,8 @@ impl Shard {
         }
         let grant = entry.cold.grant;
         let received = entry.received;
-        self.out.control(0, Control::Ended { grant, received });
+        let parting = self.take_parting(slot);
+        self.out.control(0, Control::Ended { grant, received, parting });
         self.actions.push_back(Action::Close { conn: Conn::Peer(slot) });
         self.ended.push(slot);
     }
@@ -187,14 +191,9 @@ impl Shard {
         }
         self.stop_receipts();
         self.with_directory(|directory, means| directory.shut_down(means));
-        let halves: Vec<u32> = self.half_open.iter().map(|(index, _)| index as u32).collect();
-        for half in halves {
-            self.withdraw_half(half, GoodbyeCode::ShuttingDown);
-        }
-        let peers: Vec<u32> = self.slots.iter().map(|(slot, _)| slot).collect();
-        for slot in peers {
-            self.close(slot, CloseReason::ShuttingDown);
-        }
+        self.end_landing();
+        self.withdraw_all();
+        self.close_all();
     }
 
     /// Whether a shutdown has nothing left to wait for.

@@ -17,6 +17,7 @@ use super::backoff::Backoff;
 use super::credit::Credit;
 use super::ledgers::{Ledgers, Load};
 use super::mail::{Ask, Control, HalfRef};
+use super::parting::Parting;
 use super::places::Places;
 use super::{Deadline, Outgoing};
 use crate::config::{Config, Security};
@@ -104,6 +105,8 @@ pub(crate) struct Directory {
     dials: HashMap<DialId, Dialling>,
     /// Targets of the dials: none is dialled twice.
     targets: HashMap<Target, DialId>,
+    /// Nobody more is let in or dialled.
+    closed: bool,
     shutting_down: bool,
 }
 
@@ -163,6 +166,7 @@ impl Directory {
             next_grant: 1,
             dials: HashMap::new(),
             targets: HashMap::new(),
+            closed: false,
             shutting_down: false,
         }
     }
@@ -293,7 +297,7 @@ impl Directory {
     }
 
     fn judge(&self, ask: &Ask, key: &Key, now: Timestamp) -> Result<(), RefusalCode> {
-        if self.shutting_down {
+        if self.closed {
             return Err(RefusalCode::ShuttingDown);
         }
         if ask.node == ask.ours {
@@ -329,7 +333,7 @@ impl Directory {
     }
 
     /// The connection of a grant is over.
-    pub(super) fn ended(&mut self, number: u64, received: bool, means: &mut Means<'_>) {
+    pub(super) fn ended(&mut self, number: u64, received: bool, parting: Parting, means: &mut Means<'_>) {
         let Some((key, dial, _)) = self.numbers.remove(&number) else { return };
         if let hash_map::Entry::Occupied(grant) = self.grants.entry(key)
             && grant.get().number == number
@@ -337,12 +341,12 @@ impl Directory {
             grant.remove();
         }
         if let Some(id) = dial {
-            self.dial_ended(id, number, received, means);
+            self.dial_ended(id, number, received, parting, means);
         }
         self.yielded(number, means);
     }
 
-    fn dial_ended(&mut self, id: DialId, number: u64, received: bool, means: &mut Means<'_>) {
+    fn dial_ended(&mut self, id: DialId, number: u64, received: bool, parting: Parting, means: &mut Means<'_>) {
         let Some(dialling) = self.dials.get_mut(&id) else { return };
         if !matches!(dialling.state, DialState::Connected(grant) if grant == number) {
             // The attempt failed while its grant was on its way, which was reported, and the dial goes on already.
@@ -356,16 +360,20 @@ impl Directory {
             // Backing off ends when the other side has proved to be useful, not merely reachable.
             dialling.backoff.reset();
         }
-        self.wait(id, means);
+        self.wait(id, parting, means);
     }
 
     /// Sets the timer for the next attempt. Returns how long that is.
-    fn wait(&mut self, id: DialId, means: &mut Means<'_>) -> Option<Duration> {
+    fn wait(&mut self, id: DialId, parting: Parting, means: &mut Means<'_>) -> Option<Duration> {
         let dialling = self.dials.get_mut(&id)?;
         let backoff = &self.config.backoff;
         let is_listed = dialling.dial.expected.is_some_and(|node| self.allowed.names(&node));
         let max = if is_listed { backoff.max_allowed.clamp(backoff.min, backoff.max) } else { backoff.max };
-        let wait = dialling.backoff.next(backoff.min, max, means.rng);
+        if !parting.asked.min(backoff.max_asked).is_zero() {
+            means.stats.count(Counter::DelaysHeeded);
+            means.stats.add(Counter::DelaysCut, u64::from(parting.asked > backoff.max_asked));
+        }
+        let wait = parting.wait(&mut dialling.backoff, backoff, max, means.rng);
         debug_assert!(!matches!(dialling.state, DialState::Waiting(_)), "a dial has one timer");
         dialling.state = DialState::Waiting(means.wheel.insert(means.now + wait, Deadline::Redial(id)));
         Some(wait)
@@ -383,7 +391,7 @@ impl Directory {
 
     /// What can be said of a dial before anything is tried.
     fn check_dial(&self, dial: &Dial) -> Result<(), DialError> {
-        if self.shutting_down {
+        if self.closed {
             return Err(DialError::ShuttingDown);
         }
         if !self.config.allows(&dial.address) {
@@ -468,10 +476,10 @@ impl Directory {
         }
     }
 
-    pub(super) fn attempt_failed(&mut self, id: DialId, error: DialError, means: &mut Means<'_>) {
+    pub(super) fn attempt_failed(&mut self, id: DialId, error: DialError, asked_ms: u32, means: &mut Means<'_>) {
         let Some(dialling) = self.dials.get(&id) else { return };
         let (home, once) = (dialling.home, dialling.dial.once);
-        let retry_in = if once || self.shutting_down { None } else { self.wait(id, means) };
+        let retry_in = if once || self.closed { None } else { self.wait(id, Parting::new(error, asked_ms), means) };
         if retry_in.is_none() {
             self.forget(id);
         }
@@ -500,12 +508,12 @@ impl Directory {
     pub(super) fn core_lost(&mut self, core: usize, means: &mut Means<'_>) {
         let mut grants: Vec<u64> = self.numbers.iter().filter(|(_, (_, _, on))| *on == core).map(|(&number, _)| number).collect();
         grants.sort_unstable();
-        grants.into_iter().for_each(|number| self.ended(number, false, means));
+        grants.into_iter().for_each(|number| self.ended(number, false, Parting::default(), means));
         let attempting = |dialling: &Dialling| matches!(dialling.state, DialState::Attempting(on) if on == core);
         let mut dials: Vec<DialId> = self.dials.iter().filter(|(_, dialling)| attempting(dialling)).map(|(&id, _)| id).collect();
         dials.sort_unstable_by_key(|id| id.0);
         for id in dials {
-            self.attempt_failed(id, DialError::Connect(ErrorKind::ConnectionAborted), means);
+            self.attempt_failed(id, DialError::Connect(ErrorKind::ConnectionAborted), 0, means);
         }
     }
 
@@ -516,8 +524,8 @@ impl Directory {
     }
 
     /// Grants nothing more and dials nobody.
-    pub(super) fn shut_down(&mut self, means: &mut Means<'_>) {
-        self.shutting_down = true;
+    pub(super) fn close(&mut self, means: &mut Means<'_>) {
+        self.closed = true;
         let mut dials: Vec<_> = self.dials.drain().collect();
         dials.sort_unstable_by_key(|(id, _)| id.0);
         for (id, dialling) in dials {
@@ -529,6 +537,12 @@ impl Directory {
             }
         }
         self.targets.clear();
+    }
+
+    /// The same, and nothing is kept for later connections.
+    pub(super) fn shut_down(&mut self, means: &mut Means<'_>) {
+        self.close(means);
+        self.shutting_down = true;
         // Their messages end with the receipts.
         self.ledgers.clear();
         if let Some((_, timer)) = self.sweep.take() {

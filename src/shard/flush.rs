@@ -3,6 +3,7 @@
 use super::slots::{Entry, State};
 use super::{Action, Conn, Shard};
 use crate::error::{CloseReason, Slow};
+use crate::flight::FlightEvent;
 use crate::metrics::Counter;
 use crate::proto::{Slices, Timer};
 
@@ -157,6 +158,9 @@ impl Shard {
     // Always: it is the end of `advance`, which plaintext goes through for each write.
     #[inline(always)]
     pub(super) fn written(&mut self, slot: u32, taken: usize, full: bool, last: bool) -> bool {
+        if self.recorder.is_on() {
+            self.record_written(slot, taken);
+        }
         if full {
             self.block(slot, taken > 0);
             return false;
@@ -187,8 +191,10 @@ impl Shard {
         if !entry.blocked {
             entry.blocked = true;
             self.blocked += 1;
+            self.record(slot, FlightEvent::Blocked);
         }
 
+        let entry = self.slots.at_mut(slot);
         if !entry.behind {
             entry.behind = true;
             entry.cold.behind_since = self.now;
@@ -207,6 +213,7 @@ impl Shard {
             entry.blocked = false;
             self.blocked -= 1;
             entry.peer.timers.clear(Timer::WriteStall);
+            self.record(slot, FlightEvent::Writable);
             self.mark_dirty(slot);
         }
     }

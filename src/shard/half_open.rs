@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::gate::Admitted;
 use super::mail::{Ask, Control, HalfRef};
+use super::parting::Parting;
 use super::places::{Seat, Ticket};
 use super::slots::{Cold, Entry};
 use super::supervised::{Call, Supervised};
@@ -18,9 +19,10 @@ use crate::error::{DialError, HandshakeError};
 use crate::handler::{Callback, Direction, Handler, PeerInfo};
 use crate::id::DialId;
 use crate::metrics::Counter;
+use crate::notice::millis;
 use crate::proto::{Delivery, Handshake, Ledger, Peer, Progress};
 use crate::wheel::TimerKey;
-use crate::wire::{GoodbyeCode, Hello, RefusalCode};
+use crate::wire::{FEATURE_GO_AWAY, GoodbyeCode, Hello, RefusalCode};
 
 /// What is read at a time from a connection that was refused.
 const DISCARDED: usize = 4096;
@@ -105,7 +107,8 @@ impl Shard {
         let open = &mut self.half_open[half as usize];
         open.handshake.connected(entropy);
         let stays = open.ticket.as_ref().is_some_and(|ticket| ticket.sit(half));
-        if self.shutting_down {
+        if self.shutting_down || self.landing.has_begun() {
+            open.handshake.ask_delay(self.landing.delay_ms(self.now));
             let error = open.handshake.deny(RefusalCode::ShuttingDown);
             self.fail_half(half, error);
         } else if !stays {
@@ -115,9 +118,9 @@ impl Shard {
     }
 
     pub(super) fn connect(&mut self, id: DialId, dial: Dial, ticket: Ticket) {
-        if self.shutting_down {
+        if self.shutting_down || self.landing.has_begun() {
             // The directory did not know yet when it asked for this.
-            self.out.control(0, Control::AttemptFailed { dial: id, error: DialError::ShuttingDown });
+            self.out.control(0, Control::AttemptFailed { dial: id, error: DialError::ShuttingDown, asked_ms: 0 });
             return;
         }
         self.stats.count(Counter::DialAttempts);
@@ -315,6 +318,7 @@ impl Shard {
     fn report_half(&mut self, half: u32, error: DialError) {
         let open = &mut self.half_open[half as usize];
         let (dial, grant, ledger) = (open.dial.take(), open.grant.take(), open.ledger.take());
+        let asked_ms = open.handshake.asked_delay(millis(self.shared.config.backoff.max));
         if dial.is_some() {
             self.stats.count(Counter::DialFailures);
         }
@@ -323,9 +327,9 @@ impl Shard {
                 if let Some(ledger) = ledger {
                     self.return_ledger(grant, ledger);
                 }
-                self.out.control(0, Control::Ended { grant, received: false });
+                self.out.control(0, Control::Ended { grant, received: false, parting: Parting::new(error, asked_ms) });
             }
-            (None, Some(dial)) => self.out.control(0, Control::AttemptFailed { dial, error }),
+            (None, Some(dial)) => self.out.control(0, Control::AttemptFailed { dial, error, asked_ms }),
             (None, None) => {}
         }
     }
@@ -333,6 +337,7 @@ impl Shard {
     /// This side takes its hello back: another connection is kept, or the engine is going away.
     pub(super) fn withdraw_half(&mut self, half: u32, code: GoodbyeCode) {
         let open = &mut self.half_open[half as usize];
+        open.handshake.ask_delay(self.landing.delay_ms(self.now));
         let error = match code {
             GoodbyeCode::ShuttingDown => RefusalCode::ShuttingDown,
             GoodbyeCode::NotAllowed => RefusalCode::NotAllowed,
@@ -342,6 +347,9 @@ impl Shard {
             State::Shaking => {
                 if open.grant.is_some() {
                     open.handshake.withdraw(code);
+                } else if self.landing.has_begun() && !self.shutting_down && !open.handshake.is_dialled() {
+                    // There is time to say so. A shutdown does not wait for strangers.
+                    open.handshake.deny(error);
                 }
                 self.fail_half(half, HandshakeError::Refused(error));
             }
@@ -399,7 +407,7 @@ impl Shard {
             if let Some(ledger) = ledger {
                 self.return_ledger(grant, ledger);
             }
-            self.out.control(0, Control::Ended { grant, received: false });
+            self.out.control(0, Control::Ended { grant, received: false, parting: Parting::default() });
             return;
         };
         open.grant = Some(grant);
@@ -432,7 +440,9 @@ impl Shard {
 
     /// The directory's word: this connection must not be.
     pub(super) fn denied(&mut self, half: HalfRef, code: RefusalCode) {
+        let delay_ms = self.landing.delay_ms(self.now);
         if let Some(open) = self.find_half(half) {
+            open.handshake.ask_delay(delay_ms);
             let error = open.handshake.deny(code);
             self.fail_half(half.index, error);
         }
@@ -464,6 +474,7 @@ impl Shard {
             direction: open.direction(),
             dial: open.dial,
             max_message: theirs.max_message as usize,
+            takes_notice: theirs.features & FEATURE_GO_AWAY != 0,
         };
         let ledger = open.ledger.take();
         open.grant = None;
@@ -479,7 +490,9 @@ impl Shard {
             shed: 0,
             exchange: None,
         };
+        let direction = cold.info.direction;
         let id = self.slots.insert(Entry::new(peer, cold));
+        self.record_connected(id, direction);
         if (theirs.max_message as usize) < self.shared.config.limits.max_message {
             if self.narrow.len() == self.narrow.capacity() {
                 // Broadcasts take out who has gone; where there are none, this does.

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::parting::Parting;
 use super::places::{Seat, Ticket};
 use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
+use crate::notice::Notice;
 use crate::proto::{Delivery, Ledger, Origin};
 use crate::receipt::{AckFailure, AckId};
 use crate::time::Timestamp;
@@ -132,6 +134,7 @@ pub(crate) enum Control {
     Ended {
         grant: u64,
         received: bool,
+        parting: Parting,
     },
     /// What is open of the connection that has this grant and is over, or could not begin: it is for the next one.
     Ledger {
@@ -155,10 +158,11 @@ pub(crate) enum Control {
         channel: u16,
         delivery: Delivery,
     },
-    /// An attempt failed before it had a grant.
+    /// An attempt failed before it had a grant. `asked_ms`: the other side asked for so long until the next one; zero: it did not.
     AttemptFailed {
         dial: DialId,
         error: DialError,
+        asked_ms: u32,
     },
     Dial {
         id: DialId,
@@ -249,6 +253,15 @@ pub(crate) enum Control {
     Reached {
         id: u64,
         peers: usize,
+    },
+    /// To core 0: the engine is to go.
+    Drain {
+        notice: Notice,
+    },
+    /// From there: it goes, at the latest at that time.
+    Land {
+        notice: Notice,
+        at: Timestamp,
     },
     Shutdown,
 }

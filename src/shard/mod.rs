@@ -22,12 +22,15 @@ mod directory;
 mod flush;
 mod gate;
 mod half_open;
+mod landing;
 mod ledgers;
 mod mail;
+mod parting;
 mod places;
 mod publish;
 mod receipts;
 mod receive;
+mod recorder;
 mod sealed;
 mod send;
 mod slots;
@@ -65,7 +68,7 @@ use crate::receipt::Receipt;
 use crate::rng::Rng;
 use crate::time::Timestamp;
 use crate::wheel::TimerWheel;
-use crate::wire::{Draft, Frame, FrameError, Hello, Meta};
+use crate::wire::{Draft, FEATURES, Frame, FrameError, Hello, Meta};
 use directory::Directory;
 use gate::Gate;
 use half_open::HalfOpen;
@@ -159,6 +162,8 @@ enum Deadline {
     Acked(u64),
     /// The directory looks through what it keeps of connections that are over.
     Ledgers,
+    /// The period between the notice that this engine goes and its goodbye is over.
+    Landed,
 }
 
 /// What is on its way to other cores, and to this core itself.
@@ -293,6 +298,8 @@ pub(crate) struct Shard {
     queued_acked: Vec<(PeerId, Frame)>,
     /// A handler has called, and this side has not answered: see `supervised`.
     entered: bool,
+    landing: landing::Landing,
+    recorder: recorder::Recorder,
     shutting_down: bool,
     /// Bytes that were still queued for peers that ended during the shutdown.
     unsent_bytes: u64,
@@ -309,7 +316,7 @@ impl Shard {
             network: config.network,
             node: shared.node,
             instance: shared.instance,
-            features: 0,
+            features: FEATURES,
             max_message: config.limits.max_message as u32,
             channel: 0,
         };
@@ -362,6 +369,8 @@ impl Shard {
             #[cfg(test)]
             queued_acked: Vec::new(),
             entered: false,
+            landing: landing::Landing::default(),
+            recorder: recorder::Recorder::new(config),
             shutting_down: false,
             unsent_bytes: 0,
             stats: Stats::default(),

@@ -7,6 +7,7 @@ use super::{Action, Event, Shard};
 use crate::buffers::{MEDIUM, capacity_for};
 use crate::config::{Config, Security};
 use crate::error::{CloseReason, RequestError, SendError, Violation};
+use crate::flight::FlightEvent;
 use crate::handler::{Callback, Handler, Message, Responder};
 use crate::id::PeerId;
 use crate::metrics::Counter;
@@ -120,17 +121,25 @@ impl Shard {
         loop {
             let begin = at;
             let Some(frame) = decoder.next(&mut self.buffers, input, &mut at)? else { return Ok(()) };
+            if self.recorder.is_on() {
+                self.record_received(slot, frame);
+            }
             let entry = self.slots.at_mut(slot);
             match entry.peer.handle_frame(self.now, frame, &self.shared.config, &mut self.budget, &mut self.buffers, &mut self.pool)? {
                 Received::Message { kind, meta, correlation, body } => self.deliver(handler, peer, kind, meta, correlation, body)?,
                 Received::Assembled => self.deliver_assembled(handler, peer)?,
                 Received::Handled => {}
-                Received::Queued(bytes) => self.control_queued(slot, bytes),
+                Received::Queued(bytes) => {
+                    self.record_control(slot, Kind::Pong, HEADER_LEN + 8);
+                    self.control_queued(slot, bytes);
+                }
                 Received::Ack(id) => self.handle_ack(slot, id)?,
                 Received::Subscribe(topic) => self.handle_subscribe(handler, peer, topic)?,
                 Received::Unsubscribe(topic) => self.handle_unsubscribe(handler, peer, topic),
-                Received::Goodbye(code) => {
-                    self.close(slot, CloseReason::Goodbye(code));
+                Received::GoAway(frame) => self.handle_go_away(handler, peer, frame),
+                Received::Goodbye(goodbye) => {
+                    self.note_goodbye(slot, goodbye);
+                    self.close(slot, CloseReason::Goodbye(goodbye.code));
                     return Ok(());
                 }
                 Received::NoRoom => {
@@ -267,7 +276,9 @@ impl Shard {
 
     pub(crate) fn pause_read(&mut self, peer: PeerId) {
         if let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.is_established()) {
-            entry.paused = true;
+            if !std::mem::replace(&mut entry.paused, true) {
+                self.record(peer.slot(), FlightEvent::Paused);
+            }
             self.stop_reading(peer.slot());
         }
     }
@@ -286,6 +297,7 @@ impl Shard {
     /// There is no memory for what the peer has begun to send.
     fn starve(&mut self, slot: u32) {
         self.stats.count(Counter::ReassemblyWaits);
+        self.record(slot, FlightEvent::Starved);
         self.slots.at_mut(slot).starved = true;
         self.stop_reading(slot);
         self.starved.push_back(self.slots.id(slot));
@@ -325,6 +337,7 @@ impl Shard {
             if !std::mem::replace(&mut entry.resuming, true) {
                 self.resuming.push(slot);
             }
+            self.record(slot, FlightEvent::Resumed);
             self.rearm(slot);
         }
     }

@@ -147,6 +147,9 @@ impl Shard {
 
     #[inline]
     pub(super) fn push(&mut self, slot: u32, payload: Payload<'_>) {
+        if self.recorder.is_on() {
+            self.record_queued(slot, payload);
+        }
         let outbox = &mut self.slots.at_mut(slot).peer.outbox;
         let before = outbox.used();
         match payload {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Event, Shard};
 use crate::config::WhenSlow;
 use crate::error::{CloseReason, SendError, Slow};
+use crate::flight::FlightEvent;
 use crate::handler::Backlog;
 use crate::id::PeerId;
 use crate::metrics::Counter;
@@ -145,6 +146,7 @@ impl Shard {
     /// Messages were dropped because the peer is slow.
     fn count_shed(&mut self, slot: u32, counter: Counter, messages: u64) {
         self.stats.add(counter, messages);
+        self.record_dropped(slot, counter, messages);
         self.slots.at_mut(slot).cold.shed += messages;
     }
 
@@ -161,6 +163,7 @@ impl Shard {
         let now = self.now;
         let expired = self.with_outbox(slot, |outbox, logs, pool| outbox.expire(now, logs, pool));
         self.stats.add(Counter::MessagesExpired, expired.messages);
+        self.record_dropped(slot, Counter::MessagesExpired, expired.messages);
         if expired.messages == 0 {
             return;
         }
@@ -200,6 +203,7 @@ impl Shard {
                 if entry.cold.shed > 0 {
                     self.report_slow(slot);
                 }
+                self.record(slot, FlightEvent::Drained);
                 self.events.push_back(Event::Drained(self.slots.id(slot)));
             }
         }
@@ -250,6 +254,7 @@ impl Shard {
         let bytes = entry.peer.outbox.claimed(&self.logs);
         let age = if entry.behind { now - entry.cold.behind_since } else { Duration::ZERO };
         let dropped = std::mem::take(&mut entry.cold.shed);
+        self.record(slot, FlightEvent::Slow { queued: bytes as u64 });
         self.events.push_back(Event::Slow { peer, backlog: Backlog { bytes, age, dropped } });
     }
 }

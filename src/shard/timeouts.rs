@@ -9,6 +9,7 @@ use crate::metrics::Counter;
 use crate::proto::{Due, Timer};
 use crate::time::Timestamp;
 use crate::wheel::TimerKey;
+use crate::wire::{HEADER_LEN, Kind};
 
 /// A turn that begins so much later than it was meant to means that this process, or its machine, was stopped.
 const FROZEN: Duration = Duration::from_secs(1);
@@ -54,6 +55,7 @@ impl Shard {
                 Deadline::Receipt(id) => self.expire_receipt(id),
                 Deadline::Acked(id) => self.expire_acked(id),
                 Deadline::Ledgers => self.with_directory(|directory, means| directory.sweep_ledgers(means)),
+                Deadline::Landed => self.landed(),
                 Deadline::Redial(id) => self.with_directory(|directory, means| directory.redial(id, means)),
             }
         }
@@ -66,6 +68,7 @@ impl Shard {
                 Due::Handled => {}
                 Due::Queued(bytes) => {
                     self.stats.count(Counter::PingsSent);
+                    self.record_control(slot, Kind::Ping, HEADER_LEN + 8);
                     self.control_queued(slot, bytes);
                 }
                 Due::SoftGrace => self.judge_soft(slot),

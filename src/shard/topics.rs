@@ -117,6 +117,7 @@ impl Shard {
         self.check_room(peer, 0, CHARGE)?;
         let kind = if wanted { Kind::Subscribe } else { Kind::Unsubscribe };
         let frame = control_frame(kind, topic.0.to_le_bytes());
+        self.record_control(peer.slot(), kind, frame.len());
         self.with_outbox(peer.slot(), |outbox, _, pool| outbox.push_control(pool, &frame));
         let all = self.slots.at_mut(peer.slot()).cold.subscriptions.get_or_insert_default();
         if wanted {

@@ -42,8 +42,12 @@ impl Shard {
     pub(crate) fn handle_control(&mut self, control: Control) {
         match control {
             Control::Ask(ask) => self.with_directory(|directory, means| directory.ask(ask, means)),
-            Control::Ended { grant, received } => self.with_directory(|directory, means| directory.ended(grant, received, means)),
-            Control::AttemptFailed { dial, error } => self.with_directory(|directory, means| directory.attempt_failed(dial, error, means)),
+            Control::Ended { grant, received, parting } => {
+                self.with_directory(|directory, means| directory.ended(grant, received, parting, means));
+            }
+            Control::AttemptFailed { dial, error, asked_ms } => {
+                self.with_directory(|directory, means| directory.attempt_failed(dial, error, asked_ms, means));
+            }
             Control::Dial { id, dial, home } => self.with_directory(|directory, means| directory.dial(id, dial, home, means)),
             Control::CancelDial { id } => self.with_directory(|directory, means| directory.cancel(id, means)),
             Control::Allow { node } => self.with_directory(|directory, _| directory.allow(node)),
@@ -69,6 +73,8 @@ impl Shard {
             Control::Evict { seat } => self.evict_half(&seat),
             Control::Close { peer, reason } => self.close_any(peer, reason),
             Control::Answer { peer, tag, result } => self.events.push_back(Event::Response { peer, tag, result }),
+            Control::Drain { notice } => self.begin_landing(notice),
+            Control::Land { notice, at } => self.land(notice, at),
             Control::Shutdown => self.shut_down(),
         }
     }
@@ -135,6 +141,7 @@ impl Shard {
             }
             Event::Closed { peer, reason } => {
                 handler.call(self, || Call::of(Callback::Closed, peer), |handler, cx| handler.on_closed(cx, peer, reason));
+                self.recorder.forget(peer);
             }
             Event::Timer { tag } => {
                 handler.call(self, || Call::new(Callback::Timer), |handler, cx| handler.on_timer(cx, tag));

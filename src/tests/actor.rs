@@ -10,10 +10,12 @@ use super::oracle::{Item, Oracle, STAMP, Told};
 use super::panics::Injected;
 use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
+use crate::flight::{FlightEvent, FlightRecord};
 use crate::handler::{
     AfterPanic, Backlog, Callback, Context, Direction, Handler, HandlerPanic, Message, PeerInfo, Responder, Sent, TimerId,
 };
 use crate::id::{DialId, NodeId, PeerId, Topic};
+use crate::notice::Notice;
 use crate::receipt::{AckId, Receipt};
 use crate::rng::Rng;
 use crate::shard::Supervised;
@@ -369,6 +371,14 @@ impl Actor {
     }
 }
 
+/// What was noted of a peer, where it was, begins with its beginning, ends with its end, and is in order.
+fn check_flight(record: &FlightRecord, reason: CloseReason) {
+    assert!(record.entries.is_sorted_by_key(|entry| entry.at), "{record}");
+    assert_eq!(record.entries.last().map(|entry| entry.event), Some(FlightEvent::Closed(reason)), "{record}");
+    let begins = matches!(record.entries[0].event, FlightEvent::Connected { .. });
+    assert_eq!(begins, record.earlier == 0, "{record}");
+}
+
 impl Handler for Actor {
     type Command = Task;
 
@@ -479,8 +489,21 @@ impl Handler for Actor {
         self.stumble(Callback::DialFailed, None);
     }
 
+    fn on_going_away(&mut self, _cx: &mut Context<'_>, peer: PeerId, notice: Notice) {
+        self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::GoingAway(notice));
+        self.stumble(Callback::GoingAway, Some(peer));
+    }
+
     fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
         self.sync(cx);
+        if let Some(record) = cx.flight(peer) {
+            check_flight(&record, reason);
+            let mut oracle = self.oracle.borrow_mut();
+            oracle.note(&[5, record.earlier, record.entries.len() as u64]);
+            if oracle.records_told {
+                oracle.flights.push(record);
+            }
+        }
         self.oracle.borrow_mut().on_closed(self.engine, peer, reason);
         self.stumble(Callback::Closed, Some(peer));
     }

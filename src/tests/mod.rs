@@ -20,8 +20,10 @@ mod scenarios;
 mod scenarios_acks;
 mod scenarios_admission;
 mod scenarios_expiry;
+mod scenarios_landing;
 mod scenarios_memory;
 mod scenarios_panics;
+mod scenarios_recorder;
 mod scenarios_slow;
 mod scenarios_topics;
 mod sim;
@@ -42,6 +44,7 @@ use crate::config::{Admission, Config, Cores, Noise, Rate, Restarts, Security, S
 use crate::dial::Dial;
 use crate::id::NodeId;
 use crate::metrics::{Counter, Stats};
+use crate::notice::Notice;
 use crate::rng::Rng;
 
 const MICRO: u64 = 1_000;
@@ -62,10 +65,11 @@ struct Plan {
     lists: u64,
     /// The network and the nodes do what they should.
     calm: bool,
-    /// How it ends: by closing each peer, or by shutting down.
+    /// How it ends: by closing each peer, or by shutting down; in either case the nodes may have told each other before that they go.
     shuts_down: bool,
     /// Per 10,000 calls of a handler: it panics.
     panics: u64,
+    lands: bool,
     config: Config,
     mood: Mood,
 }
@@ -121,6 +125,7 @@ impl Plan {
             restarts: if calm { 0 } else { one_of(rng, &[0, 0, 50]) },
             lists: if calm || config.security.identity().is_none() { 0 } else { one_of(&mut rng.clone(), &[0, 20, 300]) },
             calm,
+            lands: rng.clone().chance(1, 3),
             shuts_down: rng.chance(1, 2),
             panics: 0,
             config,
@@ -172,6 +177,7 @@ impl Plan {
         acks.window = 1 << 16;
         acks.retain = LONGEST_DEADLINE + millis(rng, 100, 2000);
         acks.by_handler = vec![BY_HANDLER];
+        config.recorder = one_of(&mut rng.clone(), &[0, 1, 7, 100]);
         // Not so short that honest pings are a flood.
         config.keepalive.interval = millis(rng, 300, 3000);
         config.io.receive_buffer = sim::RECEIVE_BUFFER;
@@ -339,6 +345,14 @@ fn settle(world: &mut World) {
 }
 
 fn end(world: &mut World, plan: &Plan) {
+    if plan.lands {
+        // Some while others still dial them, and some are shut down or emptied before their time is up.
+        for node in 0..world.nodes.len() {
+            let notice = Notice::new(Duration::from_millis(700 * node as u64)).retry_after(Duration::from_millis(900));
+            world.land(node, notice);
+            world.run(300 * MILLI);
+        }
+    }
     for node in 0..world.nodes.len() {
         if plan.shuts_down {
             world.shut_down(node);

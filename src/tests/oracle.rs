@@ -11,6 +11,7 @@ use super::acks::Sends;
 use super::panics::Panics;
 use super::pipe::End;
 use crate::error::{CloseReason, RequestError};
+use crate::flight::FlightRecord;
 use crate::handler::{Callback, Direction, PeerInfo};
 use crate::id::{NodeId, PeerId, Topic};
 use crate::receipt::Receipt;
@@ -154,6 +155,7 @@ pub(super) enum Told {
     },
     Drained,
     Slow(crate::handler::Backlog),
+    GoingAway(crate::notice::Notice),
     Subscribed(Topic),
     Unsubscribed(Topic),
     DialFailed {
@@ -211,6 +213,8 @@ pub(super) struct Oracle {
     /// Everything that was told, in order, where a scenario wants to know.
     pub(super) told: Vec<(u64, usize, Option<PeerId>, Told)>,
     pub(super) records_told: bool,
+    /// What had been noted of peers that ended, in that order, likewise.
+    pub(super) flights: Vec<FlightRecord>,
     /// Neither the network nor the scheduler do anything but delay a little.
     pub(super) calm: bool,
     /// The shortest time after which a close may give up, nanoseconds.

@@ -96,6 +96,12 @@ impl Terms {
 }
 
 impl Frame {
+    /// What the frame, or its first fragment, is.
+    pub(crate) fn kind(&self) -> Kind {
+        let header = self.bytes.first_chunk().map(|header| super::Header::decode(*header));
+        header.and_then(Result::ok).expect("this side encoded it").kind
+    }
+
     /// Encodes a message with the default cut of 16 KiB.
     ///
     /// One allocation. Fails only where `body` is longer than the protocol's ceiling of 16 MiB; whether it fits an engine's own

@@ -86,22 +86,37 @@ impl From<u16> for Meta {
     }
 }
 
-/// What a frame is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a frame is: its number on the wire. Those from 16 on are the engine's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A message, or its first fragment.
     Data = 1,
+    /// A request, or its first fragment.
     Request = 2,
+    /// A response, or its first fragment.
     Response = 3,
+    /// A message goes on.
     Fragment = 4,
+    /// A message that is to be acknowledged, or its first fragment.
     Acked = 5,
+    /// The end of a handshake.
     Ready = 16,
+    /// Whether the other side is there.
     Ping = 17,
+    /// It is.
     Pong = 18,
+    /// The last frame of a direction.
     Goodbye = 19,
+    /// A message was taken.
     Ack = 20,
+    /// The sender wants what is published on a topic.
     Subscribe = 21,
+    /// It wants that no more.
     Unsubscribe = 22,
+    /// The sender will go.
+    GoAway = 23,
 }
 
 impl Kind {
@@ -119,6 +134,7 @@ impl Kind {
             20 => Self::Ack,
             21 => Self::Subscribe,
             22 => Self::Unsubscribe,
+            23 => Self::GoAway,
             _ => return None,
         })
     }
@@ -136,6 +152,7 @@ impl Kind {
     const fn control_len(self) -> u32 {
         match self {
             Self::Ping | Self::Pong | Self::Goodbye | Self::Ack | Self::Subscribe | Self::Unsubscribe => 8,
+            Self::GoAway => super::GO_AWAY_LEN as u32,
             _ => 0,
         }
     }
@@ -243,7 +260,7 @@ mod tests {
                 }
             }
         }
-        for kind in [Kind::Ready, Kind::Ping, Kind::Pong, Kind::Goodbye, Kind::Ack, Kind::Subscribe, Kind::Unsubscribe] {
+        for kind in [Kind::Ready, Kind::Ping, Kind::Pong, Kind::Goodbye, Kind::Ack, Kind::Subscribe, Kind::Unsubscribe, Kind::GoAway] {
             assert_eq!(Header::decode(Header::control(kind).encode()), Ok(Header::control(kind)));
         }
     }

@@ -1,12 +1,17 @@
 //! What is exchanged before and around messages: preamble, hello, refusal, and the payloads of control frames.
 
-use super::{HEADER_LEN, HELLO_LEN, Header, Kind, PREAMBLE_LEN, PROVED_HELLO_LEN, REFUSAL_LEN, VERSION};
+use super::{GO_AWAY_LEN, HEADER_LEN, HELLO_LEN, Header, Kind, PREAMBLE_LEN, PROVED_HELLO_LEN, REFUSAL_LEN, VERSION};
 use crate::id::{NetworkId, NodeId};
 
 const PLAINTEXT_MAGIC: [u8; 4] = [0xCC, b'C', b'R', b'P'];
 const NOISE_MAGIC: [u8; 4] = [0xCC, b'C', b'R', b'S'];
 const SUITE_PLAINTEXT: u8 = 0;
 const REFUSAL_MARKER: u8 = 0xFF;
+
+/// The feature bit of a side that understands `GoAway`.
+pub(crate) const FEATURE_GO_AWAY: u64 = 1;
+/// What this side says that it understands.
+pub(crate) const FEATURES: u64 = FEATURE_GO_AWAY;
 
 /// The first eight bytes of each direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +177,8 @@ impl RefusalCode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: RefusalCode,
+    /// Not to dial again sooner; zero: not said.
+    pub(crate) delay_ms: u32,
 }
 
 impl Refusal {
@@ -189,12 +196,14 @@ impl Refusal {
         out[6..8].copy_from_slice(&(self.code as u16).to_le_bytes());
         out[8] = VERSION;
         out[9] = VERSION;
+        out[10..14].copy_from_slice(&self.delay_ms.to_le_bytes());
         out
     }
 
     /// From bytes whose first eight were recognised by [`Preamble::judge`].
     pub(crate) fn decode(bytes: &[u8; REFUSAL_LEN]) -> Self {
-        Self { code: RefusalCode::from_wire(u16::from_le_bytes([bytes[6], bytes[7]])) }
+        let [.., c0, c1, _, _, d0, d1, d2, d3, _, _] = *bytes;
+        Self { code: RefusalCode::from_wire(u16::from_le_bytes([c0, c1])), delay_ms: u32::from_le_bytes([d0, d1, d2, d3]) }
     }
 }
 
@@ -230,12 +239,17 @@ pub enum GoodbyeCode {
 pub(crate) struct Goodbye {
     pub(crate) code: GoodbyeCode,
     pub(crate) detail: u16,
+    /// Not to dial again sooner; zero: not said.
     pub(crate) delay_ms: u32,
 }
 
 impl Goodbye {
     pub(crate) fn new(code: GoodbyeCode, detail: u16) -> Self {
         Self { code, detail, delay_ms: 0 }
+    }
+
+    pub(crate) fn with_delay(self, delay_ms: u32) -> Self {
+        Self { delay_ms, ..self }
     }
 
     pub(crate) fn encode(self) -> [u8; HEADER_LEN + 8] {
@@ -264,6 +278,37 @@ impl Goodbye {
     }
 }
 
+/// What a side says ahead of its goodbye, to those that understand it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GoAway {
+    /// The goodbye comes after so long.
+    pub(crate) within_ms: u32,
+    /// Not to dial again sooner than so long after the connection's end; zero: not said.
+    pub(crate) delay_ms: u32,
+    /// The application's.
+    pub(crate) reason: u16,
+}
+
+impl GoAway {
+    pub(crate) fn encode(self) -> [u8; HEADER_LEN + GO_AWAY_LEN] {
+        let mut out = [0; HEADER_LEN + GO_AWAY_LEN];
+        out[..HEADER_LEN].copy_from_slice(&Header::control(Kind::GoAway).encode());
+        out[8..12].copy_from_slice(&self.within_ms.to_le_bytes());
+        out[12..16].copy_from_slice(&self.delay_ms.to_le_bytes());
+        out[16..18].copy_from_slice(&self.reason.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(payload: [u8; GO_AWAY_LEN]) -> Self {
+        let [w0, w1, w2, w3, d0, d1, d2, d3, r0, r1, ..] = payload;
+        Self {
+            within_ms: u32::from_le_bytes([w0, w1, w2, w3]),
+            delay_ms: u32::from_le_bytes([d0, d1, d2, d3]),
+            reason: u16::from_le_bytes([r0, r1]),
+        }
+    }
+}
+
 /// A whole control frame of 16 bytes: ping, pong, goodbye.
 pub(crate) fn control_frame(kind: Kind, payload: [u8; 8]) -> [u8; HEADER_LEN + 8] {
     let mut out = [0; HEADER_LEN + 8];
@@ -285,11 +330,14 @@ mod tests {
         assert_eq!(Hello::decode(&hello().encode()), Ok(hello()));
         assert_eq!(Hello::decode_proved(hello().network, hello().node, &hello().encode_proved()), Some(hello()));
         for code in 1..=10 {
-            let refusal = Refusal { code: RefusalCode::from_wire(code) };
+            let refusal = Refusal { code: RefusalCode::from_wire(code), delay_ms: u32::from(code) << 24 | 5 };
             assert_eq!(Refusal::decode(&refusal.encode(PLAINTEXT_MAGIC)), refusal);
         }
         let goodbye = Goodbye { code: GoodbyeCode::Violation, detail: 7, delay_ms: 1000 };
         assert_eq!(Goodbye::decode(*goodbye.encode().last_chunk().unwrap()), goodbye);
+        let away = GoAway { within_ms: 0x0403_0201, delay_ms: 0x0807_0605, reason: 0x0A09 };
+        assert_eq!(away.encode()[8..], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0, 0]);
+        assert_eq!(GoAway::decode(*away.encode().last_chunk().unwrap()), away);
     }
 
     #[test]
@@ -312,11 +360,11 @@ mod tests {
         let (open, sealed, other) = (Preamble::PLAINTEXT, Preamble::encrypted(1), Preamble::encrypted(2));
         for (ours, theirs) in [(open, sealed), (sealed, open), (sealed, other)] {
             assert_eq!(ours.judge(theirs.encode()), Opening::Refused(RefusalCode::Suite));
-            let refusal = Refusal { code: RefusalCode::Suite }.answer(ours, &theirs.encode());
+            let refusal = Refusal { code: RefusalCode::Suite, delay_ms: 0 }.answer(ours, &theirs.encode());
             assert_eq!(theirs.judge(*refusal.first_chunk().unwrap()), Opening::Refusal);
         }
         assert_eq!(sealed.judge(sealed.encode()), Opening::Preamble);
-        let foreign = Refusal { code: RefusalCode::Suite }.answer(open, b"HTTP");
+        let foreign = Refusal { code: RefusalCode::Suite, delay_ms: 0 }.answer(open, b"HTTP");
         assert_eq!(open.judge(*foreign.first_chunk().unwrap()), Opening::Refusal);
         assert_eq!(sealed.judge(*foreign.first_chunk().unwrap()), Opening::WrongMagic);
     }

@@ -12,9 +12,9 @@ mod hello;
 pub(crate) use decoder::{FrameDecoder, FrameRef};
 pub(crate) use frame::{Draft, append_message, frame_left, message_wire_len};
 pub use frame::{Frame, FrameError};
-pub(crate) use header::{Header, Kind};
-pub use header::{Lane, Meta};
-pub(crate) use hello::{Goodbye, Hello, Opening, Preamble, Refusal, control_frame};
+pub(crate) use header::Header;
+pub use header::{Kind, Lane, Meta};
+pub(crate) use hello::{FEATURE_GO_AWAY, FEATURES, GoAway, Goodbye, Hello, Opening, Preamble, Refusal, control_frame};
 pub use hello::{GoodbyeCode, RefusalCode};
 pub(crate) use limits::*;
 
@@ -41,6 +41,8 @@ mod limits {
     /// What an encrypted handshake does not prove of a hello.
     pub(crate) const PROVED_HELLO_LEN: usize = 24;
     pub(crate) const REFUSAL_LEN: usize = 16;
+    /// What is in a `GoAway` frame.
+    pub(crate) const GO_AWAY_LEN: usize = 12;
 
     const _: () = assert!(DEFAULT_FRAGMENT <= MAX_FRAME_PAYLOAD);
     const _: () = assert!(MIN_FRAGMENT > TOTAL_LEN + CORRELATION_LEN);

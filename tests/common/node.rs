@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use corecast::{
     AckId, AfterPanic, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Frame, Handle, Handler,
-    HandlerPanic, Message, Meta, NodeId, PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
+    HandlerPanic, Message, Meta, NodeId, Notice, PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -45,6 +45,10 @@ pub(crate) enum Seen {
     Slow {
         peer: PeerId,
         backlog: Backlog,
+    },
+    GoingAway {
+        peer: PeerId,
+        notice: Notice,
     },
     Subscribed {
         peer: PeerId,
@@ -212,6 +216,10 @@ impl Handler for Probe {
         self.tell(Seen::DialFailed { core: cx.core(), dial, error, retry_in });
     }
 
+    fn on_going_away(&mut self, _: &mut Context<'_>, peer: PeerId, notice: Notice) {
+        self.tell(Seen::GoingAway { peer, notice });
+    }
+
     fn on_closed(&mut self, _: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
         self.tell(Seen::Closed { peer, reason });
     }
@@ -332,6 +340,14 @@ impl Node {
     pub(crate) fn closed(&mut self, peer: PeerId) -> CloseReason {
         self.wait("the end of a peer", |seen| match seen {
             Seen::Closed { peer: closed, reason } if *closed == peer => Some(*reason),
+            _ => None,
+        })
+    }
+
+    /// The next word of a peer that it will go.
+    pub(crate) fn going_away(&mut self) -> Notice {
+        self.wait("a notice", |seen| match seen {
+            Seen::GoingAway { notice, .. } => Some(*notice),
             _ => None,
         })
     }

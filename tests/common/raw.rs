@@ -19,6 +19,7 @@ pub(crate) const GOODBYE: u8 = 19;
 pub(crate) const ACK: u8 = 20;
 pub(crate) const SUBSCRIBE: u8 = 21;
 pub(crate) const UNSUBSCRIBE: u8 = 22;
+pub(crate) const GO_AWAY: u8 = 23;
 
 pub(crate) const HIGH: u8 = 1;
 pub(crate) const NORMAL: u8 = 2;
@@ -33,6 +34,8 @@ pub(crate) struct Hello {
     pub(crate) network: [u8; 32],
     pub(crate) node: [u8; 32],
     pub(crate) instance: u64,
+    /// Bit 0: understands `GoAway`.
+    pub(crate) features: u64,
     pub(crate) max_message: u32,
     pub(crate) channel: u16,
 }
@@ -42,7 +45,7 @@ impl Hello {
     pub(crate) fn node(number: u32) -> Self {
         let mut node = [0xA5; 32];
         node[..4].copy_from_slice(&number.to_be_bytes());
-        Self { network: [0; 32], node, instance: 7, max_message: 1 << 20, channel: 0 }
+        Self { network: [0; 32], node, instance: 7, features: 0, max_message: 1 << 20, channel: 0 }
     }
 
     /// The 88 bytes.
@@ -51,7 +54,7 @@ impl Hello {
         out.extend_from_slice(&self.network);
         out.extend_from_slice(&self.node);
         out.extend_from_slice(&self.instance.to_le_bytes());
-        out.extend_from_slice(&0u64.to_le_bytes());
+        out.extend_from_slice(&self.features.to_le_bytes());
         out.extend_from_slice(&self.max_message.to_le_bytes());
         out.extend_from_slice(&self.channel.to_le_bytes());
         out.extend_from_slice(&[0, 0]);
@@ -71,6 +74,7 @@ impl Hello {
             network: bytes[..32].try_into().unwrap(),
             node: bytes[32..64].try_into().unwrap(),
             instance: u64::from_le_bytes(bytes[64..72].try_into().unwrap()),
+            features: u64::from_le_bytes(bytes[72..80].try_into().unwrap()),
             max_message: u32::from_le_bytes(bytes[80..84].try_into().unwrap()),
             channel: u16::from_le_bytes(bytes[84..86].try_into().unwrap()),
         }
@@ -79,8 +83,13 @@ impl Hello {
 
 /// The 16 bytes with which an acceptor refuses.
 pub(crate) fn refusal(code: u16) -> [u8; 16] {
-    let [low, high] = code.to_le_bytes();
-    [0xCC, 0x43, 0x52, 0x50, 1, 255, low, high, 1, 1, 0, 0, 0, 0, 0, 0]
+    refusal_for(code, 0)
+}
+
+/// The same, with a delay in milliseconds.
+pub(crate) fn refusal_for(code: u16, delay: u32) -> [u8; 16] {
+    let ([low, high], [d0, d1, d2, d3]) = (code.to_le_bytes(), delay.to_le_bytes());
+    [0xCC, 0x43, 0x52, 0x50, 1, 255, low, high, 1, 1, d0, d1, d2, d3, 0, 0]
 }
 
 /// The eight bytes before a frame; the length is whatever is claimed.
@@ -114,9 +123,17 @@ pub(crate) fn control(kind: u8, payload: u64) -> Vec<u8> {
 }
 
 pub(crate) fn goodbye(code: u16, detail: u16) -> Vec<u8> {
-    let [c0, c1] = code.to_le_bytes();
-    let [d0, d1] = detail.to_le_bytes();
-    frame(GOODBYE, 0, 0, &[c0, c1, d0, d1, 0, 0, 0, 0])
+    goodbye_for(code, detail, 0)
+}
+
+/// The same, with a delay in milliseconds.
+pub(crate) fn goodbye_for(code: u16, detail: u16, delay: u32) -> Vec<u8> {
+    frame(GOODBYE, 0, 0, &[&code.to_le_bytes()[..], &detail.to_le_bytes(), &delay.to_le_bytes()].concat())
+}
+
+/// Goes within so many milliseconds, and asks to be left alone for so many after that.
+pub(crate) fn go_away(within: u32, delay: u32, reason: u16) -> Vec<u8> {
+    frame(GO_AWAY, 0, 0, &[&within.to_le_bytes()[..], &delay.to_le_bytes(), &reason.to_le_bytes(), &[0, 0]].concat())
 }
 
 /// A message to be acknowledged, in the normal lane.

@@ -28,7 +28,7 @@ use super::session::Session;
 use crate::buffers::BufferPool;
 use crate::error::HandshakeError;
 use crate::id::NodeId;
-use crate::wire::{GoodbyeCode, HEADER_LEN, HELLO_LEN, Hello, PREAMBLE_LEN, RefusalCode};
+use crate::wire::{Goodbye, GoodbyeCode, HEADER_LEN, HELLO_LEN, Hello, PREAMBLE_LEN, Refusal, RefusalCode};
 
 /// The longest thing that either side sends at once.
 const LONGEST: usize = PREAMBLE_LEN + HELLO_LEN;
@@ -135,6 +135,20 @@ impl Handshake {
         both!(self, machine => machine.withdraw(code));
     }
 
+    /// Where the last word of this side is that it shuts down, it asks not to be dialled again sooner. Zero: it does not ask.
+    pub(crate) fn ask_delay(&mut self, delay_ms: u32) {
+        both!(self, machine => machine.exchange.asks_ms = delay_ms);
+    }
+
+    /// What the other side has asked for in its last word. Zero: nothing. With Noise, what is said in the clear, which anybody on the way can
+    /// have written, counts as no more than `unproved_ms`.
+    pub(crate) fn asked_delay(&self, unproved_ms: u32) -> u32 {
+        match self {
+            Self::Noise(noise) if !noise.is_proved() => noise.exchange.asked_ms.min(unproved_ms),
+            _ => both!(self, machine => machine.exchange.asked_ms),
+        }
+    }
+
     /// Bytes that have still to leave.
     pub(crate) fn output(&self) -> &[u8] {
         both!(self, machine => machine.exchange.output())
@@ -172,11 +186,14 @@ struct Exchange {
     /// `output[written..to_write]` has still to leave.
     written: usize,
     to_write: usize,
+    /// The delay that a last word of this side asks for, and that one of the other side has asked for.
+    asks_ms: u32,
+    asked_ms: u32,
 }
 
 impl Exchange {
     fn new() -> Self {
-        Self { input: [0; LONGEST], filled: 0, output: [0; LONGEST + LAST], written: 0, to_write: 0 }
+        Self { input: [0; LONGEST], filled: 0, output: [0; LONGEST + LAST], written: 0, to_write: 0, asks_ms: 0, asked_ms: 0 }
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -201,6 +218,28 @@ impl Exchange {
         self.output[unsent..unsent + bytes.len()].copy_from_slice(bytes);
         self.written = 0;
         self.to_write = unsent + bytes.len();
+    }
+
+    /// A goodbye without a detail.
+    fn goodbye(&self, code: GoodbyeCode) -> Goodbye {
+        let delay_ms = if code == GoodbyeCode::ShuttingDown { self.asks_ms } else { 0 };
+        Goodbye::new(code, 0).with_delay(delay_ms)
+    }
+
+    fn refusal(&self, code: RefusalCode) -> Refusal {
+        Refusal { code, delay_ms: if code == RefusalCode::ShuttingDown { self.asks_ms } else { 0 } }
+    }
+
+    /// The other side's last word, in a refusal or in a goodbye.
+    fn take_refusal(&mut self, refusal: Refusal) -> HandshakeError {
+        self.asked_ms = refusal.delay_ms;
+        HandshakeError::RefusedByPeer(refusal.code)
+    }
+
+    fn take_goodbye(&mut self, payload: &[u8; 8]) -> GoodbyeCode {
+        let goodbye = Goodbye::decode(*payload);
+        self.asked_ms = goodbye.delay_ms;
+        goodbye.code
     }
 
     fn output(&self) -> &[u8] {

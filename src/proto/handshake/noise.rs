@@ -155,8 +155,10 @@ impl Noise {
         match self.opening() {
             Opening::Preamble => {}
             Opening::Refusal if self.dialled => {
-                let Some(refusal) = self.exchange.received().first_chunk::<REFUSAL_LEN>() else { return Ok(Progress::Pending) };
-                return Err(HandshakeError::RefusedByPeer(in_the_clear(Refusal::decode(refusal).code)));
+                let Some(refusal) = self.exchange.received().first_chunk::<REFUSAL_LEN>().map(Refusal::decode) else {
+                    return Ok(Progress::Pending);
+                };
+                return Err(self.exchange.take_refusal(Refusal { code: in_the_clear(refusal.code), ..refusal }));
             }
             Opening::WrongMagic | Opening::Refusal => return Err(HandshakeError::WrongMagic),
             Opening::Refused(code) => return Err(self.refuse(code)),
@@ -254,7 +256,7 @@ impl Noise {
             Kind::Goodbye if len == GOODBYE_LEN + TAG => {
                 self.state = State::Done;
                 let payload = frame[HEADER_LEN..].first_chunk().expect("longer than a goodbye's payload");
-                let code = Goodbye::decode(*payload).code;
+                let code = self.exchange.take_goodbye(payload);
                 Err(match refusal(code).filter(|_| self.dialled) {
                     Some(refused) => HandshakeError::RefusedByPeer(refused),
                     None => HandshakeError::Goodbye(code),
@@ -300,13 +302,13 @@ impl Noise {
 
     pub(super) fn withdraw(&mut self, code: GoodbyeCode) {
         self.state = State::Done;
-        self.seal(&Goodbye::new(code, 0).encode());
+        self.seal(&self.exchange.goodbye(code).encode());
     }
 
     /// In the clear: an acceptor's answer to what came before it has said anything itself.
     fn refuse(&mut self, code: RefusalCode) -> HandshakeError {
         if !self.dialled && self.state == State::Opening {
-            let refusal = Refusal { code }.answer(self.preamble(), self.exchange.received());
+            let refusal = self.exchange.refusal(code).answer(self.preamble(), self.exchange.received());
             self.exchange.send(&refusal);
         }
         self.state = State::Done;
@@ -318,6 +320,11 @@ impl Noise {
         self.state = State::Done;
         self.seal(&Goodbye::new(GoodbyeCode::Violation, violation.code()).encode());
         HandshakeError::Violation(violation)
+    }
+
+    /// Whether the other side has proved who it is.
+    pub(super) fn is_proved(&self) -> bool {
+        self.records.is_some()
     }
 
     /// One frame in a record of its own.

@@ -86,10 +86,10 @@ impl Plaintext {
         match self.opening() {
             Opening::Preamble => {}
             Opening::Refusal if self.dialled => {
-                let Some(refusal) = self.exchange.received().first_chunk::<REFUSAL_LEN>() else {
+                let Some(refusal) = self.exchange.received().first_chunk::<REFUSAL_LEN>().map(Refusal::decode) else {
                     return Ok(Progress::Pending);
                 };
-                return Err(HandshakeError::RefusedByPeer(Refusal::decode(refusal).code));
+                return Err(self.exchange.take_refusal(refusal));
             }
             Opening::WrongMagic | Opening::Refusal => return Err(HandshakeError::WrongMagic),
             Opening::Refused(code) => return Err(self.refuse(code)),
@@ -152,13 +152,13 @@ impl Plaintext {
 
     pub(super) fn withdraw(&mut self, code: GoodbyeCode) {
         self.state = State::Done;
-        self.exchange.send(&Goodbye::new(code, 0).encode());
+        self.exchange.send(&self.exchange.goodbye(code).encode());
     }
 
     fn refuse(&mut self, code: RefusalCode) -> HandshakeError {
         self.state = State::Done;
         if !self.dialled {
-            let refusal = Refusal { code }.answer(Preamble::PLAINTEXT, self.exchange.received());
+            let refusal = self.exchange.refusal(code).answer(Preamble::PLAINTEXT, self.exchange.received());
             self.exchange.send(&refusal);
         }
         HandshakeError::Refused(code)
@@ -176,8 +176,8 @@ impl Plaintext {
             }
             Kind::Goodbye if self.exchange.filled < GOODBYE_LEN => Ok(Progress::Pending),
             Kind::Goodbye => {
-                let payload = self.exchange.input[HEADER_LEN..].first_chunk().expect("the buffer is longer than a goodbye");
-                Err(HandshakeError::Goodbye(Goodbye::decode(*payload).code))
+                let payload = *self.exchange.input[HEADER_LEN..].first_chunk().expect("the buffer is longer than a goodbye");
+                Err(HandshakeError::Goodbye(self.exchange.take_goodbye(&payload)))
             }
             _ => Err(self.break_off(Violation::ExpectedReady)),
         }

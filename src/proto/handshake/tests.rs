@@ -86,7 +86,7 @@ fn wrong_magic_is_answered_with_silence_and_wrong_version_with_a_refusal() {
     let mut preamble = Preamble::PLAINTEXT.encode();
     preamble[4] = 2;
     assert_eq!(acceptor.handle_bytes(&preamble), Err(HandshakeError::Refused(RefusalCode::Version)));
-    assert_eq!(acceptor.output(), Refusal { code: RefusalCode::Version }.answer(Preamble::PLAINTEXT, &preamble));
+    assert_eq!(acceptor.output(), Refusal { code: RefusalCode::Version, delay_ms: 0 }.answer(Preamble::PLAINTEXT, &preamble));
 }
 
 #[test]
@@ -512,7 +512,7 @@ fn nobody_else_can_say_that_the_node_does_not_want_us() {
         (RefusalCode::AuthFailed, RefusalCode::AuthFailed),
     ] {
         let mut dialler = noise_dialled(&keys(1, |_| {}), 2);
-        let refusal = Refusal { code }.answer(Preamble::encrypted(1), &[]);
+        let refusal = Refusal { code, delay_ms: 0 }.answer(Preamble::encrypted(1), &[]);
         assert_eq!(give_bytes(&mut dialler, &refusal), Err(HandshakeError::RefusedByPeer(believed)), "{code:?}");
     }
 }
