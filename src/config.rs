@@ -5,6 +5,7 @@
 
 mod addresses;
 mod lanes;
+mod rates;
 mod security;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use addresses::{Addresses, ParseSubnetError, Rate, Subnet};
 pub use lanes::{LaneConfig, Lanes, WhenSlow};
+pub use rates::{RateLimit, Rates, WhenOver};
 pub use security::{Admission, Cipher, Noise, Security};
 
 use crate::buffers::MEDIUM;
@@ -52,6 +54,8 @@ pub struct Config {
     pub backoff: BackoffConfig,
     /// Acknowledged sends.
     pub acks: Acks,
+    /// How much each peer may send and be sent. Default: none, as much as the other limits allow.
+    pub rates: Option<Rates>,
     /// Sockets, buffers and waiting.
     pub io: Io,
     /// Where the engine's randomness begins (jitter, instance number, node id). Default: drawn from the system. Set it to replay a run.
@@ -324,6 +328,7 @@ impl Config {
         self.lanes.validate()?;
         self.check_acks()?;
         self.check_times()?;
+        self.rates.as_ref().map_or(Ok(()), |rates| rates.validate(self))?;
         self.check_io()
     }
 
@@ -444,6 +449,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             backoff: BackoffConfig::default(),
             acks: Acks::default(),
+            rates: None,
             io: Io::default(),
             seed: None,
         }

@@ -13,6 +13,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::wire::{GoodbyeCode, RefusalCode};
 
@@ -177,6 +178,8 @@ pub enum CloseReason {
     PausedTooLong,
     /// The node was taken off the allow-list: see [`crate::Handle::disallow`].
     NotAllowed,
+    /// The other side sent more than `Rates::receive` allows, and [`crate::WhenOver::Disconnect`] is what happens then.
+    RateLimited,
 }
 
 impl CloseReason {
@@ -196,6 +199,7 @@ impl CloseReason {
             Self::ShuttingDown => (GoodbyeCode::ShuttingDown, 0),
             Self::Replaced => (GoodbyeCode::Replaced, 0),
             Self::NotAllowed => (GoodbyeCode::NotAllowed, 0),
+            Self::RateLimited => (GoodbyeCode::RateLimited, 0),
             Self::Violation(violation) => (GoodbyeCode::Violation, violation.code()),
             Self::SlowPeer(_) => (GoodbyeCode::SlowPeer, 0),
             Self::Unresponsive => (GoodbyeCode::Unresponsive, 0),
@@ -292,6 +296,12 @@ pub enum SendError {
     InboxFull {
         /// The core.
         core: usize,
+    },
+    /// The peer has been sent as much as `Rates::send` allows.
+    RateLimited {
+        /// After that long the same would be taken, if nothing else is sent meanwhile. [`Duration::MAX`]: never, since the batch costs more
+        /// than a bucket holds.
+        retry_in: Duration,
     },
     /// The engine has stopped.
     Stopped,
@@ -440,6 +450,7 @@ impl fmt::Display for CloseReason {
             Self::PartialTimeout => f.write_str("the peer began a message and did not finish it in time"),
             Self::PausedTooLong => f.write_str("reading was paused for longer than timeouts.pause"),
             Self::NotAllowed => f.write_str("the node was taken off the allow-list"),
+            Self::RateLimited => f.write_str("the peer sent more than rates.receive allows"),
         }
     }
 }
@@ -499,6 +510,8 @@ impl fmt::Display for SendError {
             Self::InboxFull { core } => {
                 write!(f, "the inbox of core {core} is full; slow down, or raise limits.inbox_messages or limits.inbox_bytes")
             }
+            Self::RateLimited { retry_in: Duration::MAX } => f.write_str("the batch costs more than rates.send ever has at once"),
+            Self::RateLimited { retry_in } => write!(f, "as much as rates.send allows was sent to this peer; again in {retry_in:?}"),
             Self::Stopped => f.write_str("the engine has stopped"),
         }
     }

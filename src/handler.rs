@@ -144,6 +144,16 @@ pub struct Backlog {
     pub dropped: u64,
 }
 
+/// What a peer sent beyond [`crate::Rates::receive`] and was dropped for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateLimited {
+    /// Messages, each counted once, whatever its type costs.
+    pub messages: u64,
+    /// Bytes of the frames that came over the limit, headers included.
+    pub bytes: u64,
+}
+
 /// A timer of this core's handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerId {
@@ -205,6 +215,13 @@ pub trait Handler: Sized + 'static {
     /// the same, from where it would have gone over it.
     fn on_slow(&mut self, cx: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
         let _ = (cx, peer, backlog);
+    }
+
+    /// A peer has sent more than [`crate::Rates::receive`] allows, and this much of it was dropped since the last call. Called only where
+    /// [`crate::Rates::report`] asks for it, and not more often than that says; and a last time before `on_closed`, so that all calls
+    /// together say all.
+    fn on_rate_limited(&mut self, cx: &mut Context<'_>, peer: PeerId, dropped: RateLimited) {
+        let _ = (cx, peer, dropped);
     }
 
     /// A peer has subscribed to a topic here: what is published on it from now on reaches the peer. What it should know before that, a

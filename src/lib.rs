@@ -182,6 +182,7 @@
 //! | write without progress | [`Timeouts::write_stall`] | 10 s | `closed_slow_write_stall` |
 //! | silence | [`Keepalive::interval`], [`Keepalive::timeout`] | ping at 5 s, end at 15 s | `closed_unresponsive` |
 //! | pings of a peer | [`Keepalive::max_pings_per_second`], `ping_burst` | 4/s, 8 at once | `violation_ping_flood` |
+//! | messages and bytes of a peer, a second | [`Rates::receive`], [`Rates::send`] | none | [`WhenOver`]; `sends_rate_limited` |
 //! | a peer in a turn | [`Io::read_budget`], [`Io::write_budget`] | 256 KiB each | the next turn |
 //! | accepts, writing in a turn | [`Io::accepts`], [`Io::flush_peers`], [`Io::flush_time`] | 16; 512 peers, 1 ms | the next turn |
 //! | time between dials | [`BackoffConfig`] | 50 ms to 30 s; 1 s if on the list | `dial_failures` |
@@ -251,7 +252,7 @@ mod wire;
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
 pub use config::{
     Acks, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise, ParseSubnetError,
-    Rate, Security, Spin, Subnet, Timeouts, WhenSlow,
+    Rate, RateLimit, Rates, Security, Spin, Subnet, Timeouts, WhenOver, WhenSlow,
 };
 pub use dial::{Dial, ParseDialError};
 pub use engine::{Engine, ShutdownReport, Warning};
@@ -260,7 +261,7 @@ pub use error::{
     StartError, Violation,
 };
 pub use handle::{Handle, Rejected, Response};
-pub use handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError};
+pub use handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, RateLimited, Responder, Sent, TimerId, TypedSendError};
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
 pub use identity::{Identity, NetworkSecret};
 pub use key_file::{KeyFileError, KeyFileProblem};

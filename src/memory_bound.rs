@@ -49,6 +49,7 @@ impl Config {
             slots * limits.subscriptions * shard::SUBSCRIPTION,
             shard::receipts(self),
             shard::exchanges(self, slots),
+            shard::rates(self, slots),
             slots * (shard::PEER + shard::GRANT + reactor::SOCKET),
             shard::half_open(self) * (shard::ACCEPTED + reactor::SOCKET),
             shard::handshakes(self, shard::half_open(self) + limits.max_dials),
@@ -112,6 +113,7 @@ mod tests {
         grows(&|c| c.acks.pending += 1 << 10, 1000 << 10);
         grows(&|c| c.acks.window += 1 << 10, (1024 * (16 + 8)) << 10);
         grows(&|c| c.acks.by_handler.push(1), 1024 * 1024 * 9);
+        grows(&|c| c.rates = Some(crate::config::Rates::default()), 1280 * 500);
         grows(&|c| c.io.receive_buffer += 1 << 20, 1 << 20);
         grows(&|c| c.cores = Cores::Unpinned(2), 256 << 20);
     }

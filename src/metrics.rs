@@ -60,12 +60,22 @@ counters! {
     PublishesRefused = "publishes_refused",
     /// Published messages that were queued for a subscriber of this core, each once for each of them.
     Deliveries = "deliveries",
-    /// Subscribers that a publish has passed by: they take only shorter messages, or the core had no memory left for them.
+    /// Subscribers that a publish has passed by: they take only shorter messages, or the core had no memory left for them; and peers that a
+    /// publish or a broadcast has passed by because of `rates.send`.
     DeliveriesRefused = "deliveries_refused",
     /// This side's own subscribing and unsubscribing at peers of this core that was refused.
     SubscriptionsRefused = "subscriptions_refused",
     /// Sends and responses to peers of this core that were refused, and broadcasts to those of them that take only shorter messages.
     SendsRefused = "sends_refused",
+    /// Sends, requests, responses and subscriptions to peers of this core that were refused because of `rates.send`, and peers that were
+    /// passed by because of it. They are among `sends_refused`, `subscriptions_refused` and `deliveries_refused` as well.
+    SendsRateLimited = "sends_rate_limited",
+    /// Messages from peers that were dropped because of `rates.receive`: `WhenOver::Drop`.
+    RateLimitedMessages = "rate_limited_messages",
+    /// Bytes of their frames.
+    RateLimitedBytes = "rate_limited_bytes",
+    /// Times that reading from a peer was put off because of `rates.receive`: `WhenOver::Delay`.
+    RateDelays = "rate_delays",
     /// What handles had for this core, and what this core had for single peers of others, for which an inbox had no room.
     InboxRefused = "inbox_refused",
     /// Requests that were sent to peers of this core.
@@ -202,6 +212,8 @@ counters! {
     ClosedPaused = "closed_paused",
     /// Peers ended: taken off the allow-list.
     ClosedNotAllowed = "closed_not_allowed",
+    /// Peers ended: sent more than `rates.receive` allows: `WhenOver::Disconnect`.
+    ClosedRateLimited = "closed_rate_limited",
     /// Rule 1 broken.
     ViolationFrameTooLong = "violation_frame_too_long",
     /// Rule 2 broken.

@@ -1,7 +1,8 @@
 //! Whether the other side is there, and how far away.
 //!
-//! Both sides of a connection do the same: whoever has heard nothing for an interval sends a ping, and any byte is a sign of life. A side
-//! has one ping outstanding at most, so a pong needs no table, and one that does not answer it is a violation.
+//! Both sides of a connection do the same: whoever has heard nothing for an interval sends a ping, and any byte is a sign of life. Pings
+//! are numbered, and a pong answers its ping and those before it, so it needs no table; one that answers nothing is a violation. Round
+//! trips are measured on the latest ping alone, and not where the other side was not read meanwhile.
 
 use std::time::Duration;
 
@@ -14,9 +15,11 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub(crate) struct Keepalive {
     last_received: Timestamp,
-    /// The nonce of the ping that has no pong yet, and when it was sent.
-    ping: Option<(u64, Timestamp)>,
-    next_nonce: u64,
+    /// When the latest ping was sent, while it has no pong and is a measure.
+    sent: Option<Timestamp>,
+    /// The nonces of the latest ping, and of the latest that was answered. 34 years of four pings a second.
+    last: u32,
+    answered: u32,
     rtt: RttEstimator,
     inbound: TokenBucket,
 }
@@ -36,8 +39,9 @@ impl Keepalive {
     pub(crate) fn new(now: Timestamp, max_pings_per_second: u32, ping_burst: u32) -> Self {
         Self {
             last_received: now,
-            ping: None,
-            next_nonce: 1,
+            sent: None,
+            last: 0,
+            answered: 0,
             rtt: RttEstimator::new(),
             inbound: TokenBucket::new(max_pings_per_second, ping_burst),
         }
@@ -57,16 +61,35 @@ impl Keepalive {
         if self.inbound.take(now, 1) { Ok(()) } else { Err(Violation::PingFlood) }
     }
 
-    /// A pong came: it must be the answer to the ping that is outstanding.
+    /// A pong came: it must be the answer to a ping that is outstanding. Those before it stay without an answer.
     pub(crate) fn handle_pong(&mut self, now: Timestamp, nonce: u64) -> Result<(), Violation> {
-        match self.ping {
-            Some((expected, sent)) if expected == nonce => {
-                self.ping = None;
-                self.rtt.record(now - sent);
-                Ok(())
-            }
-            _ => Err(Violation::UnsolicitedPong),
+        let outstanding = u64::from(self.answered) + 1..=u64::from(self.last);
+        if !outstanding.contains(&nonce) {
+            return Err(Violation::UnsolicitedPong);
         }
+        self.answered = nonce as u32;
+        if self.answered == self.last
+            && let Some(sent) = self.sent.take()
+        {
+            self.rtt.record(now - sent);
+        }
+        Ok(())
+    }
+
+    /// A ping that is no measure: its pong will be late for other reasons than the way that it takes. Returns its nonce.
+    pub(crate) fn reassure(&mut self) -> u64 {
+        self.sent = None;
+        self.next_nonce()
+    }
+
+    /// The other side is not read for a while, so a pong that comes then says nothing of the way that it took.
+    pub(crate) fn forget_sample(&mut self) {
+        self.sent = None;
+    }
+
+    fn next_nonce(&mut self) -> u64 {
+        self.last = self.last.saturating_add(1);
+        u64::from(self.last)
     }
 
     pub(crate) fn poll(&mut self, now: Timestamp, interval: Duration, timeout: Duration) -> Life {
@@ -78,12 +101,11 @@ impl Keepalive {
         if silent < interval {
             return Life::Alive { look_again: self.last_received + interval };
         }
-        if self.ping.is_some() {
+        if self.sent.is_some_and(|sent| sent > self.last_received) {
             return Life::Alive { look_again: dead };
         }
-        let nonce = self.next_nonce;
-        self.next_nonce += 1;
-        self.ping = Some((nonce, now));
+        let nonce = self.next_nonce();
+        self.sent = Some(now);
         Life::Probe { nonce, look_again: dead.min(now + interval) }
     }
 

@@ -6,7 +6,7 @@ use super::budget::Budget;
 use super::keepalive::{Keepalive, Life};
 use super::log::Logs;
 use super::outbox::{Outbox, QueuedPool};
-use super::reassembly::{Assembled, Piece, Reassembly, split_correlation};
+use super::reassembly::{Assembled, Piece, Reassembly, announced, split_correlation};
 use super::requests::{Origin, Requests};
 use super::session::Session;
 use super::timers::{Timer, Timers};
@@ -16,7 +16,7 @@ use crate::error::Violation;
 use crate::id::Topic;
 use crate::time::Timestamp;
 use crate::wheel::TimerKey;
-use crate::wire::{FrameDecoder, FrameRef, Goodbye, GoodbyeCode, Kind, Meta, control_frame};
+use crate::wire::{FrameDecoder, FrameRef, Goodbye, GoodbyeCode, Kind, Lane, Meta, control_frame};
 
 /// Bytes a second below which an unfinished frame or message takes too long.
 const SLOWEST_ARRIVAL: u64 = 64 << 10;
@@ -245,6 +245,45 @@ impl Peer {
         if let Some(reassembly) = &mut self.reassembly {
             reassembly.restart(|missing| arrival(now, config, missing));
         }
+    }
+
+    /// The core did not read the peer for so long.
+    pub(crate) fn postpone_partial(&mut self, by: Duration) {
+        if let Some(reassembly) = &mut self.reassembly {
+            reassembly.postpone(by);
+        }
+    }
+
+    /// How many bytes of its body are still to come of a message that begins with this frame and is not taken. What would be a violation
+    /// in one that is taken is one.
+    pub(crate) fn missing(&self, frame: FrameRef<'_>, config: &Config) -> Result<usize, Violation> {
+        let (header, most) = (frame.header, config.limits.max_message);
+        if self.reassembly.as_ref().is_some_and(|reassembly| reassembly.is_busy(header.lane.unwrap_or_default())) {
+            return Err(Violation::Interleaved);
+        }
+        if header.more {
+            return announced(header, frame.payload, most).map(|(total, _, body)| total - body.len());
+        }
+        let (_, body) = split_correlation(header.kind, frame.payload);
+        if body.len() > most { Err(Violation::MessageTooLong { len: body.len() as u32 }) } else { Ok(0) }
+    }
+
+    /// Gives up a message that has begun to arrive in a lane: its type, and how many bytes of its body have still to come.
+    pub(crate) fn abandon_message(&mut self, lane: Lane, budget: &mut Budget, buffers: &mut BufferPool) -> Option<(u16, usize)> {
+        let reassembly = self.reassembly.as_mut()?;
+        let before = reassembly.taken();
+        let abandoned = reassembly.abandon_lane(lane, buffers);
+        budget.settle(before, reassembly.taken());
+        if reassembly.is_empty() {
+            self.reassembly = None;
+        }
+        abandoned
+    }
+
+    /// Queues a ping as a sign of life, of so many bytes, whatever the other side has sent.
+    pub(crate) fn reassure(&mut self, pool: &mut QueuedPool) -> usize {
+        let nonce = self.keepalive.reassure();
+        self.queue_control(pool, &control_frame(Kind::Ping, nonce.to_le_bytes()))
     }
 
     /// Bytes taken from the core's budget for messages that have not arrived whole.

@@ -21,7 +21,7 @@ pub struct PeerSnapshot {
     pub queued_bytes: usize,
     /// Whether its socket takes nothing for now.
     pub blocked: bool,
-    /// Whether reading from it is paused.
+    /// Whether reading from it is paused: by the application, for lack of memory, or because it sends more than `Rates::receive` allows.
     pub paused: bool,
     /// Requests to it that have no response yet.
     pub pending_requests: usize,
@@ -54,6 +54,7 @@ impl Stats {
             CloseReason::PartialTimeout => Counter::ClosedPartial,
             CloseReason::PausedTooLong => Counter::ClosedPaused,
             CloseReason::NotAllowed => Counter::ClosedNotAllowed,
+            CloseReason::RateLimited => Counter::ClosedRateLimited,
         });
     }
 
@@ -150,7 +151,7 @@ impl Shard {
                 info: entry.cold.info.clone(),
                 queued_bytes: entry.peer.outbox.claimed(&self.logs),
                 blocked: entry.blocked,
-                paused: entry.paused || entry.starved,
+                paused: entry.paused || entry.starved || entry.delayed,
                 pending_requests: entry.peer.pending_requests(),
                 subscriptions: entry.cold.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.theirs.len()),
                 rtt: entry.peer.keepalive.rtt(),

@@ -469,6 +469,7 @@ impl Shard {
             exchange: None,
         };
         let id = self.slots.insert(Entry::new(peer, cold));
+        self.begin_rates(id.slot());
         if (theirs.max_message as usize) < self.shared.config.limits.max_message {
             if self.narrow.len() == self.narrow.capacity() {
                 // Broadcasts take out who has gone; where there are none, this does.

@@ -26,6 +26,7 @@ mod ledgers;
 mod mail;
 mod places;
 mod publish;
+mod rates;
 mod receipts;
 mod receive;
 mod sealed;
@@ -55,7 +56,7 @@ pub(crate) use turn::KEPT_QUEUE;
 use crate::buffers::BufferPool;
 use crate::config::{Config, Security};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
-use crate::handler::Backlog;
+use crate::handler::{Backlog, RateLimited};
 use crate::id::{DialId, NodeId, PeerId};
 use crate::metrics::Stats;
 use crate::proto::{Budget, Keys, Logs, Quanta, QueuedPool};
@@ -116,6 +117,10 @@ enum Event {
         peer: PeerId,
         backlog: Backlog,
     },
+    RateLimited {
+        peer: PeerId,
+        dropped: RateLimited,
+    },
     SendFailed {
         peer: PeerId,
         tag: u64,
@@ -152,6 +157,8 @@ enum Deadline {
         tag: u64,
     },
     Redial(DialId),
+    /// A peer that sends too much: read it again, or report what was dropped.
+    Rated(PeerId),
     /// The end of an acknowledged send, where it was asked for, and where its peers are.
     Receipt(u64),
     Acked(u64),
@@ -223,6 +230,8 @@ pub(crate) struct Shard {
     /// Peers that take only shorter messages than this side sends: broadcasts that are too long pass them by.
     narrow: Vec<PeerId>,
     topics: topics::Topics,
+    /// What peers may send and be sent, where that is limited.
+    rates: Option<Box<rates::Table>>,
     published: publish::Published,
     half_open: slab::Slab<HalfOpen>,
     next_serial: u32,
@@ -317,6 +326,7 @@ impl Shard {
             slots: Slots::new(core),
             narrow: Vec::new(),
             topics: topics::Topics::default(),
+            rates: rates::Table::new(config),
             published: publish::Published::default(),
             half_open: slab::Slab::new(),
             next_serial: 0,

@@ -1,6 +1,7 @@
 //! What peers send.
 
 use super::mail::{Control, Owned};
+use super::rates::Verdict;
 use super::slots::State;
 use super::{Action, Event, Shard};
 use crate::buffers::{MEDIUM, capacity_for};
@@ -75,10 +76,11 @@ impl Shard {
         })
     }
 
-    /// How much is to be read at a time at most: less while much input is put aside.
+    /// How much is to be read from a peer at a time at most: less while much input is put aside, or may have to be.
     #[inline]
-    pub(crate) fn read_limit(&self) -> usize {
-        if self.parked < self.most_parked { usize::MAX } else { SHORT_READ }
+    pub(crate) fn read_limit(&mut self, slot: u32) -> usize {
+        let most = if self.parked < self.most_parked { usize::MAX } else { SHORT_READ };
+        if self.rates.is_some() { most.min(self.rated_read(slot)) } else { most }
     }
 
     pub(super) fn read_batch<H: Handler>(&mut self, handler: &mut H, slot: u32, input: &[u8]) -> ReadOutcome {
@@ -119,6 +121,24 @@ impl Shard {
         loop {
             let begin = at;
             let Some(frame) = decoder.next(&mut self.buffers, input, &mut at)? else { return Ok(()) };
+            let header = frame.header;
+            if self.rates.is_some() {
+                match self.judge(slot, frame)? {
+                    Verdict::Take => {}
+                    Verdict::Drop => {
+                        *frame_ended = true;
+                        continue;
+                    }
+                    Verdict::Wait => {
+                        decoder.park_again(&mut self.buffers, &input[begin..at], &input[at..]);
+                        return Ok(());
+                    }
+                    Verdict::End => {
+                        self.close(slot, CloseReason::RateLimited);
+                        return Ok(());
+                    }
+                }
+            }
             let entry = self.slots.at_mut(slot);
             match entry.peer.handle_frame(self.now, frame, &self.shared.config, &mut self.budget, &mut self.buffers, &mut self.pool)? {
                 Received::Message { kind, meta, correlation, body } => self.deliver(handler, peer, kind, meta, correlation, body)?,
@@ -133,6 +153,7 @@ impl Shard {
                     return Ok(());
                 }
                 Received::NoRoom => {
+                    self.take_back(slot, header);
                     decoder.park_again(&mut self.buffers, &input[begin..at], &input[at..]);
                     self.starve(slot);
                     return Ok(());
@@ -298,10 +319,13 @@ impl Shard {
     /// A peer that is not read cannot be late with anything, nor be heard. It has one deadline instead.
     fn stop_reading(&mut self, slot: u32) {
         let deadline = self.now + self.shared.config.timeouts.pause;
-        let timers = &mut self.slots.at_mut(slot).peer.timers;
+        let peer = &mut self.slots.at_mut(slot).peer;
+        let timers = &mut peer.timers;
         timers.clear(Timer::PartialFrame);
         timers.clear(Timer::PartialMessage);
         timers.clear(Timer::Keepalive);
+        // Its pong would be late because of this.
+        peer.keepalive.forget_sample();
         if !timers.is_set(Timer::Pause) {
             timers.set(Timer::Pause, deadline);
         }
@@ -309,13 +333,15 @@ impl Shard {
     }
 
     /// One reason not to read a peer is gone.
-    fn go_on_reading(&mut self, slot: u32) {
+    pub(super) fn go_on_reading(&mut self, slot: u32) {
         let probe = self.now + self.shared.config.keepalive.interval;
         let entry = self.slots.at_mut(slot);
         if entry.is_read() {
             // Whatever it has sent meanwhile is not read yet.
             entry.peer.keepalive.handle_bytes(self.now);
-            entry.peer.timers.set(Timer::Keepalive, probe);
+            if !entry.peer.timers.is_set(Timer::Keepalive) {
+                entry.peer.timers.set(Timer::Keepalive, probe);
+            }
             if !std::mem::replace(&mut entry.resuming, true) {
                 self.resuming.push(slot);
             }

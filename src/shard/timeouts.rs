@@ -51,6 +51,7 @@ impl Shard {
                     self.user_timers -= 1;
                     self.events.push_back(Event::Timer { tag });
                 }
+                Deadline::Rated(peer) => self.rate_timeout(peer),
                 Deadline::Receipt(id) => self.expire_receipt(id),
                 Deadline::Acked(id) => self.expire_acked(id),
                 Deadline::Ledgers => self.with_directory(|directory, means| directory.sweep_ledgers(means)),
@@ -61,6 +62,9 @@ impl Shard {
 
     fn peer_timeout(&mut self, slot: u32) {
         self.slots.at_mut(slot).armed = None;
+        if self.rates.is_some() {
+            self.reassure(slot);
+        }
         while let Some(due) = self.slots.at_mut(slot).peer.handle_timeout(self.now, &self.shared.config, &mut self.pool) {
             match due {
                 Due::Handled => {}

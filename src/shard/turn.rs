@@ -124,6 +124,7 @@ impl Shard {
                 }
             }
             Event::Slow { peer, backlog } => handler.on_slow(&mut Context::new(self), peer, backlog),
+            Event::RateLimited { peer, dropped } => handler.on_rate_limited(&mut Context::new(self), peer, dropped),
             Event::SendFailed { peer, tag, reason } => handler.on_send_failed(&mut Context::new(self), peer, tag, reason),
             Event::DialFailed { dial, error, retry_in } => handler.on_dial_failed(&mut Context::new(self), dial, error, retry_in),
             Event::Closed { peer, reason } => handler.on_closed(&mut Context::new(self), peer, reason),

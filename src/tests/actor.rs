@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::oracle::{Item, Oracle, STAMP, Told};
 use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
-use crate::handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId};
+use crate::handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, RateLimited, Responder, Sent, TimerId};
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::receipt::{AckId, Receipt};
 use crate::rng::Rng;
@@ -386,6 +386,10 @@ impl Handler for Actor {
 
     fn on_slow(&mut self, _cx: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
         self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::Slow(backlog));
+    }
+
+    fn on_rate_limited(&mut self, _cx: &mut Context<'_>, peer: PeerId, dropped: RateLimited) {
+        self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::RateLimited(dropped));
     }
 
     fn on_subscribed(&mut self, cx: &mut Context<'_>, peer: PeerId, topic: Topic) {

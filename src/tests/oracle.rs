@@ -153,6 +153,7 @@ pub(super) enum Told {
     },
     Drained,
     Slow(crate::handler::Backlog),
+    RateLimited(crate::handler::RateLimited),
     Subscribed(Topic),
     Unsubscribed(Topic),
     DialFailed {
