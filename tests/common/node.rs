@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use corecast::{
     AckId, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Frame, Handle, Handler, Message, Meta,
-    NodeId, PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
+    NodeId, PeerId, PeerInfo, RateLimited, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -45,6 +45,10 @@ pub(crate) enum Seen {
     Slow {
         peer: PeerId,
         backlog: Backlog,
+    },
+    RateLimited {
+        peer: PeerId,
+        dropped: RateLimited,
     },
     Subscribed {
         peer: PeerId,
@@ -181,6 +185,10 @@ impl Handler for Probe {
 
     fn on_slow(&mut self, _: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
         self.tell(Seen::Slow { peer, backlog });
+    }
+
+    fn on_rate_limited(&mut self, _: &mut Context<'_>, peer: PeerId, dropped: RateLimited) {
+        self.tell(Seen::RateLimited { peer, dropped });
     }
 
     fn on_subscribed(&mut self, _: &mut Context<'_>, peer: PeerId, topic: Topic) {
