@@ -170,7 +170,7 @@ pub enum CloseReason {
     Violation(Violation),
     /// The other side read too slowly.
     SlowPeer(Slow),
-    /// Nothing was received for `Keepalive::timeout`.
+    /// Nothing was received for `Keepalive::timeout`, or sooner, where [`crate::Keepalive::adaptive`] says so.
     Unresponsive,
     /// A frame or a message began and was not finished in time.
     PartialTimeout,
@@ -446,7 +446,9 @@ impl fmt::Display for CloseReason {
             Self::Io(kind) => write!(f, "connection lost: {kind}"),
             Self::Violation(violation) => write!(f, "the peer broke the protocol: {violation}"),
             Self::SlowPeer(slow) => write!(f, "the peer reads too slowly: {slow:?}"),
-            Self::Unresponsive => f.write_str("the peer sent nothing for keepalive.timeout"),
+            Self::Unresponsive => {
+                f.write_str("the peer sent nothing for keepalive.timeout, or did not answer keepalive.adaptive.probes pings")
+            }
             Self::PartialTimeout => f.write_str("the peer began a message and did not finish it in time"),
             Self::PausedTooLong => f.write_str("reading was paused for longer than timeouts.pause"),
             Self::NotAllowed => f.write_str("the node was taken off the allow-list"),

@@ -9,6 +9,7 @@ use crate::codec::{CodecError, Typed, encode_with};
 use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
+use crate::proto::RequestTimeout;
 use crate::receipt::{AckId, Receipt};
 use crate::shard::{Payload, Shard};
 use crate::time::Timestamp;
@@ -399,9 +400,18 @@ impl<'a> Context<'a> {
 
     /// Asks a peer something. [`Handler::on_response`] is called on this core, exactly once, with `tag`: with the response, or with the
     /// reason why there is none. Only where the peer is another core's, and that core panics, it is not called.
-    pub fn request(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8], timeout: Duration, tag: u64) -> Result<Sent, SendError> {
+    ///
+    /// `timeout`: a [`Duration`], or [`RequestTimeout::Adaptive`], which follows how long this peer's responses take.
+    pub fn request(
+        &mut self,
+        peer: PeerId,
+        meta: impl Into<Meta>,
+        body: &[u8],
+        timeout: impl Into<RequestTimeout>,
+        tag: u64,
+    ) -> Result<Sent, SendError> {
         let (core, meta) = (self.shard.core(), self.shard.resolve(meta.into()));
-        self.shard.request(peer, meta, body, timeout, crate::proto::Origin::Handler { core, tag })
+        self.shard.request(peer, meta, body, timeout.into(), crate::proto::Origin::Handler { core, tag })
     }
 
     /// Answers a request.

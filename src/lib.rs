@@ -180,7 +180,7 @@
 //! | unfinished messages, each core | [`Limits::reassembly_bytes`], `..._reserve` | 128 MiB, 68 KiB a peer | `reassembly_waits` |
 //! | unfinished frame or message | [`Timeouts::partial`] | 10 s and its length at 64 KiB/s | `closed_partial` |
 //! | write without progress | [`Timeouts::write_stall`] | 10 s | `closed_slow_write_stall` |
-//! | silence | [`Keepalive::interval`], [`Keepalive::timeout`] | ping at 5 s, end at 15 s | `closed_unresponsive` |
+//! | silence | [`Keepalive::interval`], `timeout`, [`Keepalive::adaptive`] | ping at 5 s, end at 15 s | `closed_unresponsive` |
 //! | pings of a peer | [`Keepalive::max_pings_per_second`], `ping_burst` | 4/s, 8 at once | `violation_ping_flood` |
 //! | messages and bytes of a peer, a second | [`Rates::receive`], [`Rates::send`] | none | [`WhenOver`]; `sends_rate_limited` |
 //! | a peer in a turn | [`Io::read_budget`], [`Io::write_budget`] | 256 KiB each | the next turn |
@@ -251,8 +251,8 @@ mod wire;
 
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
 pub use config::{
-    Acks, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise, ParseSubnetError,
-    Rate, RateLimit, Rates, Security, Spin, Subnet, Timeouts, WhenOver, WhenSlow,
+    Acks, AdaptiveKeepalive, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise,
+    ParseSubnetError, Rate, RateLimit, Rates, Security, Spin, Subnet, Timeouts, WhenOver, WhenSlow,
 };
 pub use dial::{Dial, ParseDialError};
 pub use engine::{Engine, ShutdownReport, Warning};
@@ -267,6 +267,7 @@ pub use identity::{Identity, NetworkSecret};
 pub use key_file::{KeyFileError, KeyFileProblem};
 pub use metrics::{Counter, Stats};
 pub use pending::{PendingReceipt, ReceiptError};
+pub use proto::RequestTimeout;
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
 pub use shard::PeerSnapshot;
 pub use time::Timestamp;

@@ -204,7 +204,7 @@ counters! {
     SlowWriteStall = "closed_slow_write_stall",
     /// Peers ended: kept the oldest part of a full broadcast log.
     SlowLogFull = "closed_slow_log_full",
-    /// Peers ended: nothing received for `keepalive.timeout`.
+    /// Peers ended: nothing received for `keepalive.timeout`, or for as long as `keepalive.adaptive` says.
     ClosedUnresponsive = "closed_unresponsive",
     /// Peers ended: a frame or message was not finished in time.
     ClosedPartial = "closed_partial",

@@ -36,8 +36,8 @@ pub struct Rates {
     pub costs: BTreeMap<u16, u32>,
     /// What subscribing and unsubscribing cost, in messages, each time. Default 1.
     pub subscribe: u32,
-    /// With [`WhenOver::Drop`]: for how long what was dropped is added up before [`crate::Handler::on_rate_limited`] says it, at least 1 ms.
-    /// Default: none, it is not called.
+    /// With [`WhenOver::Drop`]: for how long what was dropped is added up before [`crate::Handler::on_rate_limited`] says it. At least 1
+    /// ms. Default: none, it is not called.
     pub report: Option<Duration>,
 }
 

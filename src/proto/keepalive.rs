@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::rtt::RttEstimator;
+use crate::config::{self, AdaptiveKeepalive};
 use crate::error::Violation;
 use crate::rate::TokenBucket;
 use crate::time::Timestamp;
@@ -17,9 +18,12 @@ pub(crate) struct Keepalive {
     last_received: Timestamp,
     /// When the latest ping was sent, while it has no pong and is a measure.
     sent: Option<Timestamp>,
-    /// The nonces of the latest ping, and of the latest that was answered. 34 years of four pings a second.
+    /// The nonce of the latest ping: 34 years of four pings a second.
     last: u32,
-    answered: u32,
+    /// How many of the latest are not answered: four hours of them.
+    outstanding: u16,
+    /// Pings since the last byte came; of meaning while `sent` is later than that.
+    probes: u16,
     rtt: RttEstimator,
     inbound: TokenBucket,
 }
@@ -41,7 +45,8 @@ impl Keepalive {
             last_received: now,
             sent: None,
             last: 0,
-            answered: 0,
+            outstanding: 0,
+            probes: 0,
             rtt: RttEstimator::new(),
             inbound: TokenBucket::new(max_pings_per_second, ping_burst),
         }
@@ -63,12 +68,12 @@ impl Keepalive {
 
     /// A pong came: it must be the answer to a ping that is outstanding. Those before it stay without an answer.
     pub(crate) fn handle_pong(&mut self, now: Timestamp, nonce: u64) -> Result<(), Violation> {
-        let outstanding = u64::from(self.answered) + 1..=u64::from(self.last);
-        if !outstanding.contains(&nonce) {
+        let later = u64::from(self.last).checked_sub(nonce).ok_or(Violation::UnsolicitedPong)?;
+        if later >= u64::from(self.outstanding) {
             return Err(Violation::UnsolicitedPong);
         }
-        self.answered = nonce as u32;
-        if self.answered == self.last
+        self.outstanding = later as u16;
+        if later == 0
             && let Some(sent) = self.sent.take()
         {
             self.rtt.record(now - sent);
@@ -89,24 +94,39 @@ impl Keepalive {
 
     fn next_nonce(&mut self) -> u64 {
         self.last = self.last.saturating_add(1);
+        self.outstanding = self.outstanding.saturating_add(1);
         u64::from(self.last)
     }
 
-    pub(crate) fn poll(&mut self, now: Timestamp, interval: Duration, timeout: Duration) -> Life {
+    /// Looks at the clock.
+    pub(crate) fn poll(&mut self, now: Timestamp, config: &config::Keepalive) -> Life {
         let silent = now - self.last_received;
-        if silent >= timeout {
+        if silent >= config.timeout {
             return Life::Dead;
         }
-        let dead = self.last_received + timeout;
-        if silent < interval {
-            return Life::Alive { look_again: self.last_received + interval };
+        let dead = self.last_received + config.timeout;
+        if silent < config.interval {
+            return Life::Alive { look_again: self.last_received + config.interval };
         }
-        if self.sent.is_some_and(|sent| sent > self.last_received) {
-            return Life::Alive { look_again: dead };
+        let adaptive = config.adaptive.filter(|_| self.rtt.smoothed().is_some());
+        let first = adaptive.map(|adaptive| self.rtt.timeout(adaptive.floor, config.timeout));
+        if let Some(sent) = self.sent.filter(|&sent| sent > self.last_received) {
+            // The last ping is waited for: to the end, where there is nothing to go by.
+            let due = first.map_or(dead, |first| dead.min(sent + AdaptiveKeepalive::backed_off(first, self.probes.into())));
+            if now < due {
+                return Life::Alive { look_again: due };
+            }
+            if adaptive.is_some_and(|adaptive| u32::from(self.probes) >= adaptive.probes) {
+                return Life::Dead;
+            }
+        } else {
+            self.probes = 0;
         }
         let nonce = self.next_nonce();
         self.sent = Some(now);
-        Life::Probe { nonce, look_again: dead.min(now + interval) }
+        self.probes += 1;
+        let wait = first.map_or(config.interval, |first| AdaptiveKeepalive::backed_off(first, self.probes.into()));
+        Life::Probe { nonce, look_again: dead.min(now + wait) }
     }
 
     /// This side was asleep for `gap` (stopped, or its machine was): what came meanwhile is not read yet, so nobody is dead because of it.
@@ -119,8 +139,9 @@ impl Keepalive {
 mod tests {
     use super::*;
 
-    const INTERVAL: Duration = Duration::from_secs(5);
-    const TIMEOUT: Duration = Duration::from_secs(15);
+    fn config(adaptive: Option<AdaptiveKeepalive>) -> config::Keepalive {
+        config::Keepalive { adaptive, ..Default::default() }
+    }
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_nanos(millis * 1_000_000)
@@ -129,22 +150,74 @@ mod tests {
     #[test]
     fn silence_is_probed_once_and_then_dead() {
         let mut keepalive = Keepalive::new(at(0), 4, 8);
-        assert_eq!(keepalive.poll(at(1000), INTERVAL, TIMEOUT), Life::Alive { look_again: at(5000) });
-        assert_eq!(keepalive.poll(at(5000), INTERVAL, TIMEOUT), Life::Probe { nonce: 1, look_again: at(10_000) });
-        assert_eq!(keepalive.poll(at(10_000), INTERVAL, TIMEOUT), Life::Alive { look_again: at(15_000) });
-        assert_eq!(keepalive.poll(at(15_000), INTERVAL, TIMEOUT), Life::Dead);
+        assert_eq!(keepalive.poll(at(1000), &config(None)), Life::Alive { look_again: at(5000) });
+        assert_eq!(keepalive.poll(at(5000), &config(None)), Life::Probe { nonce: 1, look_again: at(10_000) });
+        assert_eq!(keepalive.poll(at(10_000), &config(None)), Life::Alive { look_again: at(15_000) });
+        assert_eq!(keepalive.poll(at(15_000), &config(None)), Life::Dead);
     }
 
     #[test]
     fn any_byte_is_life_and_a_pong_measures() {
         let mut keepalive = Keepalive::new(at(0), 4, 8);
-        assert!(matches!(keepalive.poll(at(5000), INTERVAL, TIMEOUT), Life::Probe { nonce: 1, .. }));
+        assert!(matches!(keepalive.poll(at(5000), &config(None)), Life::Probe { nonce: 1, .. }));
         assert_eq!(keepalive.handle_pong(at(5007), 2), Err(Violation::UnsolicitedPong));
         keepalive.handle_bytes(at(5007));
         assert_eq!(keepalive.handle_pong(at(5007), 1), Ok(()));
         assert_eq!(keepalive.rtt(), Some(Duration::from_millis(7)));
         assert_eq!(keepalive.handle_pong(at(5008), 1), Err(Violation::UnsolicitedPong));
-        assert!(matches!(keepalive.poll(at(10_007), INTERVAL, TIMEOUT), Life::Probe { nonce: 2, .. }));
+        assert!(matches!(keepalive.poll(at(10_007), &config(None)), Life::Probe { nonce: 2, .. }));
+    }
+
+    #[test]
+    fn is_small() {
+        assert_eq!(size_of::<Keepalive>(), 64);
+    }
+
+    #[test]
+    fn where_round_trips_are_known_pings_are_repeated_each_after_twice_the_wait_and_the_last_is_the_end() {
+        let config = config(Some(AdaptiveKeepalive::default()));
+        let mut keepalive = Keepalive::new(at(0), 4, 8);
+        // Not before one was answered.
+        assert_eq!(keepalive.poll(at(5000), &config), Life::Probe { nonce: 1, look_again: at(10_000) });
+        assert_eq!(keepalive.poll(at(10_000), &config), Life::Alive { look_again: at(15_000) });
+        keepalive.handle_bytes(at(10_500));
+        assert_eq!(keepalive.handle_pong(at(10_500), 1), Ok(()));
+        assert_eq!(keepalive.rtt(), Some(Duration::from_millis(5500)));
+        // 5.5 s and four times 2.75 s are more than is left.
+        assert_eq!(keepalive.poll(at(15_500), &config), Life::Probe { nonce: 2, look_again: at(25_500) });
+        for nonce in 2..100 {
+            keepalive.handle_bytes(at(10_000 * nonce + 100));
+            assert_eq!(keepalive.handle_pong(at(10_000 * nonce + 100), nonce), Ok(()));
+            assert!(matches!(keepalive.poll(at(10_000 * (nonce + 1)), &config), Life::Probe { .. }));
+        }
+        // Pings have been answered in 100 ms for long: the floor holds.
+        assert_eq!(keepalive.poll(at(1_000_500), &config), Life::Alive { look_again: at(1_001_000) });
+        assert_eq!(keepalive.poll(at(1_001_000), &config), Life::Probe { nonce: 101, look_again: at(1_003_000) });
+        assert_eq!(keepalive.poll(at(1_003_000), &config), Life::Probe { nonce: 102, look_again: at(1_005_100) }, "the ceiling");
+        assert_eq!(keepalive.poll(at(1_005_100), &config), Life::Dead);
+    }
+
+    #[test]
+    fn a_pong_answers_those_before_it_and_only_the_latest_is_a_measure() {
+        let config = config(Some(AdaptiveKeepalive::default()));
+        let mut keepalive = Keepalive::new(at(0), 4, 8);
+        assert!(matches!(keepalive.poll(at(5000), &config), Life::Probe { nonce: 1, .. }));
+        keepalive.handle_bytes(at(5001));
+        assert_eq!(keepalive.handle_pong(at(5001), 1), Ok(()));
+        for (now, nonce) in [(10_001, 2), (11_001, 3), (13_001, 4)] {
+            assert!(matches!(keepalive.poll(at(now), &config), Life::Probe { nonce: sent, .. } if sent == nonce));
+        }
+        keepalive.handle_bytes(at(13_500));
+        assert_eq!(keepalive.handle_pong(at(13_500), 3), Ok(()));
+        assert_eq!(keepalive.handle_pong(at(13_500), 2), Err(Violation::UnsolicitedPong), "answered with the one after it");
+        assert_eq!(keepalive.rtt(), Some(Duration::from_millis(1)));
+        assert_eq!(keepalive.handle_pong(at(13_501), 4), Ok(()));
+        assert_eq!(keepalive.rtt(), Some(Duration::from_micros(63_375)));
+        assert_eq!(keepalive.handle_pong(at(13_501), 5), Err(Violation::UnsolicitedPong));
+        // A sign of life is no measure, and what was measured before it is none any more.
+        assert_eq!(keepalive.reassure(), 5);
+        assert_eq!(keepalive.handle_pong(at(19_000), 5), Ok(()));
+        assert_eq!(keepalive.rtt(), Some(Duration::from_micros(63_375)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::requests::{Origin, Requests};
 use super::session::Session;
 use super::timers::{Timer, Timers};
 use crate::buffers::BufferPool;
-use crate::config::Config;
+use crate::config::{Config, Timeouts};
 use crate::error::Violation;
 use crate::id::Topic;
 use crate::time::Timestamp;
@@ -309,23 +309,34 @@ impl Peer {
     }
 
     /// A new request's correlation id; `set_timer` is given it.
-    pub(crate) fn begin_request(&mut self, origin: Origin, set_timer: impl FnOnce(u64) -> TimerKey) -> u64 {
-        self.requests.get_or_insert_default().insert(origin, set_timer)
+    pub(crate) fn begin_request(&mut self, now: Timestamp, origin: Origin, set_timer: impl FnOnce(u64) -> TimerKey) -> u64 {
+        self.requests.get_or_insert_default().insert(now, origin, set_timer)
+    }
+
+    /// How long a request waits for its response that leaves it to the peer's response times.
+    pub(crate) fn response_timeout(&self, timeouts: &Timeouts) -> Duration {
+        let (floor, ceiling) = (timeouts.request_floor, timeouts.request_ceiling);
+        self.requests.as_ref().map_or(ceiling, |requests| requests.times.timeout(floor, ceiling))
+    }
+
+    /// How long responses take, smoothed.
+    pub(crate) fn response_time(&self) -> Option<Duration> {
+        self.requests.as_ref()?.times.smoothed()
     }
 
     /// The response to `correlation` came.
-    pub(crate) fn answer(&mut self, correlation: u64) -> Result<Option<(Origin, TimerKey)>, Violation> {
-        self.requests.as_mut().map_or(Err(Violation::UnsolicitedResponse), |requests| requests.answer(correlation))
+    pub(crate) fn answer(&mut self, now: Timestamp, correlation: u64) -> Result<Option<(Origin, TimerKey)>, Violation> {
+        self.requests.as_mut().map_or(Err(Violation::UnsolicitedResponse), |requests| requests.answer(now, correlation))
     }
 
-    pub(crate) fn expire_request(&mut self, correlation: u64) -> Option<Origin> {
-        self.requests.as_mut()?.expire(correlation)
+    pub(crate) fn expire_request(&mut self, now: Timestamp, correlation: u64, timeouts: &Timeouts) -> Option<Origin> {
+        self.requests.as_mut()?.expire(now, correlation, (timeouts.request_floor, timeouts.request_ceiling))
     }
 
     /// The next of this peer's deadlines that has come, and what it means. `None` when there is no other.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp, config: &Config, pool: &mut QueuedPool) -> Option<Due> {
         Some(match self.timers.pop_expired(now)? {
-            Timer::Keepalive => match self.keepalive.poll(now, config.keepalive.interval, config.keepalive.timeout) {
+            Timer::Keepalive => match self.keepalive.poll(now, &config.keepalive) {
                 Life::Dead => Due::Unresponsive,
                 Life::Alive { look_again } => {
                     self.timers.set(Timer::Keepalive, look_again);

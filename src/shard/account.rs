@@ -29,6 +29,8 @@ pub struct PeerSnapshot {
     pub subscriptions: usize,
     /// Smoothed round-trip time (RFC 6298), once a ping was answered.
     pub rtt: Option<Duration>,
+    /// How long its responses take, smoothed by the same formula, once a request to it was answered in time.
+    pub response_time: Option<Duration>,
     /// How long it has been established.
     pub age: Duration,
 }
@@ -155,6 +157,7 @@ impl Shard {
                 pending_requests: entry.peer.pending_requests(),
                 subscriptions: entry.cold.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.theirs.len()),
                 rtt: entry.peer.keepalive.rtt(),
+                response_time: entry.peer.response_time(),
                 age: self.now - entry.cold.established_at,
             })
             .collect()

@@ -7,7 +7,7 @@ use super::places::{Seat, Ticket};
 use crate::dial::Dial;
 use crate::error::{DialError, RequestError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
-use crate::proto::{Delivery, Ledger, Origin};
+use crate::proto::{Delivery, Ledger, Origin, RequestTimeout};
 use crate::receipt::{AckFailure, AckId};
 use crate::time::Timestamp;
 use crate::wire::{Frame, Meta, RefusalCode};
@@ -45,7 +45,7 @@ pub(crate) enum Mail {
         peer: PeerId,
         meta: Meta,
         body: Box<[u8]>,
-        timeout: Duration,
+        timeout: RequestTimeout,
         origin: Origin,
     },
     Respond {

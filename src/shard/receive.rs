@@ -213,7 +213,7 @@ impl Shard {
         message: Message<'_>,
     ) -> Result<(), Violation> {
         let owned = || Owned { meta: message.meta, body: message.body.to_vec() };
-        let answered = self.slots.at_mut(peer.slot()).peer.answer(correlation)?;
+        let answered = self.slots.at_mut(peer.slot()).peer.answer(self.now, correlation)?;
         let origin = answered.map(|(origin, timer)| {
             self.wheel.cancel(timer);
             self.requests -= 1;

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::mail::{Control, Mail};
 use super::slow::Wanted;
@@ -12,7 +11,7 @@ use crate::error::{CloseReason, RequestError, SendError, Slow};
 use crate::handler::{PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
-use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE, TERMS_CHARGE};
+use crate::proto::{Logs, Origin, Outbox, QueuedPool, RequestTimeout, SPANS_CHARGE, TERMS_CHARGE};
 use crate::wire::{Draft, Frame, Lane, MAX_MESSAGE, Meta, message_wire_len};
 
 /// A message to be sent: to be encoded in place, or encoded already.
@@ -383,7 +382,14 @@ impl Shard {
     }
 
     /// Asks a peer something.
-    pub(crate) fn request(&mut self, peer: PeerId, meta: Meta, body: &[u8], timeout: Duration, origin: Origin) -> Result<Sent, SendError> {
+    pub(crate) fn request(
+        &mut self,
+        peer: PeerId,
+        meta: Meta,
+        body: &[u8],
+        timeout: RequestTimeout,
+        origin: Origin,
+    ) -> Result<Sent, SendError> {
         if peer.core() != self.core {
             self.forward_mail(peer.core(), Mail::Request { peer, meta, body: body.into(), timeout, origin })?;
             return Ok(Sent::Forwarded);
@@ -402,9 +408,15 @@ impl Shard {
             self.charge_one(peer, payload)?;
         }
         let entry = self.slots.at_mut(peer.slot());
-        let deadline = self.now + timeout;
+        let now = self.now;
+        let deadline = now
+            + match timeout {
+                RequestTimeout::After(timeout) => timeout,
+                RequestTimeout::Adaptive => entry.peer.response_timeout(&self.shared.config.timeouts),
+            };
         let wheel = &mut self.wheel;
-        let correlation = entry.peer.begin_request(origin, |correlation| wheel.insert(deadline, Deadline::Request { peer, correlation }));
+        let correlation =
+            entry.peer.begin_request(now, origin, |correlation| wheel.insert(deadline, Deadline::Request { peer, correlation }));
         self.requests += 1;
         self.stats.count(Counter::RequestsSent);
         self.push(peer.slot(), Payload::Draft(Draft::request(meta, correlation, body)));

@@ -84,8 +84,9 @@ impl Shard {
     }
 
     fn request_timeout(&mut self, peer: PeerId, correlation: u64) {
+        let timeouts = &self.shared.config.timeouts;
         let Some(entry) = self.slots.find_mut(peer) else { return };
-        if let Some(origin) = entry.peer.expire_request(correlation) {
+        if let Some(origin) = entry.peer.expire_request(self.now, correlation, timeouts) {
             self.requests -= 1;
             self.stats.count(Counter::RequestsTimedOut);
             self.fail_request(peer, origin, RequestError::TimedOut);

@@ -11,6 +11,7 @@ use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, RateLimited, Responder, Sent, TimerId};
 use crate::id::{DialId, NodeId, PeerId, Topic};
+use crate::proto::RequestTimeout;
 use crate::receipt::{AckId, Receipt};
 use crate::rng::Rng;
 use crate::wire::{Frame, Kind, Lane, Meta};
@@ -201,7 +202,14 @@ impl Actor {
         result
     }
 
-    pub(super) fn request(&mut self, cx: &mut Context<'_>, peer: PeerId, meta: Meta, len: usize, timeout: Duration) -> u64 {
+    pub(super) fn request(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: PeerId,
+        meta: Meta,
+        len: usize,
+        timeout: impl Into<RequestTimeout>,
+    ) -> u64 {
         self.sync(cx);
         let body = self.body(len.max(STAMP));
         let tag = super::oracle::word(&body, 0);
@@ -279,6 +287,8 @@ impl Actor {
             (70..80, Some(peer)) => {
                 let (meta, len) = (self.meta(), self.len());
                 let timeout = self.rng.duration_below(Duration::from_secs(2));
+                // Not drawn, so that what older seeds draw stays as it is.
+                let timeout = if len.is_multiple_of(3) { RequestTimeout::Adaptive } else { timeout.into() };
                 self.request(cx, peer, meta, len, timeout);
             }
             (80..84, Some(peer)) => self.pause(cx, peer),

@@ -17,6 +17,7 @@ mod pace;
 mod pipe;
 mod scenarios;
 mod scenarios_acks;
+mod scenarios_adaptive;
 mod scenarios_admission;
 mod scenarios_expiry;
 mod scenarios_memory;
@@ -36,7 +37,7 @@ use pace::Pace;
 use pipe::Faults;
 use sim::{MILLI, SECOND, World};
 
-use crate::config::{Admission, Config, Cores, Noise, Rate, RateLimit, Rates, Security, Subnet, WhenSlow};
+use crate::config::{AdaptiveKeepalive, Admission, Config, Cores, Noise, Rate, RateLimit, Rates, Security, Subnet, WhenSlow};
 use crate::dial::Dial;
 use crate::id::NodeId;
 use crate::metrics::{Counter, Stats};
@@ -181,6 +182,9 @@ impl Plan {
         timeouts.drain = millis(rng, 100, 5000);
         config.backoff.min = millis(rng, 10, 100);
         config.backoff.max = millis(rng, 100, 3000);
+        let (interval, timeout) = (config.keepalive.interval, config.keepalive.timeout);
+        let adaptive = AdaptiveKeepalive { floor: (timeout - interval) / 7, ..AdaptiveKeepalive::default() };
+        config.keepalive.adaptive = (adaptive.floor >= Duration::from_millis(250)).then_some(adaptive);
         config.rates = Self::draw_rates(&mut Rng::new(rng.clone().next_u64() ^ 1), most as u32);
         config
     }
