@@ -338,7 +338,8 @@ impl<'a> Context<'a> {
     }
 
     /// Sends to every established peer of every core, or, on error, to none. A peer that has said that it takes only shorter messages is
-    /// passed by, which is counted (`sends_refused`).
+    /// passed by, which is counted (`sends_refused`); so is one that was sent as much as [`crate::Rates::send`] allows (`deliveries_refused`,
+    /// `sends_rate_limited`).
     pub fn broadcast(&mut self, frame: &Frame) -> Result<(), SendError> {
         self.shard.broadcast(frame, None)
     }
@@ -359,8 +360,9 @@ impl<'a> Context<'a> {
     /// ones (under 4 KiB) are copied for each subscriber, larger ones are not. No allocation.
     ///
     /// Subscribers get what one core publishes in order, within a lane. A subscriber whose socket is full and whose outbox has no room
-    /// left (`Limits::outbox_hard`, `Limits::send_bytes`) is cut off, `SlowPeer(HardBound)`. One that takes only shorter messages, or for
-    /// which the core has no memory left, is passed by, which is counted (`deliveries_refused`).
+    /// left (`Limits::outbox_hard`, `Limits::send_bytes`) is cut off, `SlowPeer(HardBound)`. One that takes only shorter messages, that was
+    /// sent as much as [`crate::Rates::send`] allows, or for which the core has no memory left, is passed by, which is counted
+    /// (`deliveries_refused`).
     ///
     /// `LogFull`: this turn's publishes and broadcasts take half of `Limits::outbox_hard`, or their copies a quarter of this core's part
     /// of `Limits::send_bytes`, or what was published before is not written yet. Go on in a later turn.
