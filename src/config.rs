@@ -3,16 +3,20 @@
 //! Every field says what it means, its unit, its default and why, and what happens at the limit. [`Config::validate`] checks the
 //! relations between them; [`crate::Engine::start`] calls it and names the field that cannot work.
 
+mod adaptive;
 mod addresses;
 mod lanes;
+mod rates;
 mod restarts;
 mod security;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use adaptive::AdaptiveKeepalive;
 pub use addresses::{Addresses, ParseSubnetError, Rate, Subnet};
 pub use lanes::{LaneConfig, Lanes, WhenSlow};
+pub use rates::{RateLimit, Rates, WhenOver};
 pub use restarts::Restarts;
 pub use security::{Admission, Cipher, Noise, Security};
 
@@ -60,6 +64,8 @@ pub struct Config {
     /// cost but a comparison for each message and each write. One more puts out the oldest. Each takes 24 bytes, all of them from
     /// when the peer is established: noting one allocates nothing. At most 65,536.
     pub recorder: usize,
+    /// How much each peer may send and be sent. Default: none, as much as the other limits allow.
+    pub rates: Option<Rates>,
     /// Sockets, buffers and waiting.
     pub io: Io,
     /// Where the engine's randomness begins (jitter, instance number, node id). Default: drawn from the system. Set it to replay a run.
@@ -174,6 +180,9 @@ pub struct Keepalive {
     pub max_pings_per_second: u32,
     /// Pings that may come at once. Default 8.
     pub ping_burst: u32,
+    /// Give a silent peer up sooner than at `timeout` where its round trips are known. Default: none, only at `timeout`. A peer may stand
+    /// still for as long as its application pauses reading, 10 s by default: who knows that none does for so long loses nothing by this.
+    pub adaptive: Option<AdaptiveKeepalive>,
 }
 
 /// How long each thing may take. Each has an end, so that nothing is held for ever.
@@ -196,6 +205,11 @@ pub struct Timeouts {
     pub linger: Duration,
     /// What a shutdown gives the outboxes. Default 5 s.
     pub drain: Duration,
+    /// Shortest wait of requests with [`crate::RequestTimeout::Adaptive`]. Default 1 s, as RFC 6298 (2.4) has it; lower where a retry costs
+    /// less than the wait. At least 10 ms.
+    pub request_floor: Duration,
+    /// Their longest, and as long as the peer has not responded to anything yet. Default 10 s. At least `request_floor`.
+    pub request_ceiling: Duration,
 }
 
 /// How dialling is retried: the wait doubles from `min` to `max`, and the actual wait is uniform in between ("full jitter").
@@ -344,6 +358,7 @@ impl Config {
         self.check_times()?;
         self.restarts.validate()?;
         within("recorder", self.recorder, 0, 1 << 16, "at most 65536 events")?;
+        self.rates.as_ref().map_or(Ok(()), |rates| rates.validate(self))?;
         self.check_io()
     }
 
@@ -416,6 +431,7 @@ impl Config {
         at_least("keepalive.ping_burst", keepalive.ping_burst as usize, 1, "at least 1")?;
         at_least("keepalive.max_pings_per_second", keepalive.max_pings_per_second as usize, 1, "at least 1")?;
         at_least_time("keepalive.interval", keepalive.interval, Duration::from_secs(1) / keepalive.max_pings_per_second)?;
+        keepalive.adaptive.map_or(Ok(()), |adaptive| adaptive.validate(keepalive))?;
         let timeouts = &self.timeouts;
         let shortest = Duration::from_millis(10);
         for (field, value) in [
@@ -425,10 +441,12 @@ impl Config {
             ("timeouts.partial", timeouts.partial),
             ("timeouts.pause", timeouts.pause),
             ("timeouts.linger", timeouts.linger),
+            ("timeouts.request_floor", timeouts.request_floor),
             ("limits.soft_grace", self.limits.soft_grace),
         ] {
             at_least_time(field, value, shortest)?;
         }
+        at_least_time("timeouts.request_ceiling", timeouts.request_ceiling, timeouts.request_floor)?;
         at_least_time("timeouts.drain", timeouts.drain, Duration::ZERO)?;
         at_least_time("backoff.min", self.backoff.min, Duration::from_millis(1))?;
         at_least_time("backoff.max", self.backoff.max, self.backoff.min)?;
@@ -467,6 +485,7 @@ impl Default for Config {
             acks: Acks::default(),
             restarts: Restarts::default(),
             recorder: 0,
+            rates: None,
             io: Io::default(),
             seed: None,
         }
@@ -504,7 +523,7 @@ impl Default for Limits {
 
 impl Default for Keepalive {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(5), timeout: Duration::from_secs(15), max_pings_per_second: 4, ping_burst: 8 }
+        Self { interval: Duration::from_secs(5), timeout: Duration::from_secs(15), max_pings_per_second: 4, ping_burst: 8, adaptive: None }
     }
 }
 
@@ -518,6 +537,8 @@ impl Default for Timeouts {
             pause: Duration::from_secs(10),
             linger: Duration::from_secs(2),
             drain: Duration::from_secs(5),
+            request_floor: Duration::from_secs(1),
+            request_ceiling: Duration::from_secs(10),
         }
     }
 }
@@ -637,6 +658,8 @@ mod tests {
         assert_eq!(field(&|c| c.limits.outbox_soft = 17 << 20), "limits.outbox_soft");
         assert_eq!(field(&|c| c.limits.log_bytes = 31 << 20), "limits.log_bytes");
         assert_eq!(field(&|c| c.keepalive.timeout = Duration::from_secs(9)), "keepalive.timeout");
+        assert_eq!(field(&|c| c.timeouts.request_floor = Duration::from_secs(11)), "timeouts.request_ceiling");
+        assert_eq!(field(&|c| c.timeouts.request_floor = Duration::ZERO), "timeouts.request_floor");
         assert_eq!(field(&|c| c.listen.push("10.0.0.1:1".parse().unwrap())), "listen");
         assert_eq!(field(&|c| c.io.write_budget = 1000), "io.write_budget");
         assert_eq!(field(&|c| c.acks.bytes = 1 << 20), "acks.bytes");

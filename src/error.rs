@@ -13,6 +13,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::wire::{GoodbyeCode, RefusalCode};
 
@@ -169,7 +170,7 @@ pub enum CloseReason {
     Violation(Violation),
     /// The other side read too slowly.
     SlowPeer(Slow),
-    /// Nothing was received for `Keepalive::timeout`.
+    /// Nothing was received for `Keepalive::timeout`, or sooner, where [`crate::Keepalive::adaptive`] says so.
     Unresponsive,
     /// A frame or a message began and was not finished in time.
     PartialTimeout,
@@ -179,6 +180,8 @@ pub enum CloseReason {
     NotAllowed,
     /// The handler panicked in a call about it: see [`crate::Handler`]. What was queued for it leaves first.
     HandlerPanicked,
+    /// The other side sent more than `Rates::receive` allows, and [`crate::WhenOver::Disconnect`] is what happens then.
+    RateLimited,
 }
 
 impl CloseReason {
@@ -198,6 +201,7 @@ impl CloseReason {
             Self::ShuttingDown => (GoodbyeCode::ShuttingDown, 0),
             Self::Replaced => (GoodbyeCode::Replaced, 0),
             Self::NotAllowed => (GoodbyeCode::NotAllowed, 0),
+            Self::RateLimited => (GoodbyeCode::RateLimited, 0),
             Self::Violation(violation) => (GoodbyeCode::Violation, violation.code()),
             Self::SlowPeer(_) => (GoodbyeCode::SlowPeer, 0),
             Self::Unresponsive => (GoodbyeCode::Unresponsive, 0),
@@ -294,6 +298,12 @@ pub enum SendError {
     InboxFull {
         /// The core.
         core: usize,
+    },
+    /// The peer has been sent as much as `Rates::send` allows.
+    RateLimited {
+        /// After that long the same would be taken, if nothing else is sent meanwhile. [`Duration::MAX`]: never, since the batch costs more
+        /// than a bucket holds.
+        retry_in: Duration,
     },
     /// The engine has stopped.
     Stopped,
@@ -438,11 +448,14 @@ impl fmt::Display for CloseReason {
             Self::Io(kind) => write!(f, "connection lost: {kind}"),
             Self::Violation(violation) => write!(f, "the peer broke the protocol: {violation}"),
             Self::SlowPeer(slow) => write!(f, "the peer reads too slowly: {slow:?}"),
-            Self::Unresponsive => f.write_str("the peer sent nothing for keepalive.timeout"),
+            Self::Unresponsive => {
+                f.write_str("the peer sent nothing for keepalive.timeout, or did not answer keepalive.adaptive.probes pings")
+            }
             Self::PartialTimeout => f.write_str("the peer began a message and did not finish it in time"),
             Self::PausedTooLong => f.write_str("reading was paused for longer than timeouts.pause"),
             Self::NotAllowed => f.write_str("the node was taken off the allow-list"),
             Self::HandlerPanicked => f.write_str("the handler panicked in a call about it"),
+            Self::RateLimited => f.write_str("the peer sent more than rates.receive allows"),
         }
     }
 }
@@ -502,6 +515,8 @@ impl fmt::Display for SendError {
             Self::InboxFull { core } => {
                 write!(f, "the inbox of core {core} is full; slow down, or raise limits.inbox_messages or limits.inbox_bytes")
             }
+            Self::RateLimited { retry_in: Duration::MAX } => f.write_str("the batch costs more than rates.send ever has at once"),
+            Self::RateLimited { retry_in } => write!(f, "as much as rates.send allows was sent to this peer; again in {retry_in:?}"),
             Self::Stopped => f.write_str("the engine has stopped"),
         }
     }

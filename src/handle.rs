@@ -16,6 +16,7 @@ use crate::handler::Responder;
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::metrics::Stats;
 use crate::notice::Notice;
+use crate::proto::RequestTimeout;
 use crate::reactor::inbox::{Command, Fabric, Signal};
 use crate::shard::{Control, Mail, PeerSnapshot};
 use crate::wire::{Draft, Frame, FrameError, Meta};
@@ -220,17 +221,28 @@ impl<C: Send + 'static> Handle<C> {
             .map_err(|(_, reason)| Rejected { value: Responder { peer, correlation }, reason })
     }
 
-    /// Asks a peer something and waits for the response, at most for `timeout`. Blocks; on a core thread it answers `WouldDeadlock`
-    /// instead.
-    pub fn request_blocking(&self, peer: PeerId, meta: impl Into<Meta>, body: &[u8], timeout: Duration) -> Result<Response, RequestError> {
+    /// Asks a peer something and waits for the response, at most for `timeout`: a [`Duration`], or [`RequestTimeout::Adaptive`], which
+    /// follows how long this peer's responses take. Blocks; on a core thread it answers `WouldDeadlock` instead.
+    pub fn request_blocking(
+        &self,
+        peer: PeerId,
+        meta: impl Into<Meta>,
+        body: &[u8],
+        timeout: impl Into<RequestTimeout>,
+    ) -> Result<Response, RequestError> {
         if ON_CORE.get() {
             return Err(RequestError::WouldDeadlock);
         }
         let (reply, answer) = bounded(1);
+        let timeout = timeout.into();
+        let longest = match timeout {
+            RequestTimeout::After(timeout) => timeout,
+            RequestTimeout::Adaptive => self.fabric.shared.config.timeouts.request_ceiling,
+        };
         let command = Command::Request { peer, meta: self.resolve(meta), body: body.into(), timeout, reply };
         self.fabric.command(peer.core(), command).map_err(|(_, reason)| RequestError::Send(reason))?;
         // The core keeps the deadline; this one only ends the wait if the core is gone.
-        match answer.recv_timeout(timeout.saturating_add(Duration::from_secs(1))) {
+        match answer.recv_timeout(longest.saturating_add(Duration::from_secs(1))) {
             Ok(Ok(owned)) => Ok(Response { meta: owned.meta, body: owned.body }),
             Ok(Err(error)) => Err(error),
             Err(RecvTimeoutError::Timeout) => Err(RequestError::TimedOut),

@@ -15,6 +15,7 @@ use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::flight::FlightRecord;
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::notice::Notice;
+use crate::proto::RequestTimeout;
 use crate::receipt::{AckId, Receipt};
 use crate::shard::{Payload, Shard};
 use crate::time::Timestamp;
@@ -152,6 +153,16 @@ pub struct Backlog {
     pub dropped: u64,
 }
 
+/// What a peer sent beyond [`crate::Rates::receive`] and was dropped for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateLimited {
+    /// Messages, each counted once, whatever its type costs.
+    pub messages: u64,
+    /// Bytes of the frames that came over the limit, headers included.
+    pub bytes: u64,
+}
+
 /// A timer of this core's handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerId {
@@ -267,6 +278,13 @@ pub trait Handler: Sized + 'static {
     /// the same, from where it would have gone over it.
     fn on_slow(&mut self, cx: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
         let _ = (cx, peer, backlog);
+    }
+
+    /// A peer has sent more than [`crate::Rates::receive`] allows, and this much of it was dropped since the last call. Called only where
+    /// [`crate::Rates::report`] asks for it, and not more often than that says; and a last time before `on_closed`, so that all calls
+    /// together say all.
+    fn on_rate_limited(&mut self, cx: &mut Context<'_>, peer: PeerId, dropped: RateLimited) {
+        let _ = (cx, peer, dropped);
     }
 
     /// A peer has subscribed to a topic here: what is published on it from now on reaches the peer. What it should know before that, a
@@ -391,7 +409,8 @@ impl<'a> Context<'a> {
     }
 
     /// Sends to every established peer of every core, or, on error, to none. A peer that has said that it takes only shorter messages is
-    /// passed by, which is counted (`sends_refused`).
+    /// passed by, which is counted (`sends_refused`); so is one that was sent as much as [`crate::Rates::send`] allows (`deliveries_refused`,
+    /// `sends_rate_limited`).
     pub fn broadcast(&mut self, frame: &Frame) -> Result<(), SendError> {
         self.shard.enter(|shard| shard.broadcast(frame, None))
     }
@@ -412,8 +431,9 @@ impl<'a> Context<'a> {
     /// ones (under 4 KiB) are copied for each subscriber, larger ones are not. No allocation.
     ///
     /// Subscribers get what one core publishes in order, within a lane. A subscriber whose socket is full and whose outbox has no room
-    /// left (`Limits::outbox_hard`, `Limits::send_bytes`) is cut off, `SlowPeer(HardBound)`. One that takes only shorter messages, or for
-    /// which the core has no memory left, is passed by, which is counted (`deliveries_refused`).
+    /// left (`Limits::outbox_hard`, `Limits::send_bytes`) is cut off, `SlowPeer(HardBound)`. One that takes only shorter messages, that was
+    /// sent as much as [`crate::Rates::send`] allows, or for which the core has no memory left, is passed by, which is counted
+    /// (`deliveries_refused`).
     ///
     /// `LogFull`: this turn's publishes and broadcasts take half of `Limits::outbox_hard`, or their copies a quarter of this core's part
     /// of `Limits::send_bytes`, or what was published before is not written yet. Go on in a later turn.
@@ -453,8 +473,18 @@ impl<'a> Context<'a> {
 
     /// Asks a peer something. [`Handler::on_response`] is called on this core, exactly once, with `tag`: with the response, or with the
     /// reason why there is none. Only where the peer is another core's, and that core panics, it is not called.
-    pub fn request(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8], timeout: Duration, tag: u64) -> Result<Sent, SendError> {
+    ///
+    /// `timeout`: a [`Duration`], or [`RequestTimeout::Adaptive`], which follows how long this peer's responses take.
+    pub fn request(
+        &mut self,
+        peer: PeerId,
+        meta: impl Into<Meta>,
+        body: &[u8],
+        timeout: impl Into<RequestTimeout>,
+        tag: u64,
+    ) -> Result<Sent, SendError> {
         let (core, meta) = (self.shard.core(), self.shard.resolve(meta.into()));
+        let timeout = timeout.into();
         self.shard.enter(|shard| shard.request(peer, meta, body, timeout, crate::proto::Origin::Handler { core, tag }))
     }
 

@@ -186,8 +186,9 @@
 //! | unfinished messages, each core | [`Limits::reassembly_bytes`], `..._reserve` | 128 MiB, 68 KiB a peer | `reassembly_waits` |
 //! | unfinished frame or message | [`Timeouts::partial`] | 10 s and its length at 64 KiB/s | `closed_partial` |
 //! | write without progress | [`Timeouts::write_stall`] | 10 s | `closed_slow_write_stall` |
-//! | silence | [`Keepalive::interval`], [`Keepalive::timeout`] | ping at 5 s, end at 15 s | `closed_unresponsive` |
+//! | silence | [`Keepalive::interval`], `timeout`, [`Keepalive::adaptive`] | ping at 5 s, end at 15 s | `closed_unresponsive` |
 //! | pings of a peer | [`Keepalive::max_pings_per_second`], `ping_burst` | 4/s, 8 at once | `violation_ping_flood` |
+//! | messages and bytes of a peer, a second | [`Rates::receive`], [`Rates::send`] | none | [`WhenOver`]; `sends_rate_limited` |
 //! | a peer in a turn | [`Io::read_budget`], [`Io::write_budget`] | 256 KiB each | the next turn |
 //! | accepts, writing in a turn | [`Io::accepts`], [`Io::flush_peers`], [`Io::flush_time`] | 16; 512 peers, 1 ms | the next turn |
 //! | time between dials | [`BackoffConfig`] | 50 ms to 30 s; 1 s if on the list | `dial_failures` |
@@ -261,8 +262,8 @@ mod wire;
 
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
 pub use config::{
-    Acks, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise, ParseSubnetError,
-    Rate, Restarts, Security, Spin, Subnet, Timeouts, WhenSlow,
+    Acks, AdaptiveKeepalive, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise,
+    ParseSubnetError, Rate, RateLimit, Rates, Restarts, Security, Spin, Subnet, Timeouts, WhenOver, WhenSlow,
 };
 pub use dial::{Dial, ParseDialError};
 pub use engine::{Engine, ShutdownReport, Warning};
@@ -273,7 +274,8 @@ pub use error::{
 pub use flight::{FlightEntry, FlightEvent, FlightRecord};
 pub use handle::{Handle, Rejected, Response};
 pub use handler::{
-    AfterPanic, Backlog, Callback, Context, Direction, Handler, HandlerPanic, Message, PeerInfo, Responder, Sent, TimerId, TypedSendError,
+    AfterPanic, Backlog, Callback, Context, Direction, Handler, HandlerPanic, Message, PeerInfo, RateLimited, Responder, Sent, TimerId,
+    TypedSendError,
 };
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
 pub use identity::{Identity, NetworkSecret};
@@ -281,6 +283,7 @@ pub use key_file::{KeyFileError, KeyFileProblem};
 pub use metrics::{Counter, Stats};
 pub use notice::Notice;
 pub use pending::{PendingReceipt, ReceiptError};
+pub use proto::RequestTimeout;
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
 pub use shard::PeerSnapshot;
 pub use time::Timestamp;

@@ -51,6 +51,7 @@ impl Config {
             shard::receipts(self),
             shard::exchanges(self, slots),
             slots * shard::recorded(self),
+            shard::rates(self, slots),
             slots * (shard::PEER + shard::GRANT + reactor::SOCKET),
             shard::half_open(self) * (shard::ACCEPTED + reactor::SOCKET),
             shard::handshakes(self, shard::half_open(self) + limits.max_dials),
@@ -116,6 +117,7 @@ mod tests {
         grows(&|c| c.acks.window += 1 << 10, (1024 * (16 + 8)) << 10);
         grows(&|c| c.acks.by_handler.push(1), 1024 * 1024 * 9);
         grows(&|c| c.recorder += 10, 1024 * 2 * 10 * 24);
+        grows(&|c| c.rates = Some(crate::config::Rates::default()), 1280 * 500);
         grows(&|c| c.io.receive_buffer += 1 << 20, 1 << 20);
         grows(&|c| c.cores = Cores::Unpinned(2), 256 << 20);
     }

@@ -60,12 +60,22 @@ counters! {
     PublishesRefused = "publishes_refused",
     /// Published messages that were queued for a subscriber of this core, each once for each of them.
     Deliveries = "deliveries",
-    /// Subscribers that a publish has passed by: they take only shorter messages, or the core had no memory left for them.
+    /// Subscribers that a publish has passed by: they take only shorter messages, or the core had no memory left for them; and peers that a
+    /// publish or a broadcast has passed by because of `rates.send`.
     DeliveriesRefused = "deliveries_refused",
     /// This side's own subscribing and unsubscribing at peers of this core that was refused.
     SubscriptionsRefused = "subscriptions_refused",
     /// Sends and responses to peers of this core that were refused, and broadcasts to those of them that take only shorter messages.
     SendsRefused = "sends_refused",
+    /// Sends, requests, responses and subscriptions to peers of this core that were refused because of `rates.send`, and peers that were
+    /// passed by because of it. They are among `sends_refused`, `subscriptions_refused` and `deliveries_refused` as well.
+    SendsRateLimited = "sends_rate_limited",
+    /// Messages from peers that were dropped because of `rates.receive`: `WhenOver::Drop`.
+    RateLimitedMessages = "rate_limited_messages",
+    /// Bytes of their frames.
+    RateLimitedBytes = "rate_limited_bytes",
+    /// Times that reading from a peer was put off because of `rates.receive`: `WhenOver::Delay`.
+    RateDelays = "rate_delays",
     /// What handles had for this core, and what this core had for single peers of others, for which an inbox had no room.
     InboxRefused = "inbox_refused",
     /// Requests that were sent to peers of this core.
@@ -202,7 +212,7 @@ counters! {
     SlowWriteStall = "closed_slow_write_stall",
     /// Peers ended: kept the oldest part of a full broadcast log.
     SlowLogFull = "closed_slow_log_full",
-    /// Peers ended: nothing received for `keepalive.timeout`.
+    /// Peers ended: nothing received for `keepalive.timeout`, or for as long as `keepalive.adaptive` says.
     ClosedUnresponsive = "closed_unresponsive",
     /// Peers ended: a frame or message was not finished in time.
     ClosedPartial = "closed_partial",
@@ -212,6 +222,8 @@ counters! {
     ClosedNotAllowed = "closed_not_allowed",
     /// Peers ended: the handler panicked in a call about them.
     ClosedHandlerPanicked = "closed_handler_panicked",
+    /// Peers ended: sent more than `rates.receive` allows: `WhenOver::Disconnect`.
+    ClosedRateLimited = "closed_rate_limited",
     /// Rule 1 broken.
     ViolationFrameTooLong = "violation_frame_too_long",
     /// Rule 2 broken.

@@ -44,6 +44,27 @@ impl TokenBucket {
         }
     }
 
+    /// Takes as much of `cost` as there is.
+    pub(crate) fn drain(&mut self, now: Timestamp, cost: u32) {
+        self.parts = self.parts_at(now).saturating_sub(u64::from(cost) * PARTS);
+        self.filled_at = self.filled_at.max(now);
+    }
+
+    /// Gives tokens back that were taken for nothing.
+    pub(crate) fn give_back(&mut self, cost: u32) {
+        self.parts = (self.parts + u64::from(cost) * PARTS).min(u64::from(self.burst) * PARTS);
+    }
+
+    /// Whole tokens that it has.
+    pub(crate) fn tokens(&self, now: Timestamp) -> u32 {
+        (self.parts_at(now) / PARTS) as u32
+    }
+
+    /// Most that it can hold.
+    pub(crate) fn burst(&self) -> u32 {
+        self.burst
+    }
+
     /// When [`take`](Self::take) will grant `cost` if nothing else is taken: `now` where it would at once, and the end of time where
     /// it never will (a cost above the burst, or a bucket that is never refilled). Exact: a nanosecond earlier it would not.
     pub(crate) fn ready_at(&self, now: Timestamp, cost: u32) -> Timestamp {
@@ -107,6 +128,20 @@ mod tests {
         assert!(!bucket.take(at(0), 3));
         assert!(bucket.take(at(0), 2));
         assert!(bucket.take(at(0), 0));
+    }
+
+    #[test]
+    fn what_is_given_back_fills_it_to_its_burst_and_what_is_drained_empties_it_at_most() {
+        let mut bucket = TokenBucket::new(1, 5);
+        assert!(bucket.take(at(0), 3));
+        bucket.give_back(2);
+        assert_eq!((bucket.tokens(at(0)), bucket.burst()), (4, 5));
+        bucket.give_back(9);
+        assert!(bucket.is_full(at(0)));
+        bucket.drain(at(0), 3);
+        assert_eq!(bucket.tokens(at(1_999_999_999)), 3);
+        bucket.drain(at(2_000_000_000), 99);
+        assert_eq!((bucket.tokens(at(2_000_000_000)), bucket.tokens(at(2_999_999_999)), bucket.tokens(at(3_000_000_000))), (0, 0, 1));
     }
 
     #[test]

@@ -236,6 +236,7 @@ fn a_close_without_goodbye_is_told_from_one_with() {
         (4, GoodbyeCode::SlowPeer),
         (5, GoodbyeCode::Violation),
         (7, GoodbyeCode::Unresponsive),
+        (10, GoodbyeCode::RateLimited),
         (999, GoodbyeCode::Closed),
     ];
     for (index, (code, meaning)) in codes.into_iter().enumerate() {

@@ -20,13 +20,16 @@ use common::raw::{control, data, first, frame, go_away};
 use common::{LIVENESS, NEVER, eventually, eventually_counts, eventually_idle, eventually_stats, loopback};
 use corecast::{
     AfterPanic, Backlog, Callback, CloseReason, Config, Context, Counter, Dial, DialError, DialId, Direction, Engine, Frame, Handler,
-    HandlerPanic, Message, NodeId, Notice, PeerId, PeerInfo, Receipt, RequestError, Responder, Restarts, SendError, Target, Topic,
+    HandlerPanic, Message, NodeId, Notice, PeerId, PeerInfo, RateLimited, Receipt, RequestError, Responder, Restarts, SendError, Target,
+    Topic,
 };
 
 /// A code of WIRE.md.
 const NOT_ALLOWED: u16 = 10;
 const TEXT: &str = "this panic is part of the test";
 /// Over `outbox_soft`, and with what the kernel takes not over `outbox_hard`.
+/// A message of this type takes all that a peer may send at once.
+const DEAR: u16 = 77;
 const SOFT: usize = 1 << 20;
 const LOAD: usize = 12 << 20;
 
@@ -160,6 +163,10 @@ impl Handler for Fragile {
 
     fn on_dial_failed(&mut self, _: &mut Context<'_>, _: DialId, _: DialError, _: Option<Duration>) {
         self.rig.call(Callback::DialFailed);
+    }
+
+    fn on_rate_limited(&mut self, _: &mut Context<'_>, _: PeerId, _: RateLimited) {
+        self.rig.call(Callback::RateLimited);
     }
 
     fn on_going_away(&mut self, _: &mut Context<'_>, _: PeerId, _: Notice) {
@@ -342,6 +349,7 @@ const CALLS: &[(Callback, Cost, Provoke)] = &[
         let (_deaf, address) = RawListener::deaf();
         node.engine.handle().dial(Dial::to(address).once()).unwrap();
     }),
+    (Callback::RateLimited, Cost::Peer, |_, raw, _| say(raw, &data(DEAR, b"").repeat(2))),
     (Callback::GoingAway, Cost::Peer, |_, raw, _| say(raw, &go_away(1000, 1000, 0))),
     (Callback::Closed, Cost::Gone, |_, raw, _| raw.shut()),
     (Callback::Command, Cost::Nobody, |node, _, _| node.post(|_| {})),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::node::{Node, Seen};
 use common::raw::{GOODBYE, Hello, NORMAL, REQUEST, RESPONSE, Raw, RawFrame, frame};
 use common::{LIVENESS, NEVER, loopback};
-use corecast::{CloseReason, Config, Cores, Counter, Dial, Lane, Meta, PeerId, QueryError, RequestError, SendError, Sent};
+use corecast::{CloseReason, Config, Cores, Counter, Dial, Lane, Meta, PeerId, QueryError, RequestError, RequestTimeout, SendError, Sent};
 
 fn config() -> Config {
     let mut config = loopback();
@@ -321,4 +321,38 @@ fn a_shutdown_ends_the_questions() {
     assert_eq!(result, Err(RequestError::PeerClosed));
     assert_eq!(handle.request_blocking(peer, 1, b"after", NEVER), Err(RequestError::Send(SendError::Stopped)));
     assert_eq!(handle.peers(LIVENESS).unwrap_err(), QueryError::Stopped);
+}
+
+#[test]
+fn a_request_may_wait_for_as_long_as_responses_take() {
+    let server = Node::echo(loopback());
+    let mut config = loopback();
+    // Nothing that works is as slow as that.
+    config.timeouts.request_floor = LIVENESS;
+    config.timeouts.request_ceiling = 2 * LIVENESS;
+    let mut client = Node::report(config);
+    client.handle().dial(Dial::to(server.address()).once()).unwrap();
+    let (peer, _) = client.connected();
+    let response_time = |client: &Node| client.handle().peers(LIVENESS).unwrap()[0].response_time;
+    assert_eq!(response_time(&client), None);
+    client.run(0, move |cx| cx.request(peer, 5, b"?", RequestTimeout::Adaptive, 1)).unwrap();
+    assert_eq!(client.response(1).1.unwrap().1, b"?");
+    assert_eq!(client.handle().request_blocking(peer, 5, b"!", RequestTimeout::Adaptive).unwrap().body, b"!");
+    assert!(response_time(&client).is_some_and(|time| time < LIVENESS));
+    client.handle().close(peer).unwrap();
+    client.closed(peer);
+    client.finish();
+    server.finish();
+
+    // Who never responds is waited for as long as the ceiling says.
+    let mut config = loopback();
+    (config.timeouts.request_floor, config.timeouts.request_ceiling) = (Duration::from_millis(10), Duration::from_millis(50));
+    let mut node = Node::report(config);
+    let (raw, peer) = node.raw_peer(Hello::node(1));
+    node.run(0, move |cx| cx.request(peer, 5, b"?", RequestTimeout::Adaptive, 2)).unwrap();
+    assert_eq!(node.response(2).1, Err(RequestError::TimedOut));
+    assert_eq!(node.handle().request_blocking(peer, 5, b"?", RequestTimeout::Adaptive), Err(RequestError::TimedOut));
+    node.counts(Counter::RequestsTimedOut, 2);
+    drop(raw);
+    node.finish();
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Chunks, pair};
-use crate::config::{Admission, Config, Noise, Security};
+use crate::config::{Admission, Config, Noise, Rate, RateLimit, Rates, Security, WhenOver};
 use crate::handler::{Context, Handler, Message, Responder};
 use crate::id::{PeerId, Topic};
 use crate::identity::Identity;
@@ -42,7 +42,13 @@ struct World {
     session: Session,
 }
 
-fn config(noise: bool) -> Config {
+/// How much may be said, where that is limited: a little, so that the limit is met.
+fn rates(when_over: WhenOver) -> Rates {
+    let limit = RateLimit { messages: Some(Rate { per_second: 100, burst: 100 }), bytes: Some(Rate { per_second: 1000, burst: 6000 }) };
+    Rates { receive: Some(limit), send: Some(limit), when_over, subscribe: 10, report: Some(Duration::from_secs(1)), ..Rates::default() }
+}
+
+fn config(noise: bool, when_over: Option<WhenOver>) -> Config {
     let mut config = Config::plaintext();
     if noise {
         config.security = Security::Noise(Noise::new(Identity::from_secret([2; 32])));
@@ -58,14 +64,15 @@ fn config(noise: bool) -> Config {
     config.limits.subscriptions = 4;
     config.recorder = 5;
     config.addresses.exempt = vec!["127.0.0.0/8".parse().expect("a subnet")];
+    config.rates = when_over.map(rates);
     assert_eq!(config.validate(), Ok(()));
     config
 }
 
 impl World {
-    fn new(noise: bool) -> Self {
+    fn new(noise: bool, when_over: Option<WhenOver>) -> Self {
         let now = Timestamp::from_nanos(1_000_000_000);
-        let shared = Shared::new(Arc::new(config(noise)), &mut Rng::new(1));
+        let shared = Shared::new(Arc::new(config(noise, when_over)), &mut Rng::new(1));
         let mut world = Self {
             shard: Shard::new(0, shared, 2, now),
             handler: Supervised::new(0, |_| Answers),
@@ -223,7 +230,8 @@ impl World {
 /// A peer says, and a core is asked for, what the input says, in virtual time; its own checks hold after every turn.
 pub fn shard(data: &[u8]) {
     let [how, rest @ ..] = data else { return };
-    let mut world = World::new(how & 1 != 0);
+    let when_over = [None, Some(WhenOver::Delay), Some(WhenOver::Drop), Some(WhenOver::Disconnect)][usize::from(how >> 1 & 3)];
+    let mut world = World::new(how & 1 != 0, when_over);
     let mut chunks = Chunks::new(rest);
     world.begin(Duration::ZERO);
     for _ in 0..200 {
@@ -232,7 +240,7 @@ pub fn shard(data: &[u8]) {
     }
     world.end();
     // Whatever was said, it has an end.
-    for _ in 0..20 {
+    for _ in 0..60 {
         world.begin(Duration::from_secs(20));
         world.flush(usize::MAX);
         world.end();

@@ -24,6 +24,8 @@ pub enum Callback {
     Drained,
     /// `on_slow`.
     Slow,
+    /// `on_rate_limited`.
+    RateLimited,
     /// `on_subscribed`.
     Subscribed,
     /// `on_unsubscribed`.
@@ -59,6 +61,7 @@ impl Callback {
             Self::Response => "on_response",
             Self::Drained => "on_drained",
             Self::Slow => "on_slow",
+            Self::RateLimited => "on_rate_limited",
             Self::Subscribed => "on_subscribed",
             Self::Unsubscribed => "on_unsubscribed",
             Self::SendFailed => "on_send_failed",

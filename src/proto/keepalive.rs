@@ -1,11 +1,13 @@
 //! Whether the other side is there, and how far away.
 //!
-//! Both sides of a connection do the same: whoever has heard nothing for an interval sends a ping, and any byte is a sign of life. A side
-//! has one ping outstanding at most, so a pong needs no table, and one that does not answer it is a violation.
+//! Both sides of a connection do the same: whoever has heard nothing for an interval sends a ping, and any byte is a sign of life. Pings
+//! are numbered, and a pong answers its ping and those before it, so it needs no table; one that answers nothing is a violation. Round
+//! trips are measured on the latest ping alone, and not where the other side was not read meanwhile.
 
 use std::time::Duration;
 
 use super::rtt::RttEstimator;
+use crate::config::{self, AdaptiveKeepalive};
 use crate::error::Violation;
 use crate::rate::TokenBucket;
 use crate::time::Timestamp;
@@ -14,9 +16,14 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub(crate) struct Keepalive {
     last_received: Timestamp,
-    /// The nonce of the ping that has no pong yet, and when it was sent.
-    ping: Option<(u64, Timestamp)>,
-    next_nonce: u64,
+    /// When the latest ping was sent, while it has no pong and is a measure.
+    sent: Option<Timestamp>,
+    /// The nonce of the latest ping: 34 years of four pings a second.
+    last: u32,
+    /// How many of the latest are not answered: four hours of them.
+    outstanding: u16,
+    /// Pings since the last byte came; of meaning while `sent` is later than that.
+    probes: u16,
     rtt: RttEstimator,
     inbound: TokenBucket,
 }
@@ -36,8 +43,10 @@ impl Keepalive {
     pub(crate) fn new(now: Timestamp, max_pings_per_second: u32, ping_burst: u32) -> Self {
         Self {
             last_received: now,
-            ping: None,
-            next_nonce: 1,
+            sent: None,
+            last: 0,
+            outstanding: 0,
+            probes: 0,
             rtt: RttEstimator::new(),
             inbound: TokenBucket::new(max_pings_per_second, ping_burst),
         }
@@ -48,9 +57,9 @@ impl Keepalive {
         self.last_received = now;
     }
 
-    /// When the ping with this nonce was sent, if it has no pong yet.
+    /// When the ping with this nonce was sent, if its pong is a measure that is still to come.
     pub(crate) fn sent(&self, nonce: u64) -> Option<Timestamp> {
-        self.ping.filter(|(expected, _)| *expected == nonce).map(|(_, sent)| sent)
+        self.sent.filter(|_| nonce == u64::from(self.last))
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {
@@ -62,34 +71,67 @@ impl Keepalive {
         if self.inbound.take(now, 1) { Ok(()) } else { Err(Violation::PingFlood) }
     }
 
-    /// A pong came: it must be the answer to the ping that is outstanding.
+    /// A pong came: it must be the answer to a ping that is outstanding. Those before it stay without an answer.
     pub(crate) fn handle_pong(&mut self, now: Timestamp, nonce: u64) -> Result<(), Violation> {
-        match self.ping {
-            Some((expected, sent)) if expected == nonce => {
-                self.ping = None;
-                self.rtt.record(now - sent);
-                Ok(())
-            }
-            _ => Err(Violation::UnsolicitedPong),
+        let later = u64::from(self.last).checked_sub(nonce).ok_or(Violation::UnsolicitedPong)?;
+        if later >= u64::from(self.outstanding) {
+            return Err(Violation::UnsolicitedPong);
         }
+        self.outstanding = later as u16;
+        if later == 0
+            && let Some(sent) = self.sent.take()
+        {
+            self.rtt.record(now - sent);
+        }
+        Ok(())
     }
 
-    pub(crate) fn poll(&mut self, now: Timestamp, interval: Duration, timeout: Duration) -> Life {
+    /// A ping that is no measure: its pong will be late for other reasons than the way that it takes. Returns its nonce.
+    pub(crate) fn reassure(&mut self) -> u64 {
+        self.sent = None;
+        self.next_nonce()
+    }
+
+    /// The other side is not read for a while, so a pong that comes then says nothing of the way that it took.
+    pub(crate) fn forget_sample(&mut self) {
+        self.sent = None;
+    }
+
+    fn next_nonce(&mut self) -> u64 {
+        self.last = self.last.saturating_add(1);
+        self.outstanding = self.outstanding.saturating_add(1);
+        u64::from(self.last)
+    }
+
+    /// Looks at the clock.
+    pub(crate) fn poll(&mut self, now: Timestamp, config: &config::Keepalive) -> Life {
         let silent = now - self.last_received;
-        if silent >= timeout {
+        if silent >= config.timeout {
             return Life::Dead;
         }
-        let dead = self.last_received + timeout;
-        if silent < interval {
-            return Life::Alive { look_again: self.last_received + interval };
+        let dead = self.last_received + config.timeout;
+        if silent < config.interval {
+            return Life::Alive { look_again: self.last_received + config.interval };
         }
-        if self.ping.is_some() {
-            return Life::Alive { look_again: dead };
+        let adaptive = config.adaptive.filter(|_| self.rtt.smoothed().is_some());
+        let first = adaptive.map(|adaptive| self.rtt.timeout(adaptive.floor, config.timeout));
+        if let Some(sent) = self.sent.filter(|&sent| sent > self.last_received) {
+            // The last ping is waited for: to the end, where there is nothing to go by.
+            let due = first.map_or(dead, |first| dead.min(sent + AdaptiveKeepalive::backed_off(first, self.probes.into())));
+            if now < due {
+                return Life::Alive { look_again: due };
+            }
+            if adaptive.is_some_and(|adaptive| u32::from(self.probes) >= adaptive.probes) {
+                return Life::Dead;
+            }
+        } else {
+            self.probes = 0;
         }
-        let nonce = self.next_nonce;
-        self.next_nonce += 1;
-        self.ping = Some((nonce, now));
-        Life::Probe { nonce, look_again: dead.min(now + interval) }
+        let nonce = self.next_nonce();
+        self.sent = Some(now);
+        self.probes += 1;
+        let wait = first.map_or(config.interval, |first| AdaptiveKeepalive::backed_off(first, self.probes.into()));
+        Life::Probe { nonce, look_again: dead.min(now + wait) }
     }
 
     /// This side was asleep for `gap` (stopped, or its machine was): what came meanwhile is not read yet, so nobody is dead because of it.
@@ -102,8 +144,9 @@ impl Keepalive {
 mod tests {
     use super::*;
 
-    const INTERVAL: Duration = Duration::from_secs(5);
-    const TIMEOUT: Duration = Duration::from_secs(15);
+    fn config(adaptive: Option<AdaptiveKeepalive>) -> config::Keepalive {
+        config::Keepalive { adaptive, ..Default::default() }
+    }
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_nanos(millis * 1_000_000)
@@ -112,22 +155,74 @@ mod tests {
     #[test]
     fn silence_is_probed_once_and_then_dead() {
         let mut keepalive = Keepalive::new(at(0), 4, 8);
-        assert_eq!(keepalive.poll(at(1000), INTERVAL, TIMEOUT), Life::Alive { look_again: at(5000) });
-        assert_eq!(keepalive.poll(at(5000), INTERVAL, TIMEOUT), Life::Probe { nonce: 1, look_again: at(10_000) });
-        assert_eq!(keepalive.poll(at(10_000), INTERVAL, TIMEOUT), Life::Alive { look_again: at(15_000) });
-        assert_eq!(keepalive.poll(at(15_000), INTERVAL, TIMEOUT), Life::Dead);
+        assert_eq!(keepalive.poll(at(1000), &config(None)), Life::Alive { look_again: at(5000) });
+        assert_eq!(keepalive.poll(at(5000), &config(None)), Life::Probe { nonce: 1, look_again: at(10_000) });
+        assert_eq!(keepalive.poll(at(10_000), &config(None)), Life::Alive { look_again: at(15_000) });
+        assert_eq!(keepalive.poll(at(15_000), &config(None)), Life::Dead);
     }
 
     #[test]
     fn any_byte_is_life_and_a_pong_measures() {
         let mut keepalive = Keepalive::new(at(0), 4, 8);
-        assert!(matches!(keepalive.poll(at(5000), INTERVAL, TIMEOUT), Life::Probe { nonce: 1, .. }));
+        assert!(matches!(keepalive.poll(at(5000), &config(None)), Life::Probe { nonce: 1, .. }));
         assert_eq!(keepalive.handle_pong(at(5007), 2), Err(Violation::UnsolicitedPong));
         keepalive.handle_bytes(at(5007));
         assert_eq!(keepalive.handle_pong(at(5007), 1), Ok(()));
         assert_eq!(keepalive.rtt(), Some(Duration::from_millis(7)));
         assert_eq!(keepalive.handle_pong(at(5008), 1), Err(Violation::UnsolicitedPong));
-        assert!(matches!(keepalive.poll(at(10_007), INTERVAL, TIMEOUT), Life::Probe { nonce: 2, .. }));
+        assert!(matches!(keepalive.poll(at(10_007), &config(None)), Life::Probe { nonce: 2, .. }));
+    }
+
+    #[test]
+    fn is_small() {
+        assert_eq!(size_of::<Keepalive>(), 64);
+    }
+
+    #[test]
+    fn where_round_trips_are_known_pings_are_repeated_each_after_twice_the_wait_and_the_last_is_the_end() {
+        let config = config(Some(AdaptiveKeepalive::default()));
+        let mut keepalive = Keepalive::new(at(0), 4, 8);
+        // Not before one was answered.
+        assert_eq!(keepalive.poll(at(5000), &config), Life::Probe { nonce: 1, look_again: at(10_000) });
+        assert_eq!(keepalive.poll(at(10_000), &config), Life::Alive { look_again: at(15_000) });
+        keepalive.handle_bytes(at(10_500));
+        assert_eq!(keepalive.handle_pong(at(10_500), 1), Ok(()));
+        assert_eq!(keepalive.rtt(), Some(Duration::from_millis(5500)));
+        // 5.5 s and four times 2.75 s are more than is left.
+        assert_eq!(keepalive.poll(at(15_500), &config), Life::Probe { nonce: 2, look_again: at(25_500) });
+        for nonce in 2..100 {
+            keepalive.handle_bytes(at(10_000 * nonce + 100));
+            assert_eq!(keepalive.handle_pong(at(10_000 * nonce + 100), nonce), Ok(()));
+            assert!(matches!(keepalive.poll(at(10_000 * (nonce + 1)), &config), Life::Probe { .. }));
+        }
+        // Pings have been answered in 100 ms for long: the floor holds.
+        assert_eq!(keepalive.poll(at(1_000_500), &config), Life::Alive { look_again: at(1_001_000) });
+        assert_eq!(keepalive.poll(at(1_001_000), &config), Life::Probe { nonce: 101, look_again: at(1_003_000) });
+        assert_eq!(keepalive.poll(at(1_003_000), &config), Life::Probe { nonce: 102, look_again: at(1_005_100) }, "the ceiling");
+        assert_eq!(keepalive.poll(at(1_005_100), &config), Life::Dead);
+    }
+
+    #[test]
+    fn a_pong_answers_those_before_it_and_only_the_latest_is_a_measure() {
+        let config = config(Some(AdaptiveKeepalive::default()));
+        let mut keepalive = Keepalive::new(at(0), 4, 8);
+        assert!(matches!(keepalive.poll(at(5000), &config), Life::Probe { nonce: 1, .. }));
+        keepalive.handle_bytes(at(5001));
+        assert_eq!(keepalive.handle_pong(at(5001), 1), Ok(()));
+        for (now, nonce) in [(10_001, 2), (11_001, 3), (13_001, 4)] {
+            assert!(matches!(keepalive.poll(at(now), &config), Life::Probe { nonce: sent, .. } if sent == nonce));
+        }
+        keepalive.handle_bytes(at(13_500));
+        assert_eq!(keepalive.handle_pong(at(13_500), 3), Ok(()));
+        assert_eq!(keepalive.handle_pong(at(13_500), 2), Err(Violation::UnsolicitedPong), "answered with the one after it");
+        assert_eq!(keepalive.rtt(), Some(Duration::from_millis(1)));
+        assert_eq!(keepalive.handle_pong(at(13_501), 4), Ok(()));
+        assert_eq!(keepalive.rtt(), Some(Duration::from_micros(63_375)));
+        assert_eq!(keepalive.handle_pong(at(13_501), 5), Err(Violation::UnsolicitedPong));
+        // A sign of life is no measure, and what was measured before it is none any more.
+        assert_eq!(keepalive.reassure(), 5);
+        assert_eq!(keepalive.handle_pong(at(19_000), 5), Ok(()));
+        assert_eq!(keepalive.rtt(), Some(Duration::from_micros(63_375)));
     }
 
     #[test]

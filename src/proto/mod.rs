@@ -14,6 +14,7 @@ mod outbox;
 mod peer;
 mod reassembly;
 mod requests;
+mod response;
 mod rtt;
 mod session;
 mod timers;
@@ -27,5 +28,6 @@ pub(crate) use outbox::{OUTBOX_SPARE, Outbox, Quanta, QueuedPool, SPANS_CHARGE, 
 pub(crate) use peer::{Due, Peer, Received};
 pub(crate) use reassembly::{REASSEMBLY, charge as reassembly_charge};
 pub(crate) use requests::{Origin, REQUEST_BYTES, REQUESTS_SPARE};
+pub use response::RequestTimeout;
 pub(crate) use session::{SESSION, Session};
 pub(crate) use timers::Timer;

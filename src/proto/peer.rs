@@ -6,17 +6,17 @@ use super::budget::Budget;
 use super::keepalive::{Keepalive, Life};
 use super::log::Logs;
 use super::outbox::{Outbox, QueuedPool};
-use super::reassembly::{Assembled, Piece, Reassembly, split_correlation};
+use super::reassembly::{Assembled, Piece, Reassembly, announced, split_correlation};
 use super::requests::{Origin, Requests};
 use super::session::Session;
 use super::timers::{Timer, Timers};
 use crate::buffers::BufferPool;
-use crate::config::Config;
+use crate::config::{Config, Timeouts};
 use crate::error::Violation;
 use crate::id::Topic;
 use crate::time::Timestamp;
 use crate::wheel::TimerKey;
-use crate::wire::{FrameDecoder, FrameRef, GoAway, Goodbye, Kind, Meta, control_frame};
+use crate::wire::{FrameDecoder, FrameRef, GoAway, Goodbye, Kind, Lane, Meta, control_frame};
 
 /// Bytes a second below which an unfinished frame or message takes too long.
 const SLOWEST_ARRIVAL: u64 = 64 << 10;
@@ -252,6 +252,45 @@ impl Peer {
         }
     }
 
+    /// The core did not read the peer for so long.
+    pub(crate) fn postpone_partial(&mut self, by: Duration) {
+        if let Some(reassembly) = &mut self.reassembly {
+            reassembly.postpone(by);
+        }
+    }
+
+    /// How many bytes of its body are still to come of a message that begins with this frame and is not taken. What would be a violation
+    /// in one that is taken is one.
+    pub(crate) fn missing(&self, frame: FrameRef<'_>, config: &Config) -> Result<usize, Violation> {
+        let (header, most) = (frame.header, config.limits.max_message);
+        if self.reassembly.as_ref().is_some_and(|reassembly| reassembly.is_busy(header.lane.unwrap_or_default())) {
+            return Err(Violation::Interleaved);
+        }
+        if header.more {
+            return announced(header, frame.payload, most).map(|(total, _, body)| total - body.len());
+        }
+        let (_, body) = split_correlation(header.kind, frame.payload);
+        if body.len() > most { Err(Violation::MessageTooLong { len: body.len() as u32 }) } else { Ok(0) }
+    }
+
+    /// Gives up a message that has begun to arrive in a lane: its type, and how many bytes of its body have still to come.
+    pub(crate) fn abandon_message(&mut self, lane: Lane, budget: &mut Budget, buffers: &mut BufferPool) -> Option<(u16, usize)> {
+        let reassembly = self.reassembly.as_mut()?;
+        let before = reassembly.taken();
+        let abandoned = reassembly.abandon_lane(lane, buffers);
+        budget.settle(before, reassembly.taken());
+        if reassembly.is_empty() {
+            self.reassembly = None;
+        }
+        abandoned
+    }
+
+    /// Queues a ping as a sign of life, of so many bytes, whatever the other side has sent.
+    pub(crate) fn reassure(&mut self, pool: &mut QueuedPool) -> usize {
+        let nonce = self.keepalive.reassure();
+        self.queue_control(pool, &control_frame(Kind::Ping, nonce.to_le_bytes()))
+    }
+
     /// Bytes taken from the core's budget for messages that have not arrived whole.
     pub(crate) fn reassembling(&self) -> usize {
         self.reassembly.as_ref().map_or(0, |reassembly| reassembly.taken())
@@ -277,23 +316,34 @@ impl Peer {
     }
 
     /// A new request's correlation id; `set_timer` is given it.
-    pub(crate) fn begin_request(&mut self, origin: Origin, set_timer: impl FnOnce(u64) -> TimerKey) -> u64 {
-        self.requests.get_or_insert_default().insert(origin, set_timer)
+    pub(crate) fn begin_request(&mut self, now: Timestamp, origin: Origin, set_timer: impl FnOnce(u64) -> TimerKey) -> u64 {
+        self.requests.get_or_insert_default().insert(now, origin, set_timer)
+    }
+
+    /// How long a request waits for its response that leaves it to the peer's response times.
+    pub(crate) fn response_timeout(&self, timeouts: &Timeouts) -> Duration {
+        let (floor, ceiling) = (timeouts.request_floor, timeouts.request_ceiling);
+        self.requests.as_ref().map_or(ceiling, |requests| requests.times.timeout(floor, ceiling))
+    }
+
+    /// How long responses take, smoothed.
+    pub(crate) fn response_time(&self) -> Option<Duration> {
+        self.requests.as_ref()?.times.smoothed()
     }
 
     /// The response to `correlation` came.
-    pub(crate) fn answer(&mut self, correlation: u64) -> Result<Option<(Origin, TimerKey)>, Violation> {
-        self.requests.as_mut().map_or(Err(Violation::UnsolicitedResponse), |requests| requests.answer(correlation))
+    pub(crate) fn answer(&mut self, now: Timestamp, correlation: u64) -> Result<Option<(Origin, TimerKey)>, Violation> {
+        self.requests.as_mut().map_or(Err(Violation::UnsolicitedResponse), |requests| requests.answer(now, correlation))
     }
 
-    pub(crate) fn expire_request(&mut self, correlation: u64) -> Option<Origin> {
-        self.requests.as_mut()?.expire(correlation)
+    pub(crate) fn expire_request(&mut self, now: Timestamp, correlation: u64, timeouts: &Timeouts) -> Option<Origin> {
+        self.requests.as_mut()?.expire(now, correlation, (timeouts.request_floor, timeouts.request_ceiling))
     }
 
     /// The next of this peer's deadlines that has come, and what it means. `None` when there is no other.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp, config: &Config, pool: &mut QueuedPool) -> Option<Due> {
         Some(match self.timers.pop_expired(now)? {
-            Timer::Keepalive => match self.keepalive.poll(now, config.keepalive.interval, config.keepalive.timeout) {
+            Timer::Keepalive => match self.keepalive.poll(now, &config.keepalive) {
                 Life::Dead => Due::Unresponsive,
                 Life::Alive { look_again } => {
                     self.timers.set(Timer::Keepalive, look_again);

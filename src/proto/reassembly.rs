@@ -1,5 +1,7 @@
 //! Messages that arrive in pieces.
 
+use std::time::Duration;
+
 use crate::buffers::{BufferPool, LARGE, MEDIUM, capacity_for};
 use crate::error::Violation;
 use crate::time::Timestamp;
@@ -74,16 +76,7 @@ impl Reassembly {
         if self.lanes[lane.index()].is_some() {
             return Err(Violation::Interleaved);
         }
-        let (total, rest) = payload.split_first_chunk::<TOTAL_LEN>().expect("the header's length was checked");
-        let announced = u32::from_le_bytes(*total);
-        if announced as usize > max_message {
-            return Err(Violation::MessageTooLong { len: announced });
-        }
-        let (correlation, body) = split_correlation(header.kind, rest);
-        let total = announced as usize;
-        if body.is_empty() || body.len() >= total {
-            return Err(Violation::FragmentShort);
-        }
+        let (total, correlation, body) = announced(header, payload, max_message)?;
         if !fits(charge(total)) {
             return Ok(Piece::NoRoom);
         }
@@ -95,6 +88,15 @@ impl Reassembly {
         let deadline = deadline(total - body.len());
         self.lanes[lane.index()] = Some(Partial { message, total, deadline });
         Ok(Piece::Taken)
+    }
+
+    /// Gives up what has begun in a lane: its type, and how many bytes of its body have still to come.
+    pub(crate) fn abandon_lane(&mut self, lane: Lane, pool: &mut BufferPool) -> Option<(u16, usize)> {
+        let Partial { message, total, .. } = self.lanes[lane.index()].take()?;
+        self.taken -= charge(total);
+        let missing = total - message.body.len();
+        pool.give_back(message.body);
+        Some((message.meta.message_type, missing))
     }
 
     /// A later fragment.
@@ -161,11 +163,33 @@ impl Reassembly {
         }
     }
 
+    /// The peer was not read for so long: what is unfinished has that much more time.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        for partial in self.lanes.iter_mut().flatten() {
+            partial.deadline = partial.deadline + by;
+        }
+    }
+
     /// Gives everything back: the peer is gone.
     pub(crate) fn abandon(self, pool: &mut BufferPool) {
         let unfinished = self.lanes.into_iter().flatten().map(|partial| partial.message);
         unfinished.chain(self.whole).for_each(|message| pool.give_back(message.body));
     }
+}
+
+/// What the first fragment of a message says: the length of its body, the correlation id, and how the body begins.
+pub(crate) fn announced(header: Header, payload: &[u8], max_message: usize) -> Result<(usize, u64, &[u8]), Violation> {
+    let (total, rest) = payload.split_first_chunk::<TOTAL_LEN>().expect("the header's length was checked");
+    let announced = u32::from_le_bytes(*total);
+    if announced as usize > max_message {
+        return Err(Violation::MessageTooLong { len: announced });
+    }
+    let (correlation, body) = split_correlation(header.kind, rest);
+    let total = announced as usize;
+    if body.is_empty() || body.len() >= total {
+        return Err(Violation::FragmentShort);
+    }
+    Ok((total, correlation, body))
 }
 
 /// Takes the correlation id off a payload; zero where the kind has none.

@@ -54,7 +54,6 @@ impl RttEstimator {
 
     /// How long to wait for an answer: SRTT + max(G, K * RTTVAR), held between `floor` and `ceiling`; `ceiling` before the first
     /// sample, and where the two contradict each other.
-    #[cfg_attr(not(test), expect(dead_code, reason = "adaptive request and keepalive deadlines will follow it"))]
     pub(crate) fn timeout(&self, floor: Duration, ceiling: Duration) -> Duration {
         match self.smoothed() {
             None => ceiling,

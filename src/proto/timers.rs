@@ -49,6 +49,11 @@ impl Timers {
         self.deadlines[timer as usize].is_some()
     }
 
+    /// Whether the deadline of this kind has come.
+    pub(crate) fn is_due(&self, timer: Timer, now: Timestamp) -> bool {
+        self.deadlines[timer as usize].is_some_and(|deadline| deadline <= now)
+    }
+
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         self.deadlines.iter().flatten().min().copied()

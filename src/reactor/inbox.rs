@@ -18,6 +18,7 @@ use super::latch::Latch;
 use crate::error::{RequestError, SendError};
 use crate::id::{NodeId, PeerId};
 use crate::metrics::{Counter, Published, Stats};
+use crate::proto::RequestTimeout;
 use crate::receipt::{Receipt, Target};
 use crate::shard::{Control, Credit, Mail, Owned, PeerSnapshot, Shared, Ticket, drop_quietly, reserve_all};
 use crate::wire::Meta;
@@ -43,7 +44,7 @@ pub(crate) enum Command<C> {
         peer: PeerId,
         meta: Meta,
         body: Box<[u8]>,
-        timeout: Duration,
+        timeout: RequestTimeout,
         reply: ReplyTo,
     },
     /// To be acknowledged: to one target, or to everybody.

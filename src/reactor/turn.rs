@@ -305,7 +305,7 @@ impl<H: Handler> Reactor<H> {
         let mut budget = self.fabric.shared.config.io.read_budget;
         while self.shard.wants_read(slot) {
             let Some(socket) = self.connections.get(conn) else { return };
-            let most = self.buffer.len().min(self.shard.read_limit());
+            let most = self.buffer.len().min(self.shard.read_limit(slot));
             let bytes = match socket.read(&mut self.buffer[..most]) {
                 ReadResult::Bytes(bytes) => bytes,
                 ReadResult::Eof => return self.shard.handle_eof(slot),

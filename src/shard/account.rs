@@ -21,7 +21,7 @@ pub struct PeerSnapshot {
     pub queued_bytes: usize,
     /// Whether its socket takes nothing for now.
     pub blocked: bool,
-    /// Whether reading from it is paused.
+    /// Whether reading from it is paused: by the application, for lack of memory, or because it sends more than `Rates::receive` allows.
     pub paused: bool,
     /// Requests to it that have no response yet.
     pub pending_requests: usize,
@@ -29,6 +29,8 @@ pub struct PeerSnapshot {
     pub subscriptions: usize,
     /// Smoothed round-trip time (RFC 6298), once a ping was answered.
     pub rtt: Option<Duration>,
+    /// How long its responses take, smoothed by the same formula, once a request to it was answered in time.
+    pub response_time: Option<Duration>,
     /// How long it has been established.
     pub age: Duration,
 }
@@ -55,6 +57,7 @@ impl Stats {
             CloseReason::PausedTooLong => Counter::ClosedPaused,
             CloseReason::NotAllowed => Counter::ClosedNotAllowed,
             CloseReason::HandlerPanicked => Counter::ClosedHandlerPanicked,
+            CloseReason::RateLimited => Counter::ClosedRateLimited,
         });
     }
 
@@ -152,10 +155,11 @@ impl Shard {
                 info: entry.cold.info.clone(),
                 queued_bytes: entry.peer.outbox.claimed(&self.logs),
                 blocked: entry.blocked,
-                paused: entry.paused || entry.starved,
+                paused: entry.paused || entry.starved || entry.delayed,
                 pending_requests: entry.peer.pending_requests(),
                 subscriptions: entry.cold.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.theirs.len()),
                 rtt: entry.peer.keepalive.rtt(),
+                response_time: entry.peer.response_time(),
                 age: self.now - entry.cold.established_at,
             })
             .collect()

@@ -55,6 +55,9 @@ impl Shard {
     pub(super) fn deliver_to(&mut self, peer: PeerId, delivery: &Delivery) -> Result<Sent, SendError> {
         let (body, bytes) = (delivery.frame.body_len(), delivery.frame.as_bytes().len());
         let claimed = self.check_room(peer, body, SPANS_CHARGE + bytes).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
+        if self.rates.is_some() {
+            self.charge_one(peer, super::Payload::Frame(&delivery.frame))?;
+        }
         self.push(peer.slot(), super::Payload::Frame(&delivery.frame));
         self.await_ack(delivery, vec![peer.slot()]);
         Ok(self.after_push(peer.slot(), claimed))
@@ -83,9 +86,10 @@ impl Shard {
             self.slots.at_mut(slot).peer.outbox.skip_to_end(&self.logs, lane);
         }
         let body = delivery.frame.body_len();
-        // Those that take only shorter messages were passed by.
+        // Those that take only shorter messages were passed by, and those that were sent enough.
         let took = |entry: &Entry| entry.is_established() && entry.cold.info.max_message >= body && !has_it(entry);
-        let slots: Vec<u32> = self.slots.iter().filter(|(_, entry)| took(entry)).map(|(slot, _)| slot).collect();
+        let took = |&(slot, entry): &(u32, &Entry)| took(entry) && !self.is_passed_by(slot);
+        let slots: Vec<u32> = self.slots.iter().filter(took).map(|(slot, _)| slot).collect();
         let count = slots.len();
         if count > 0 {
             self.await_ack(delivery, slots);

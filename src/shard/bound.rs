@@ -136,6 +136,11 @@ pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + 4 * ACTION
     + 2 * 8 * size_of::<u64>();
 
+/// What a peer may send and be sent, where that is limited: its buckets, its timer, its place among those that are passed by.
+pub(crate) fn rates(config: &Config, slots: usize) -> usize {
+    if config.rates.is_some() { slots * (2 * super::rates::PEER + TIMER + EVENT + 2 * size_of::<u32>()) } else { 0 }
+}
+
 /// Connections in their handshake, and those that others have taken the places of.
 pub(crate) fn half_open(config: &Config) -> usize {
     config.limits.max_half_open + MAX_LEAVING

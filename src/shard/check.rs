@@ -75,6 +75,7 @@ impl Shard {
             }
         }
         self.assert_subscriptions();
+        self.assert_rates();
         // Looked at each `RECLAIM_STEP`; a turn appends half of the hard bound, or one batch more.
         let limits = &self.config().limits;
         let most = limits.log_bytes + super::flush::RECLAIM_STEP + limits.outbox_hard;

@@ -55,6 +55,9 @@ impl Shard {
             self.fail_request(peer, origin, RequestError::PeerClosed);
         }
         self.end_subscriptions(slot);
+        if self.rates.is_some() {
+            self.end_rates(slot);
+        }
         self.events.push_back(Event::Closed { peer, reason });
         self.feed_starved();
         let entry = self.slots.at_mut(slot);

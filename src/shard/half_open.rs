@@ -493,6 +493,7 @@ impl Shard {
         let direction = cold.info.direction;
         let id = self.slots.insert(Entry::new(peer, cold));
         self.record_connected(id, direction);
+        self.begin_rates(id.slot());
         if (theirs.max_message as usize) < self.shared.config.limits.max_message {
             if self.narrow.len() == self.narrow.capacity() {
                 // Broadcasts take out who has gone; where there are none, this does.

@@ -9,7 +9,7 @@ use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::notice::Notice;
-use crate::proto::{Delivery, Ledger, Origin};
+use crate::proto::{Delivery, Ledger, Origin, RequestTimeout};
 use crate::receipt::{AckFailure, AckId};
 use crate::time::Timestamp;
 use crate::wire::{Frame, Meta, RefusalCode};
@@ -47,7 +47,7 @@ pub(crate) enum Mail {
         peer: PeerId,
         meta: Meta,
         body: Box<[u8]>,
-        timeout: Duration,
+        timeout: RequestTimeout,
         origin: Origin,
     },
     Respond {

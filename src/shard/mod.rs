@@ -28,6 +28,7 @@ mod mail;
 mod parting;
 mod places;
 mod publish;
+mod rates;
 mod receipts;
 mod receive;
 mod recorder;
@@ -60,7 +61,7 @@ pub(crate) use turn::KEPT_QUEUE;
 use crate::buffers::BufferPool;
 use crate::config::{Config, Security};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
-use crate::handler::Backlog;
+use crate::handler::{Backlog, RateLimited};
 use crate::id::{DialId, NodeId, PeerId};
 use crate::metrics::Stats;
 use crate::proto::{Budget, Keys, Logs, Quanta, QueuedPool};
@@ -121,6 +122,10 @@ enum Event {
         peer: PeerId,
         backlog: Backlog,
     },
+    RateLimited {
+        peer: PeerId,
+        dropped: RateLimited,
+    },
     SendFailed {
         peer: PeerId,
         tag: u64,
@@ -157,6 +162,8 @@ enum Deadline {
         tag: u64,
     },
     Redial(DialId),
+    /// A peer that sends too much: read it again, or report what was dropped.
+    Rated(PeerId),
     /// The end of an acknowledged send, where it was asked for, and where its peers are.
     Receipt(u64),
     Acked(u64),
@@ -230,6 +237,8 @@ pub(crate) struct Shard {
     /// Peers that take only shorter messages than this side sends: broadcasts that are too long pass them by.
     narrow: Vec<PeerId>,
     topics: topics::Topics,
+    /// What peers may send and be sent, where that is limited.
+    rates: Option<Box<rates::Table>>,
     published: publish::Published,
     half_open: slab::Slab<HalfOpen>,
     next_serial: u32,
@@ -328,6 +337,7 @@ impl Shard {
             slots: Slots::new(core),
             narrow: Vec::new(),
             topics: topics::Topics::default(),
+            rates: rates::Table::new(config),
             published: publish::Published::default(),
             half_open: slab::Slab::new(),
             next_serial: 0,

@@ -10,7 +10,7 @@
 //! | `Restarting` | `ShuttingDown` | 1 s | a process takes about so long to come back |
 //! | `Taken` | `Duplicate`, `Replaced` | 1 s | another connection has the place, and keeps it for so long |
 //! | `Full` | `Full` | 5 s | somebody else has to go first |
-//! | `Slow` | `SlowPeer`, said by either side; `HandlerPanicked` here | 5 s | what was too much for one side is still being sent |
+//! | `Slow` | `SlowPeer`, `RateLimited`, said by either side; `HandlerPanicked` here | 5 s | what was too much for one side is still being sent |
 //! | `Rejected` | `Violation`, `NotAllowed`, `WrongNetwork`, `Version`, ... | the cap | somebody has to change something |
 //!
 //! Where the other side has asked for a delay, in a `GoAway`, a goodbye or a refusal, that comes first: at least so long, and at most twice
@@ -56,7 +56,7 @@ impl From<GoodbyeCode> for Why {
             GoodbyeCode::Closed | GoodbyeCode::Unresponsive => Self::Passing,
             GoodbyeCode::ShuttingDown => Self::Restarting,
             GoodbyeCode::Replaced | GoodbyeCode::Duplicate => Self::Taken,
-            GoodbyeCode::SlowPeer => Self::Slow,
+            GoodbyeCode::SlowPeer | GoodbyeCode::RateLimited => Self::Slow,
             GoodbyeCode::Full => Self::Full,
             GoodbyeCode::Violation | GoodbyeCode::NotAllowed | GoodbyeCode::SelfConnection => Self::Rejected,
         }
@@ -86,7 +86,7 @@ impl From<CloseReason> for Why {
             CloseReason::Requested | CloseReason::ShuttingDown | CloseReason::Eof | CloseReason::Io(_) => Self::Passing,
             CloseReason::Unresponsive | CloseReason::PartialTimeout | CloseReason::PausedTooLong => Self::Passing,
             // The same peer may set it off again.
-            CloseReason::HandlerPanicked => Self::Slow,
+            CloseReason::HandlerPanicked | CloseReason::RateLimited => Self::Slow,
         }
     }
 }

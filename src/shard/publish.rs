@@ -13,6 +13,7 @@
 //! **A subscriber for whom there is no room** is dealt with in [`Shard::no_room`], and nowhere else.
 
 use super::mail::Mail;
+use super::rates::Cost;
 use super::slow::Wanted;
 use super::{Payload, Shard};
 use crate::error::{CloseReason, SendError, Slow};
@@ -99,6 +100,8 @@ impl Shard {
         let (body, charge) = (payload.body_len(), payload.charge(0));
         let wanted = Wanted { lane: payload.lane(), messages: 1, longest: body, charge };
         let bytes = frame.as_bytes().len();
+        let is_rated = self.rates.is_some();
+        let cost = if is_rated { self.cost_of(std::iter::once(payload)) } else { Cost::default() };
         let mut queued = 0;
         for slot in slots {
             if !self.slots.get(slot).is_some_and(|entry| entry.is_established()) {
@@ -109,13 +112,18 @@ impl Shard {
             if Some(peer) == except {
                 continue;
             }
+            if is_rated && self.charge(peer, cost, false).is_err() {
+                self.stats.count(Counter::SendsRateLimited);
+                self.pass_by(peer);
+                continue;
+            }
             let result = match self.check_room(peer, body, charge) {
                 Ok(_) if self.drops => self.make_room(peer, wanted),
                 Err(SendError::OutboxFull) => self.make_room(peer, wanted),
                 result => result.map(Some),
             };
             match result {
-                Ok(None) => {}
+                Ok(None) => self.refund(peer, cost),
                 Ok(Some(claimed)) => {
                     self.push(slot, payload);
                     self.after_push(slot, claimed);
@@ -123,7 +131,10 @@ impl Shard {
                 }
                 Err(SendError::OutboxFull) => self.published.without_room.push(peer),
                 // It takes only shorter messages: to it this one would be a violation.
-                Err(_) => self.pass_by(peer),
+                Err(_) => {
+                    self.refund(peer, cost);
+                    self.pass_by(peer);
+                }
             }
         }
         queued
@@ -189,7 +200,7 @@ impl Shard {
     }
 
     #[cold]
-    fn pass_by(&mut self, peer: PeerId) {
+    pub(super) fn pass_by(&mut self, peer: PeerId) {
         let _ = peer;
         self.stats.count(Counter::DeliveriesRefused);
         #[cfg(test)]

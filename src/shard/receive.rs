@@ -1,6 +1,7 @@
 //! What peers send.
 
 use super::mail::{Control, Owned};
+use super::rates::Verdict;
 use super::slots::State;
 use super::supervised::{Call, Supervised};
 use super::{Action, Event, Shard};
@@ -77,10 +78,11 @@ impl Shard {
         })
     }
 
-    /// How much is to be read at a time at most: less while much input is put aside.
+    /// How much is to be read from a peer at a time at most: less while much input is put aside, or may have to be.
     #[inline]
-    pub(crate) fn read_limit(&self) -> usize {
-        if self.parked < self.most_parked { usize::MAX } else { SHORT_READ }
+    pub(crate) fn read_limit(&mut self, slot: u32) -> usize {
+        let most = if self.parked < self.most_parked { usize::MAX } else { SHORT_READ };
+        if self.rates.is_some() { most.min(self.rated_read(slot)) } else { most }
     }
 
     pub(super) fn read_batch<H: Handler>(&mut self, handler: &mut Supervised<H>, slot: u32, input: &[u8]) -> ReadOutcome {
@@ -124,6 +126,24 @@ impl Shard {
             if self.recorder.is_on() {
                 self.record_received(slot, frame);
             }
+            let header = frame.header;
+            if self.rates.is_some() {
+                match self.judge(slot, frame)? {
+                    Verdict::Take => {}
+                    Verdict::Drop => {
+                        *frame_ended = true;
+                        continue;
+                    }
+                    Verdict::Wait => {
+                        decoder.park_again(&mut self.buffers, &input[begin..at], &input[at..]);
+                        return Ok(());
+                    }
+                    Verdict::End => {
+                        self.close(slot, CloseReason::RateLimited);
+                        return Ok(());
+                    }
+                }
+            }
             let entry = self.slots.at_mut(slot);
             match entry.peer.handle_frame(self.now, frame, &self.shared.config, &mut self.budget, &mut self.buffers, &mut self.pool)? {
                 Received::Message { kind, meta, correlation, body } => self.deliver(handler, peer, kind, meta, correlation, body)?,
@@ -143,6 +163,7 @@ impl Shard {
                     return Ok(());
                 }
                 Received::NoRoom => {
+                    self.take_back(slot, header);
                     decoder.park_again(&mut self.buffers, &input[begin..at], &input[at..]);
                     self.starve(slot);
                     return Ok(());
@@ -205,7 +226,7 @@ impl Shard {
         message: Message<'_>,
     ) -> Result<(), Violation> {
         let owned = || Owned { meta: message.meta, body: message.body.to_vec() };
-        let answered = self.slots.at_mut(peer.slot()).peer.answer(correlation)?;
+        let answered = self.slots.at_mut(peer.slot()).peer.answer(self.now, correlation)?;
         let origin = answered.map(|(origin, timer)| {
             self.wheel.cancel(timer);
             self.requests -= 1;
@@ -316,10 +337,13 @@ impl Shard {
     /// A peer that is not read cannot be late with anything, nor be heard. It has one deadline instead.
     fn stop_reading(&mut self, slot: u32) {
         let deadline = self.now + self.shared.config.timeouts.pause;
-        let timers = &mut self.slots.at_mut(slot).peer.timers;
+        let peer = &mut self.slots.at_mut(slot).peer;
+        let timers = &mut peer.timers;
         timers.clear(Timer::PartialFrame);
         timers.clear(Timer::PartialMessage);
         timers.clear(Timer::Keepalive);
+        // Its pong would be late because of this.
+        peer.keepalive.forget_sample();
         if !timers.is_set(Timer::Pause) {
             timers.set(Timer::Pause, deadline);
         }
@@ -327,13 +351,15 @@ impl Shard {
     }
 
     /// One reason not to read a peer is gone.
-    fn go_on_reading(&mut self, slot: u32) {
+    pub(super) fn go_on_reading(&mut self, slot: u32) {
         let probe = self.now + self.shared.config.keepalive.interval;
         let entry = self.slots.at_mut(slot);
         if entry.is_read() {
             // Whatever it has sent meanwhile is not read yet.
             entry.peer.keepalive.handle_bytes(self.now);
-            entry.peer.timers.set(Timer::Keepalive, probe);
+            if !entry.peer.timers.is_set(Timer::Keepalive) {
+                entry.peer.timers.set(Timer::Keepalive, probe);
+            }
             if !std::mem::replace(&mut entry.resuming, true) {
                 self.resuming.push(slot);
             }

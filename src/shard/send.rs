@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::mail::{Control, Mail};
 use super::slow::Wanted;
@@ -12,7 +11,7 @@ use crate::error::{CloseReason, RequestError, SendError, Slow};
 use crate::handler::{PeerInfo, Sent};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
-use crate::proto::{Logs, Origin, Outbox, QueuedPool, SPANS_CHARGE, TERMS_CHARGE};
+use crate::proto::{Logs, Origin, Outbox, QueuedPool, RequestTimeout, SPANS_CHARGE, TERMS_CHARGE};
 use crate::wire::{Draft, Frame, Lane, MAX_MESSAGE, Meta, message_wire_len};
 
 /// A message to be sent: to be encoded in place, or encoded already.
@@ -36,6 +35,22 @@ impl<'a> Payload<'a> {
         match self {
             Self::Draft(draft) => draft.meta.lane,
             Self::Frame(frame) => frame.lane(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn meta(&self) -> Meta {
+        match self {
+            Self::Draft(draft) => draft.meta,
+            Self::Frame(frame) => frame.meta(),
+        }
+    }
+
+    /// Bytes on the wire.
+    pub(super) fn wire_len(&self, cut: usize) -> usize {
+        match self {
+            Self::Draft(draft) => message_wire_len(draft.correlation.is_some(), draft.body.len(), cut),
+            Self::Frame(frame) => frame.as_bytes().len(),
         }
     }
 
@@ -66,6 +81,9 @@ impl Shard {
             return self.forward(peer, payload);
         }
         let (body, charge) = (payload.body_len(), payload.charge(self.shared.config.limits.fragment));
+        if self.rates.is_some() {
+            self.charge_one(peer, payload)?;
+        }
         match self.room(peer, body, charge, || (payload.lane(), 1)) {
             Ok(claimed) => {
                 self.push(peer.slot(), payload);
@@ -73,6 +91,7 @@ impl Shard {
             }
             Err(error) => {
                 self.stats.count(Counter::SendsRefused);
+                self.refund(peer, self.cost_of(std::iter::once(payload)));
                 Err(error)
             }
         }
@@ -89,7 +108,14 @@ impl Shard {
         // The policy of the first one's lane makes room: batches of several lanes are rare, and the marks are for all lanes together.
         let messages = frames.len() as u64;
         let whose = || (frames.first().map_or(Lane::Normal, Frame::lane), messages);
-        let claimed = self.room(peer, longest, charge, whose).inspect_err(|_| self.stats.add(Counter::SendsRefused, messages))?;
+        let cost = self.cost_of(frames.iter().map(Payload::Frame));
+        if self.rates.is_some() {
+            self.charge_send(peer, cost, messages)?;
+        }
+        let claimed = self.room(peer, longest, charge, whose).inspect_err(|_| {
+            self.stats.add(Counter::SendsRefused, messages);
+            self.refund(peer, cost);
+        })?;
         for frame in frames {
             self.push(peer.slot(), Payload::Frame(frame));
         }
@@ -305,7 +331,14 @@ impl Shard {
         if len > 0 {
             self.each_narrow(len, |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
         }
+        let over = if self.rates.is_some() { self.charge_all(frame, except) } else { Vec::new() };
+        for &slot in &over {
+            self.with_outbox(slot, |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
+        }
         self.logs.append(frame);
+        for &slot in &over {
+            self.slots.at_mut(slot).peer.outbox.skip_to_end(&self.logs, lane);
+        }
         if let Some(peer) = excluded {
             self.slots.at_mut(peer.slot()).peer.outbox.skip_to_end(&self.logs, lane);
         }
@@ -314,15 +347,19 @@ impl Shard {
             self.stats.add(Counter::SendsRefused, refused);
         }
         if self.sends.is_overdrawn() {
-            self.cut_overdrawn(excluded);
+            self.cut_overdrawn(excluded, &over);
+        }
+        if self.rates.is_some() {
+            self.count_passed_by(over);
         }
     }
 
     /// What peers are left out of is noted in their outboxes, and cannot be refused: with the budget used up, whoever is beyond its reserve
     /// is cut off.
     #[cold]
-    fn cut_overdrawn(&mut self, excluded: Option<PeerId>) {
-        for peer in excluded.into_iter().chain(self.narrow.clone()) {
+    fn cut_overdrawn(&mut self, excluded: Option<PeerId>, over: &[u32]) {
+        let over: Vec<PeerId> = over.iter().map(|&slot| self.slots.id(slot)).collect();
+        for peer in excluded.into_iter().chain(self.narrow.clone()).chain(over) {
             let private = self.slots.find(peer).map_or(0, |entry| entry.peer.outbox.used());
             if self.sends.is_overdrawn() && self.sends.beyond(private) > 0 {
                 self.close(peer.slot(), CloseReason::SlowPeer(Slow::HardBound));
@@ -348,23 +385,41 @@ impl Shard {
     }
 
     /// Asks a peer something.
-    pub(crate) fn request(&mut self, peer: PeerId, meta: Meta, body: &[u8], timeout: Duration, origin: Origin) -> Result<Sent, SendError> {
+    pub(crate) fn request(
+        &mut self,
+        peer: PeerId,
+        meta: Meta,
+        body: &[u8],
+        timeout: RequestTimeout,
+        origin: Origin,
+    ) -> Result<Sent, SendError> {
         if peer.core() != self.core {
             self.forward_mail(peer.core(), Mail::Request { peer, meta, body: body.into(), timeout, origin })?;
             return Ok(Sent::Forwarded);
         }
         let cut = self.shared.config.limits.fragment;
         let charge = SPANS_CHARGE + message_wire_len(true, body.len(), cut);
+        let payload = Payload::Draft(Draft::request(meta, 0, body));
         let claimed = self.room(peer, body.len(), charge, || (meta.lane, 1)).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
-        let entry = self.slots.at_mut(peer.slot());
         let limits = &self.shared.config.limits;
-        if entry.peer.pending_requests() >= limits.pending_requests || self.requests >= limits.max_requests {
+        let pending = self.slots.at(peer.slot()).peer.pending_requests();
+        if pending >= limits.pending_requests || self.requests >= limits.max_requests {
             self.stats.count(Counter::SendsRefused);
             return Err(SendError::TooManyRequests);
         }
-        let deadline = self.now + timeout;
+        if self.rates.is_some() {
+            self.charge_one(peer, payload)?;
+        }
+        let entry = self.slots.at_mut(peer.slot());
+        let now = self.now;
+        let deadline = now
+            + match timeout {
+                RequestTimeout::After(timeout) => timeout,
+                RequestTimeout::Adaptive => entry.peer.response_timeout(&self.shared.config.timeouts),
+            };
         let wheel = &mut self.wheel;
-        let correlation = entry.peer.begin_request(origin, |correlation| wheel.insert(deadline, Deadline::Request { peer, correlation }));
+        let correlation =
+            entry.peer.begin_request(now, origin, |correlation| wheel.insert(deadline, Deadline::Request { peer, correlation }));
         self.requests += 1;
         self.stats.count(Counter::RequestsSent);
         self.push(peer.slot(), Payload::Draft(Draft::request(meta, correlation, body)));

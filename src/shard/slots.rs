@@ -47,6 +47,8 @@ pub(crate) struct Entry {
     pub(crate) paused: bool,
     /// A lack of memory has stopped reading.
     pub(crate) starved: bool,
+    /// What it sends is over its limit, and is read when that has room again: see `rates`.
+    pub(crate) delayed: bool,
     /// What was put aside when reading stopped comes before what the socket has: see `Shard::resume`.
     pub(crate) resuming: bool,
     /// Over the soft mark since; `on_drained` is due when it is below half of it.
@@ -94,6 +96,7 @@ impl Entry {
             blocked: false,
             paused: false,
             starved: false,
+            delayed: false,
             resuming: false,
             pressed: false,
             behind: false,
@@ -126,7 +129,7 @@ impl Entry {
     /// Whether received bytes are given to the application.
     #[inline]
     pub(crate) fn is_read(&self) -> bool {
-        self.is_established() && !self.paused && !self.starved
+        self.is_established() && !(self.paused | self.starved | self.delayed)
     }
 }
 

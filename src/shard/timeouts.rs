@@ -52,6 +52,7 @@ impl Shard {
                     self.user_timers -= 1;
                     self.events.push_back(Event::Timer { tag });
                 }
+                Deadline::Rated(peer) => self.rate_timeout(peer),
                 Deadline::Receipt(id) => self.expire_receipt(id),
                 Deadline::Acked(id) => self.expire_acked(id),
                 Deadline::Ledgers => self.with_directory(|directory, means| directory.sweep_ledgers(means)),
@@ -63,6 +64,9 @@ impl Shard {
 
     fn peer_timeout(&mut self, slot: u32) {
         self.slots.at_mut(slot).armed = None;
+        if self.rates.is_some() {
+            self.reassure(slot);
+        }
         while let Some(due) = self.slots.at_mut(slot).peer.handle_timeout(self.now, &self.shared.config, &mut self.pool) {
             match due {
                 Due::Handled => {}
@@ -83,8 +87,9 @@ impl Shard {
     }
 
     fn request_timeout(&mut self, peer: PeerId, correlation: u64) {
+        let timeouts = &self.shared.config.timeouts;
         let Some(entry) = self.slots.find_mut(peer) else { return };
-        if let Some(origin) = entry.peer.expire_request(correlation) {
+        if let Some(origin) = entry.peer.expire_request(self.now, correlation, timeouts) {
             self.requests -= 1;
             self.stats.count(Counter::RequestsTimedOut);
             self.fail_request(peer, origin, RequestError::TimedOut);

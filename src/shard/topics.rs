@@ -115,6 +115,10 @@ impl Shard {
         }
         // These frames are bounded like everything that the application has a peer receive: it may change its mind without end.
         self.check_room(peer, 0, CHARGE)?;
+        if self.rates.is_some() {
+            let cost = self.cost_of_subscribing(HEADER_LEN + size_of::<Topic>());
+            self.charge(peer, cost, false).inspect_err(|_| self.stats.count(Counter::SendsRateLimited))?;
+        }
         let kind = if wanted { Kind::Subscribe } else { Kind::Unsubscribe };
         let frame = control_frame(kind, topic.0.to_le_bytes());
         self.record_control(peer.slot(), kind, frame.len());

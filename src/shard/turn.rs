@@ -133,6 +133,9 @@ impl Shard {
             Event::Slow { peer, backlog } => {
                 handler.call(self, || Call::of(Callback::Slow, peer), |handler, cx| handler.on_slow(cx, peer, backlog));
             }
+            Event::RateLimited { peer, dropped } => {
+                handler.call(self, || Call::of(Callback::RateLimited, peer), |handler, cx| handler.on_rate_limited(cx, peer, dropped));
+            }
             Event::SendFailed { peer, tag, reason } => {
                 handler.call(self, || Call::of(Callback::SendFailed, peer), |handler, cx| handler.on_send_failed(cx, peer, tag, reason));
             }

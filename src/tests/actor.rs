@@ -12,10 +12,11 @@ use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::flight::{FlightEvent, FlightRecord};
 use crate::handler::{
-    AfterPanic, Backlog, Callback, Context, Direction, Handler, HandlerPanic, Message, PeerInfo, Responder, Sent, TimerId,
+    AfterPanic, Backlog, Callback, Context, Direction, Handler, HandlerPanic, Message, PeerInfo, RateLimited, Responder, Sent, TimerId,
 };
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::notice::Notice;
+use crate::proto::RequestTimeout;
 use crate::receipt::{AckId, Receipt};
 use crate::rng::Rng;
 use crate::shard::Supervised;
@@ -249,7 +250,14 @@ impl Actor {
         result
     }
 
-    pub(super) fn request(&mut self, cx: &mut Context<'_>, peer: PeerId, meta: Meta, len: usize, timeout: Duration) -> u64 {
+    pub(super) fn request(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: PeerId,
+        meta: Meta,
+        len: usize,
+        timeout: impl Into<RequestTimeout>,
+    ) -> u64 {
         self.sync(cx);
         let body = self.body(len.max(STAMP));
         let tag = super::oracle::word(&body, 0);
@@ -327,6 +335,8 @@ impl Actor {
             (70..80, Some(peer)) => {
                 let (meta, len) = (self.meta(), self.len());
                 let timeout = self.rng.duration_below(Duration::from_secs(2));
+                // Not drawn, so that what older seeds draw stays as it is.
+                let timeout = if len.is_multiple_of(3) { RequestTimeout::Adaptive } else { timeout.into() };
                 self.request(cx, peer, meta, len, timeout);
             }
             (80..84, Some(peer)) => self.pause(cx, peer),
@@ -463,6 +473,11 @@ impl Handler for Actor {
     fn on_slow(&mut self, _cx: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
         self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::Slow(backlog));
         self.stumble(Callback::Slow, Some(peer));
+    }
+
+    fn on_rate_limited(&mut self, _cx: &mut Context<'_>, peer: PeerId, dropped: RateLimited) {
+        self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::RateLimited(dropped));
+        self.stumble(Callback::RateLimited, Some(peer));
     }
 
     fn on_subscribed(&mut self, cx: &mut Context<'_>, peer: PeerId, topic: Topic) {

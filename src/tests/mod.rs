@@ -18,11 +18,13 @@ mod panics;
 mod pipe;
 mod scenarios;
 mod scenarios_acks;
+mod scenarios_adaptive;
 mod scenarios_admission;
 mod scenarios_expiry;
 mod scenarios_landing;
 mod scenarios_memory;
 mod scenarios_panics;
+mod scenarios_rates;
 mod scenarios_recorder;
 mod scenarios_slow;
 mod scenarios_topics;
@@ -40,7 +42,7 @@ use pace::Pace;
 use pipe::Faults;
 use sim::{MILLI, SECOND, World};
 
-use crate::config::{Admission, Config, Cores, Noise, Rate, Restarts, Security, Subnet, WhenSlow};
+use crate::config::{AdaptiveKeepalive, Admission, Config, Cores, Noise, Rate, RateLimit, Rates, Restarts, Security, Subnet, WhenSlow};
 use crate::dial::Dial;
 use crate::id::NodeId;
 use crate::metrics::{Counter, Stats};
@@ -192,7 +194,25 @@ impl Plan {
         timeouts.drain = millis(rng, 100, 5000);
         config.backoff.min = millis(rng, 10, 100);
         config.backoff.max = millis(rng, 100, 3000);
+        let (interval, timeout) = (config.keepalive.interval, config.keepalive.timeout);
+        let adaptive = AdaptiveKeepalive { floor: (timeout - interval) / 7, ..AdaptiveKeepalive::default() };
+        config.keepalive.adaptive = (adaptive.floor >= Duration::from_millis(250)).then_some(adaptive);
+        config.rates = Self::draw_rates(&mut Rng::new(rng.clone().next_u64() ^ 1), most as u32);
         config
+    }
+
+    /// From a generator of its own, so that what older seeds draw stays as it is. Nothing is dropped, which the oracle would take for a
+    /// loss, and no limit is so low that what is under way at the end does not come through. `most`: bytes of the longest message.
+    fn draw_rates(rng: &mut Rng, most: u32) -> Option<Rates> {
+        let rate = |rng: &mut Rng, per_second, burst| Some(Rate { per_second, burst: burst + rng.below(500) as u32 });
+        let limit = |rng: &mut Rng| RateLimit { messages: rate(rng, 1000, 10), bytes: rate(rng, 100_000, most) };
+        rng.chance(1, 3).then(|| Rates {
+            receive: rng.chance(2, 3).then(|| limit(rng)),
+            send: Some(limit(rng)),
+            costs: (0..between(rng, 0, 3)).map(|_| (rng.below(1 << 16) as u16, rng.below(10) as u32)).collect(),
+            subscribe: rng.below(5) as u32,
+            ..Rates::default()
+        })
     }
 
     /// From a copy, so that what older seeds draw stays as it is. All connections come from a few subnets, each from its own address.

@@ -156,6 +156,7 @@ pub(super) enum Told {
     Drained,
     Slow(crate::handler::Backlog),
     GoingAway(crate::notice::Notice),
+    RateLimited(crate::handler::RateLimited),
     Subscribed(Topic),
     Unsubscribed(Topic),
     DialFailed {

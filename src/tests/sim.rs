@@ -501,7 +501,7 @@ impl World {
         let Some(end) = this.peers.get(&slot).map(|socket| socket.end) else { return };
         let mut budget = self.pace.read_budget;
         while this.shard.wants_read(slot) {
-            match self.net.read(self.now, end, self.buffer.min(this.shard.read_limit())) {
+            match self.net.read(self.now, end, self.buffer.min(this.shard.read_limit(slot))) {
                 Read::Bytes(bytes) => {
                     if this.shard.handle_read(&mut this.actor, slot, &bytes) == ReadOutcome::Stop {
                         return;

@@ -232,6 +232,8 @@ pub enum GoodbyeCode {
     NotAllowed = 8,
     /// The two sides are one node.
     SelfConnection = 9,
+    /// The receiver of the goodbye sends more than is allowed there.
+    RateLimited = 10,
 }
 
 /// The last frame of a direction.
@@ -272,6 +274,7 @@ impl Goodbye {
             7 => GoodbyeCode::Unresponsive,
             8 => GoodbyeCode::NotAllowed,
             9 => GoodbyeCode::SelfConnection,
+            10 => GoodbyeCode::RateLimited,
             _ => GoodbyeCode::Closed,
         };
         Self { code, detail: u16::from_le_bytes([d0, d1]), delay_ms: u32::from_le_bytes([m0, m1, m2, m3]) }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use corecast::{
     AckId, AfterPanic, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Frame, Handle, Handler,
-    HandlerPanic, Message, Meta, NodeId, Notice, PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
+    HandlerPanic, Message, Meta, NodeId, Notice, PeerId, PeerInfo, RateLimited, Receipt, RequestError, Responder, SendError,
+    ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -49,6 +50,10 @@ pub(crate) enum Seen {
     GoingAway {
         peer: PeerId,
         notice: Notice,
+    },
+    RateLimited {
+        peer: PeerId,
+        dropped: RateLimited,
     },
     Subscribed {
         peer: PeerId,
@@ -198,6 +203,10 @@ impl Handler for Probe {
 
     fn on_slow(&mut self, _: &mut Context<'_>, peer: PeerId, backlog: Backlog) {
         self.tell(Seen::Slow { peer, backlog });
+    }
+
+    fn on_rate_limited(&mut self, _: &mut Context<'_>, peer: PeerId, dropped: RateLimited) {
+        self.tell(Seen::RateLimited { peer, dropped });
     }
 
     fn on_subscribed(&mut self, _: &mut Context<'_>, peer: PeerId, topic: Topic) {

@@ -61,6 +61,7 @@ fn goodbye(code: GoodbyeCode) -> &'static str {
         GoodbyeCode::Full => "it is full, see its --max-peers",
         GoodbyeCode::Unresponsive => "this client sent nothing for too long",
         GoodbyeCode::NotAllowed => "this node is not on its list any more",
+        GoodbyeCode::RateLimited => "this client sends more than it allows",
         _ => "for a reason that this version does not know",
     }
 }
