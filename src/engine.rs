@@ -22,7 +22,7 @@ use crate::reactor::files;
 use crate::reactor::inbox::{Fabric, Inbox, Signal};
 use crate::reactor::{Clock, Farewell, Reactor, WAKER, listener};
 use crate::rng::Rng;
-use crate::shard::{Control, Shard, Shared, Supervised};
+use crate::shard::{Control, Shard, Shared, Supervised, drop_quietly};
 
 /// A running engine. Dropping it shuts it down, as [`Engine::shutdown`] does.
 pub struct Engine<C: Send + 'static = ()> {
@@ -223,7 +223,11 @@ fn stop<C>(fabric: &Fabric<C>, threads: Vec<JoinHandle<Farewell>>) -> ShutdownRe
                 report.unsent_bytes += farewell.unsent_bytes;
                 report.cut += farewell.cut;
             }
-            Err(_) => report.panicked.push(core),
+            Err(panic) => {
+                // It may carry something of the application's.
+                drop_quietly(panic);
+                report.panicked.push(core);
+            }
         }
         report.handler_panics += fabric.inboxes[core].published.read().get(Counter::HandlerPanics);
     }

@@ -472,7 +472,7 @@ impl<'a> Context<'a> {
     }
 
     /// Asks a peer something. [`Handler::on_response`] is called on this core, exactly once, with `tag`: with the response, or with the
-    /// reason why there is none. Only where the peer is another core's, and that core panics, it is not called.
+    /// reason why there is none. Only where the peer is another core's, and that core ends by a panic, it is not called.
     ///
     /// `timeout`: a [`Duration`], or [`RequestTimeout::Adaptive`], which follows how long this peer's responses take.
     pub fn request(

@@ -97,7 +97,7 @@ pub struct HandlerPanic {
     pub message_type: Option<u16>,
     /// What the panic said, if it was text. May repeat what a peer has sent, and be as long as the panicking code made it.
     pub text: Option<String>,
-    /// Panics of this core's handlers since the start, with this one.
+    /// Panics of the application's code on this core since the start, with this one: `handler_panics`.
     pub count: u64,
 }
 
