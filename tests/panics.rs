@@ -20,8 +20,8 @@ use common::raw::{control, data, first, frame, go_away};
 use common::{LIVENESS, NEVER, eventually, eventually_counts, eventually_idle, eventually_stats, loopback};
 use corecast::{
     AfterPanic, Backlog, Callback, CloseReason, Config, Context, Counter, Dial, DialError, DialId, Direction, Engine, Frame, Handler,
-    HandlerPanic, Message, NodeId, Notice, PeerId, PeerInfo, RateLimited, Receipt, RequestError, Responder, Restarts, SendError, Target,
-    Topic,
+    HandlerPanic, Message, NodeId, Notice, PeerId, PeerInfo, Rate, RateLimit, RateLimited, Rates, Receipt, RequestError, Responder,
+    Restarts, SendError, Target, Topic, WhenOver,
 };
 
 /// A code of WIRE.md.
@@ -219,6 +219,11 @@ fn config() -> Config {
     config.timeouts.drain = Duration::from_millis(200);
     config.keepalive.interval = NEVER;
     config.keepalive.timeout = 2 * NEVER;
+    let mut rates = Rates::default();
+    rates.receive = Some(RateLimit { messages: Some(Rate { per_second: 1000, burst: 1000 }), bytes: None });
+    (rates.when_over, rates.report) = (WhenOver::Drop, Some(Duration::from_millis(1)));
+    rates.costs.insert(DEAR, 1000);
+    config.rates = Some(rates);
     // What is too much is not in the kernel.
     config.io.send_buffer = Some(64 << 10);
     config
