@@ -409,8 +409,8 @@ impl<'a> Context<'a> {
     }
 
     /// Sends to every established peer of every core, or, on error, to none. A peer that has said that it takes only shorter messages is
-    /// passed by, which is counted (`sends_refused`); so is one that was sent as much as [`crate::Rates::send`] allows (`deliveries_refused`,
-    /// `sends_rate_limited`).
+    /// passed by, which is counted (`sends_refused`); so is one that was sent as much as [`crate::Rates::send`] allows
+    /// (`deliveries_refused`, `sends_rate_limited`).
     pub fn broadcast(&mut self, frame: &Frame) -> Result<(), SendError> {
         self.shard.enter(|shard| shard.broadcast(frame, None))
     }

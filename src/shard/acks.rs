@@ -88,7 +88,7 @@ impl Shard {
         let body = delivery.frame.body_len();
         // Those that take only shorter messages were passed by, and those that were sent enough.
         let took = |entry: &Entry| entry.is_established() && entry.cold.info.max_message >= body && !has_it(entry);
-        let took = |&(slot, entry): &(u32, &Entry)| took(entry) && !self.is_passed_by(slot);
+        let took = |&(slot, entry): &(u32, &Entry)| took(entry) && self.passed_by().binary_search(&slot).is_err();
         let slots: Vec<u32> = self.slots.iter().filter(took).map(|(slot, _)| slot).collect();
         let count = slots.len();
         if count > 0 {

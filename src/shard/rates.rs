@@ -387,8 +387,8 @@ impl Shard {
         self.rates.as_ref().map_or(Cost::default(), |table| Cost::new(table.rates.subscribe, bytes))
     }
 
-    /// Takes what sending to a peer of this core costs; or says when that is possible. `at_once`: a batch, which may be more than a bucket
-    /// ever has.
+    /// Takes what sending to a peer of this core costs, or says when that will be possible. `at_once`: a batch, which may be more than a
+    /// bucket ever has; a single message is not, whatever headers it has.
     #[cold]
     pub(super) fn charge(&mut self, peer: PeerId, cost: Cost, at_once: bool) -> Result<(), SendError> {
         let now = self.now;
@@ -427,13 +427,12 @@ impl Shard {
         }
     }
 
-    /// Charges every peer that a broadcast goes to. Those for whom it is too much are passed by: in order, until they are put back with
-    /// [`Shard::passed_by`].
+    /// Charges every peer that a broadcast goes to. Those for whom it is too much are noted: see [`Shard::pass_by_all`].
     #[cold]
-    pub(super) fn charge_all(&mut self, frame: &Frame, except: Option<PeerId>) -> Vec<u32> {
-        let (now, body) = (self.now, frame.body_len());
+    pub(super) fn charge_all(&mut self, frame: &Frame, except: Option<PeerId>) {
+        let (now, body, lane) = (self.now, frame.body_len(), frame.lane());
         let cost = self.cost_of(std::iter::once(Payload::Frame(frame)));
-        let Some(table) = &mut self.rates else { return Vec::new() };
+        let Some(table) = &mut self.rates else { return };
         let mut over = std::mem::take(&mut table.passed_by);
         over.clear();
         for (slot, entry) in self.slots.iter() {
@@ -445,22 +444,32 @@ impl Shard {
                 over.push(slot);
             }
         }
-        over
-    }
-
-    /// So many peers were passed by because they were sent enough.
-    #[cold]
-    pub(super) fn count_passed_by(&mut self, over: Vec<u32>) {
-        self.stats.add(Counter::SendsRateLimited, over.len() as u64);
-        over.iter().for_each(|&slot| self.pass_by(self.slots.id(slot)));
+        for &slot in &over {
+            self.with_outbox(slot, |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
+        }
         if let Some(table) = &mut self.rates {
             table.passed_by = over;
         }
     }
 
-    /// Whether the last broadcast has passed a peer by.
-    pub(super) fn is_passed_by(&self, slot: u32) -> bool {
-        self.rates.as_ref().is_some_and(|table| table.passed_by.binary_search(&slot).is_ok())
+    /// The broadcast is in the log of this lane: those for whom it was too much go on behind it, which is counted.
+    #[cold]
+    pub(super) fn pass_by_all(&mut self, lane: Lane) {
+        let Some(table) = &mut self.rates else { return };
+        let over = std::mem::take(&mut table.passed_by);
+        self.stats.add(Counter::SendsRateLimited, over.len() as u64);
+        for &slot in &over {
+            self.slots.at_mut(slot).peer.outbox.skip_to_end(&self.logs, lane);
+            self.pass_by(self.slots.id(slot));
+        }
+        if let Some(table) = &mut self.rates {
+            table.passed_by = over;
+        }
+    }
+
+    /// Whom the last broadcast has passed by, in order.
+    pub(super) fn passed_by(&self) -> &[u32] {
+        self.rates.as_ref().map_or(&[], |table| &table.passed_by)
     }
 
     /// Panics where a delayed peer has nothing that ends it, or a timer is nobody's.

@@ -331,13 +331,12 @@ impl Shard {
         if len > 0 {
             self.each_narrow(len, |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
         }
-        let over = if self.rates.is_some() { self.charge_all(frame, except) } else { Vec::new() };
-        for &slot in &over {
-            self.with_outbox(slot, |outbox, logs, pool| outbox.settle_lane(logs, pool, lane));
+        if self.rates.is_some() {
+            self.charge_all(frame, except);
         }
         self.logs.append(frame);
-        for &slot in &over {
-            self.slots.at_mut(slot).peer.outbox.skip_to_end(&self.logs, lane);
+        if self.rates.is_some() {
+            self.pass_by_all(lane);
         }
         if let Some(peer) = excluded {
             self.slots.at_mut(peer.slot()).peer.outbox.skip_to_end(&self.logs, lane);
@@ -347,18 +346,15 @@ impl Shard {
             self.stats.add(Counter::SendsRefused, refused);
         }
         if self.sends.is_overdrawn() {
-            self.cut_overdrawn(excluded, &over);
-        }
-        if self.rates.is_some() {
-            self.count_passed_by(over);
+            self.cut_overdrawn(excluded);
         }
     }
 
     /// What peers are left out of is noted in their outboxes, and cannot be refused: with the budget used up, whoever is beyond its reserve
     /// is cut off.
     #[cold]
-    fn cut_overdrawn(&mut self, excluded: Option<PeerId>, over: &[u32]) {
-        let over: Vec<PeerId> = over.iter().map(|&slot| self.slots.id(slot)).collect();
+    fn cut_overdrawn(&mut self, excluded: Option<PeerId>) {
+        let over: Vec<PeerId> = self.passed_by().iter().map(|&slot| self.slots.id(slot)).collect();
         for peer in excluded.into_iter().chain(self.narrow.clone()).chain(over) {
             let private = self.slots.find(peer).map_or(0, |entry| entry.peer.outbox.used());
             if self.sends.is_overdrawn() && self.sends.beyond(private) > 0 {
