@@ -4,14 +4,18 @@
 //! relations between them; [`crate::Engine::start`] calls it and names the field that cannot work.
 
 mod addresses;
+mod breaker;
 mod lanes;
+mod pool;
 mod security;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use addresses::{Addresses, ParseSubnetError, Rate, Subnet};
+pub use breaker::BreakerConfig;
 pub use lanes::{LaneConfig, Lanes, WhenSlow};
+pub use pool::PoolConfig;
 pub use security::{Admission, Cipher, Noise, Security};
 
 use crate::buffers::MEDIUM;
@@ -50,6 +54,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How dialling is retried.
     pub backoff: BackoffConfig,
+    /// When a target is not dialled any more for a while.
+    pub breaker: BreakerConfig,
+    /// The connection pool.
+    pub pool: PoolConfig,
     /// Acknowledged sends.
     pub acks: Acks,
     /// Sockets, buffers and waiting.
@@ -190,7 +198,8 @@ pub struct Timeouts {
     pub drain: Duration,
 }
 
-/// How dialling is retried: the wait doubles from `min` to `max`, and the actual wait is uniform in between ("full jitter").
+/// How dialling is retried: the wait doubles from `min` to `max`, and the actual wait is uniform in between ("full jitter"). It is back at
+/// `min` when the other side's first message has come, or its answer to a ping: not when it has merely accepted.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct BackoffConfig {
@@ -324,6 +333,8 @@ impl Config {
         self.lanes.validate()?;
         self.check_acks()?;
         self.check_times()?;
+        self.breaker.validate()?;
+        self.pool.validate()?;
         self.check_io()
     }
 
@@ -443,6 +454,8 @@ impl Default for Config {
             keepalive: Keepalive::default(),
             timeouts: Timeouts::default(),
             backoff: BackoffConfig::default(),
+            breaker: BreakerConfig::default(),
+            pool: PoolConfig::default(),
             acks: Acks::default(),
             io: Io::default(),
             seed: None,
@@ -613,6 +626,10 @@ mod tests {
         assert_eq!(field(&|c| c.io.write_budget = 1000), "io.write_budget");
         assert_eq!(field(&|c| c.acks.bytes = 1 << 20), "acks.bytes");
         assert_eq!(field(&|c| c.acks.window = 1023), "acks.window");
+        assert_eq!(field(&|c| c.breaker.probes = 0), "breaker.probes");
+        assert_eq!(field(&|c| c.breaker.max_cool_down = Duration::from_millis(999)), "breaker.max_cool_down");
+        assert_eq!(field(&|c| c.pool.max_channels = 65), "pool.max_channels");
+        assert_eq!(field(&|c| c.pool.max_idle = Duration::ZERO), "pool.max_idle");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::wire::{GoodbyeCode, RefusalCode};
 
@@ -177,6 +178,8 @@ pub enum CloseReason {
     PausedTooLong,
     /// The node was taken off the allow-list: see [`crate::Handle::disallow`].
     NotAllowed,
+    /// The pool has closed it: see [`crate::PoolConfig::max_idle`] and [`crate::PoolConfig::max_targets`].
+    Idle,
 }
 
 impl CloseReason {
@@ -192,7 +195,7 @@ impl CloseReason {
     /// What the other side is told, and the detail; nothing where it cannot hear or ended it itself.
     pub(crate) const fn goodbye(self) -> Option<(GoodbyeCode, u16)> {
         Some(match self {
-            Self::Requested | Self::PartialTimeout | Self::PausedTooLong => (GoodbyeCode::Closed, 0),
+            Self::Requested | Self::PartialTimeout | Self::PausedTooLong | Self::Idle => (GoodbyeCode::Closed, 0),
             Self::ShuttingDown => (GoodbyeCode::ShuttingDown, 0),
             Self::Replaced => (GoodbyeCode::Replaced, 0),
             Self::NotAllowed => (GoodbyeCode::NotAllowed, 0),
@@ -255,6 +258,15 @@ pub enum DialError {
     NotAllowed,
     /// The dial means the very node that makes it.
     SelfConnection,
+    /// The target's circuit breaker is open: it has failed too often of late. See [`crate::BreakerConfig`].
+    BreakerOpen {
+        /// When it is worth trying again: the end of the cool-down, or the latest end of the probes that are under way.
+        retry_in: Duration,
+    },
+    /// The pool is to connect to a node of which it has not been told an address.
+    NoAddress,
+    /// The pool has as many targets, or calls that wait, as `pool.max_targets`, `pool.waiting` or `pool.waiting_per_target` allows.
+    PoolFull,
     /// It was cancelled.
     Cancelled,
     /// The engine is shutting down.
@@ -288,6 +300,8 @@ pub enum SendError {
     TooManySubscriptions,
     /// As many acknowledged sends of this core wait for their outcome as `Acks::pending` allows, or their frames take `Acks::bytes`.
     TooManyUnacked,
+    /// As many calls of [`crate::Context::connect`] on this core have no answer yet as `pool.waiting` allows.
+    TooManyConnects,
     /// The inbox of a core has no room, in messages or in bytes.
     InboxFull {
         /// The core.
@@ -440,6 +454,7 @@ impl fmt::Display for CloseReason {
             Self::PartialTimeout => f.write_str("the peer began a message and did not finish it in time"),
             Self::PausedTooLong => f.write_str("reading was paused for longer than timeouts.pause"),
             Self::NotAllowed => f.write_str("the node was taken off the allow-list"),
+            Self::Idle => f.write_str("closed by the pool, which did not need it any more"),
         }
     }
 }
@@ -475,6 +490,9 @@ impl fmt::Display for DialError {
             Self::NodeRequired => f.write_str("which node is meant? with Noise a dial is NodeId@host:port (Dial::node)"),
             Self::NotAllowed => f.write_str("the node is not allowed, on this side or on the other"),
             Self::SelfConnection => f.write_str("the node that is dialled is the one that dials"),
+            Self::BreakerOpen { retry_in } => write!(f, "the target has failed too often of late; try again in {retry_in:?}"),
+            Self::NoAddress => f.write_str("where is that node? the pool has not been told its address"),
+            Self::PoolFull => f.write_str("no room in the pool; raise pool.max_targets, pool.waiting or pool.waiting_per_target"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::ShuttingDown => f.write_str("the engine is shutting down"),
         }
@@ -496,6 +514,7 @@ impl fmt::Display for SendError {
             Self::TooManyUnacked => {
                 f.write_str("acks.pending sends, acks.answers of their peers or acks.bytes of their frames are not acknowledged yet")
             }
+            Self::TooManyConnects => f.write_str("pool.waiting calls of connect on this core have no answer yet"),
             Self::InboxFull { core } => {
                 write!(f, "the inbox of core {core} is full; slow down, or raise limits.inbox_messages or limits.inbox_bytes")
             }

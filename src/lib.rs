@@ -222,7 +222,9 @@ pub mod bench;
 mod buffers;
 mod codec;
 mod config;
+mod connect;
 mod dial;
+mod endpoint;
 mod engine;
 mod error;
 #[cfg(any(test, feature = "fuzz-internals"))]
@@ -250,10 +252,12 @@ mod wire;
 
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
 pub use config::{
-    Acks, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise, ParseSubnetError,
-    Rate, Security, Spin, Subnet, Timeouts, WhenSlow,
+    Acks, Addresses, Admission, BackoffConfig, BreakerConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise,
+    ParseSubnetError, PoolConfig, Rate, Security, Spin, Subnet, Timeouts, WhenSlow,
 };
+pub use connect::{ConnectError, PendingPeer};
 pub use dial::{Dial, ParseDialError};
+pub use endpoint::{BreakerState, Endpoint};
 pub use engine::{Engine, ShutdownReport, Warning};
 pub use error::{
     AllowError, CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow,

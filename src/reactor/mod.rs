@@ -47,7 +47,7 @@ use crate::shard::{Control, Shard};
 use crate::time::Timestamp;
 use alarm::Alarm;
 use connections::Connections;
-use inbox::{Fabric, Inbox, ReplyTo, ReportTo};
+use inbox::{Fabric, Inbox, PeerTo, ReplyTo, ReportTo};
 use listener::Listener;
 use spin::Spinner;
 
@@ -120,6 +120,8 @@ pub(crate) struct Reactor<H: Handler> {
     waiters: HashMap<u64, ReplyTo>,
     /// Threads that wait for acknowledgements, likewise.
     receipts: HashMap<u64, ReportTo>,
+    /// Threads that wait for a connection of the pool, likewise.
+    connects: HashMap<u64, PeerTo>,
     next_waiter: u64,
     /// When the next turn was to begin at the latest.
     meant: Timestamp,
@@ -160,6 +162,7 @@ impl<H: Handler> Reactor<H> {
             spinner,
             waiters: HashMap::new(),
             receipts: HashMap::new(),
+            connects: HashMap::new(),
             next_waiter: 0,
             meant: now,
             stirred: 0,

@@ -54,6 +54,7 @@ impl Stats {
             CloseReason::PartialTimeout => Counter::ClosedPartial,
             CloseReason::PausedTooLong => Counter::ClosedPaused,
             CloseReason::NotAllowed => Counter::ClosedNotAllowed,
+            CloseReason::Idle => Counter::ClosedIdle,
         });
     }
 
@@ -116,7 +117,10 @@ impl Stats {
 impl Shard {
     /// The counters, with the levels as they are now.
     pub(crate) fn stats(&mut self) -> &Stats {
+        let (pooled, failing) = self.directory.as_ref().map_or((0, 0), |directory| directory.targets());
         for (counter, level) in [
+            (Counter::PoolTargets, pooled),
+            (Counter::BreakerTargets, failing),
             (Counter::Peers, self.slots.established()),
             (Counter::HalfOpen, self.half_open.len()),
             (Counter::Subscriptions, self.topics.len()),

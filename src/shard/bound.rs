@@ -7,12 +7,15 @@
 use std::net::SocketAddr;
 
 use super::acks::{ACK_LEN, OPEN, OPEN_SLOT};
+use super::breaker::Breakers;
 use super::directory::Directory;
 use super::flush::RECLAIM_STEP;
 use super::gate::{Gate, MAX_LEAVING};
 use super::half_open::HalfOpen;
+use super::idle::Watch;
 use super::mail::{Control, Mail};
 use super::places::Seat;
+use super::pool::Pool;
 use super::receipts::{ANSWER, RUNNING};
 use super::receive::{PARKED_READS, parked_read, parked_short_read};
 use super::sealed::Scratch;
@@ -122,9 +125,11 @@ pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
     + TIMER
-    + CONTROL
+    // How it began and how it ends, its first message, and what the pool is told of it.
+    + 3 * CONTROL
     + 4 * EVENT
     + 4 * ACTION
+    + Watch::PEER
     + 2 * 8 * size_of::<u64>();
 
 /// Connections in their handshake, and those that others have taken the places of.
@@ -156,6 +161,18 @@ pub(crate) const GRANT: usize = 4 * Directory::GRANT + 2 * CONTROL;
 
 /// A dial: as the directory knows it, its timer, and the attempt that is under way.
 pub(crate) const DIAL: usize = 4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<SocketAddr>();
+
+/// What is held against targets, whole engine.
+pub(crate) fn breakers(config: &Config) -> usize {
+    if config.breaker.failures == 0 { 0 } else { config.breaker.targets * Breakers::TARGET }
+}
+
+/// The connection pool: its targets, whole engine; and calls that wait, in the pool and as each core's handler is to be answered.
+pub(crate) fn pool(config: &Config) -> usize {
+    let (pool, cores) = (&config.pool, config.cores.count());
+    let targets = pool.max_targets * (Pool::TARGET + usize::from(pool.max_channels) * Pool::CHANNEL);
+    targets + pool.waiting * (Pool::WAITER + CONTROL + ACTION) + cores * pool.waiting * (CONTROL + EVENT)
+}
 
 /// A topic that a peer is subscribed to here, and one that this side is at the peer: see `Limits::subscriptions`.
 pub(crate) const SUBSCRIPTION: usize = 90 + 60;

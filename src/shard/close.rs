@@ -33,6 +33,7 @@ impl Shard {
         self.slots.unestablish();
         self.stats.count_close(reason);
         self.give_ledger(slot);
+        self.tell_closed(slot, reason);
         let entry = self.slots.at_mut(slot);
         self.parked -= super::receive::parked(entry.peer.decoder.held());
         for (origin, timer) in entry.peer.release(&mut self.budget, &mut self.buffers) {
@@ -53,7 +54,9 @@ impl Shard {
         entry.peer.timers.keep_only(Timer::Linger);
         match reason {
             // The other side reads on, so it gets what it is owed.
-            CloseReason::Requested | CloseReason::ShuttingDown | CloseReason::Replaced | CloseReason::Eof => self.drain(slot, reason),
+            CloseReason::Requested | CloseReason::ShuttingDown | CloseReason::Replaced | CloseReason::Idle | CloseReason::Eof => {
+                self.drain(slot, reason);
+            }
             // The other side reads no more.
             CloseReason::Io(_) | CloseReason::Goodbye(_) => self.end(slot),
             _ => self.cut_off(slot, reason),
@@ -127,8 +130,7 @@ impl Shard {
             self.blocked -= 1;
         }
         let grant = entry.cold.grant;
-        let received = entry.received;
-        self.out.control(0, Control::Ended { grant, received });
+        self.out.control(0, Control::Ended { grant, failed: None });
         self.actions.push_back(Action::Close { conn: Conn::Peer(slot) });
         self.ended.push(slot);
     }
@@ -170,6 +172,7 @@ impl Shard {
             return;
         }
         self.stop_receipts();
+        self.stop_watching();
         self.with_directory(|directory, means| directory.shut_down(means));
         let halves: Vec<u32> = self.half_open.iter().map(|(index, _)| index as u32).collect();
         for half in halves {

@@ -183,6 +183,7 @@ impl Shard {
             entry.peer.timers.set(Timer::SoftGrace, self.now + self.shared.config.limits.soft_grace);
             self.rearm(slot);
             self.report_slow(slot);
+            self.tell_pressed(slot, true);
         }
     }
 
@@ -201,6 +202,7 @@ impl Shard {
                     self.report_slow(slot);
                 }
                 self.events.push_back(Event::Drained(self.slots.id(slot)));
+                self.tell_pressed(slot, false);
             }
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::oracle::{Item, Oracle, STAMP, Told};
 use crate::dial::Dial;
+use crate::endpoint::{BreakerState, Endpoint};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId};
 use crate::id::{DialId, NodeId, PeerId, Topic};
@@ -29,6 +30,8 @@ pub(super) struct Mood {
     pub(super) broadcasts: u64,
     /// Per cent of what it does that is about topics, beyond everything else.
     pub(super) topics: u64,
+    /// Per cent of what it does that is about the pool, beyond everything else.
+    pub(super) pool: u64,
     /// Per cent of frames that have a time to live, and that have a key.
     pub(super) terms: u64,
     /// Per cent of requests that are answered at once, later, from anywhere; the rest never.
@@ -50,6 +53,7 @@ impl Mood {
             close: 0,
             broadcasts: 0,
             topics: 0,
+            pool: 0,
             terms: 0,
             answer: [100, 0, 0],
             acked: 0,
@@ -86,6 +90,8 @@ pub(super) struct Actor {
     pub(super) owed: Owed,
     timers: BTreeMap<u64, (Later, Option<TimerId>)>,
     pub(super) dials: Vec<DialId>,
+    /// What it has pinned.
+    pub(super) pins: Vec<Endpoint>,
     /// Nodes that it does not authorize.
     pub(super) unwanted: Vec<NodeId>,
     sent: u32,
@@ -103,6 +109,7 @@ impl Actor {
             owed: Rc::clone(&pools.1),
             timers: BTreeMap::new(),
             dials: Vec::new(),
+            pins: Vec::new(),
             unwanted: Vec::new(),
             sent: 0,
         }
@@ -241,6 +248,9 @@ impl Actor {
         if self.mood.topics > 0 && self.rng.chance(self.mood.topics, 100) {
             return self.act_on_topics(cx, peer);
         }
+        if self.mood.pool > 0 && self.rng.chance(self.mood.pool, 100) && !targets.is_empty() {
+            return self.act_on_pool(cx, targets);
+        }
         if self.rng.chance(self.mood.acked, 100) {
             return self.act_acked(cx, peer);
         }
@@ -305,6 +315,30 @@ impl Actor {
                     self.respond(cx, responder, id);
                 }
             }
+        }
+    }
+
+    /// Asks the pool for a connection. Returns the tag of the answer.
+    pub(super) fn connect(&mut self, cx: &mut Context<'_>, target: impl Into<Endpoint>, pin: bool) -> Result<u64, SendError> {
+        let (target, tag) = (target.into(), self.next_id());
+        let result = if pin { cx.pin(target, tag) } else { cx.connect(target, tag) };
+        if result.is_ok() {
+            self.oracle.borrow_mut().connects(self.engine, tag);
+            self.pins.extend(pin.then_some(target));
+        }
+        result.map(|()| tag)
+    }
+
+    fn act_on_pool(&mut self, cx: &mut Context<'_>, targets: &[Dial]) {
+        let dial = &targets[self.rng.below(targets.len() as u64) as usize];
+        let target = match (self.rng.below(4), dial.expected) {
+            (0, Some(node)) => Endpoint::from(node),
+            _ => Endpoint::from(dial),
+        };
+        match self.rng.below(10) {
+            0 => _ = self.connect(cx, target, true),
+            1 => _ = cx.unpin(target),
+            _ => _ = self.connect(cx, target, false),
         }
     }
 
@@ -406,6 +440,14 @@ impl Handler for Actor {
 
     fn on_dial_failed(&mut self, _cx: &mut Context<'_>, _dial: DialId, error: DialError, retry_in: Option<Duration>) {
         self.oracle.borrow_mut().tell(self.engine, None, Told::DialFailed { error, retry_in });
+    }
+
+    fn on_pooled(&mut self, _cx: &mut Context<'_>, tag: u64, result: Result<PeerId, DialError>) {
+        self.oracle.borrow_mut().on_pooled(self.engine, tag, result);
+    }
+
+    fn on_breaker(&mut self, _cx: &mut Context<'_>, _target: Endpoint, state: BreakerState) {
+        self.oracle.borrow_mut().tell(self.engine, None, Told::Breaker(state));
     }
 
     fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
