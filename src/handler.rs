@@ -226,7 +226,8 @@ pub trait Handler: Sized + 'static {
         let _ = (cx, peer, tag, reason);
     }
 
-    /// An attempt to connect failed. The next comes after `retry_in`; `None`: there is no next one.
+    /// An attempt to connect failed. The next comes after `retry_in`; `None`: there is no next one. `BreakerOpen`: it was not made, because
+    /// the target has failed too often of late.
     fn on_dial_failed(&mut self, cx: &mut Context<'_>, dial: DialId, error: DialError, retry_in: Option<Duration>) {
         let _ = (cx, dial, error, retry_in);
     }

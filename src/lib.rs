@@ -86,6 +86,9 @@
 //! * **Votes pass bulk.** Each peer's outbox has lanes: control first, then high, normal and bulk by deficit round robin. Messages longer
 //!   than a fragment are cut, and what has begun to leave is finished frame by frame, so a message that comes into an idle lane waits for
 //!   one fragment. [`Lanes`] has the weights, the types' lanes, and what each lane does with a reader that is too slow.
+//! * **The pool keeps no connections of its own.** [`Context::connect`] hands out what the directory knows to be established, whoever has
+//!   dialled it, and has the rest dialled once for all who ask. Whether a pooled connection is idle is told by a flag that is looked at now
+//!   and then, not by a time that is written with each message.
 //! * **Acknowledgements are the core's business until a connection ends.** What is open then, and which ids were seen, goes to the
 //!   directory as the connection's *ledger*, and comes with the grant of the next connection of that node and channel.
 //! * **A record is sealed once, at the last moment**: when its peer is written to, out of what its outbox has by then, so lanes, times to
@@ -185,6 +188,8 @@
 //! | a peer in a turn | [`Io::read_budget`], [`Io::write_budget`] | 256 KiB each | the next turn |
 //! | accepts, writing in a turn | [`Io::accepts`], [`Io::flush_peers`], [`Io::flush_time`] | 16; 512 peers, 1 ms | the next turn |
 //! | time between dials | [`BackoffConfig`] | 50 ms to 30 s; 1 s if on the list | `dial_failures` |
+//! | ... to a target that fails | [`BreakerConfig`] | 5 in a row: 1 s to 30 s | `breaker_opened`, `breaker_refused` |
+//! | pooled connections | [`PoolConfig`] | 1,024 targets, 60 s idle | `closed_idle`, `pool_evicted`, `pool_refused` |
 //! | shutdown | [`Timeouts::drain`] | 5 s | [`ShutdownReport`] |
 //!
 //! **Keys.** Each session's keys are replaced every 4,096 records. A node's own key is replaced by hand: make the new one, have the others

@@ -6,7 +6,7 @@ use super::{at_least, at_least_time, within};
 use crate::error::ConfigError;
 
 /// The circuit breaker that each target has: an address, with the node that is to answer there where the dial names one. All channels of a
-/// target share it.
+/// target share it; dials with an identity of their own ([`crate::Dial::identity`]) have one of their own.
 ///
 /// Attempts that fail in a row open it; then the target is not dialled until its cool-down is over. After that a few *probes* find out
 /// whether it is back: one that fails opens the breaker again, for twice as long, and enough that succeed close it. An attempt has
@@ -36,11 +36,12 @@ pub struct BreakerConfig {
     pub probes: u32,
     /// Successes that close it. Default 1. More make sense where several channels or dials lead to one target.
     pub successes: u32,
-    /// How long a probe may take from its beginning to the first message. Default 15 s: a connect, a handshake and a ping. A probe that
-    /// takes longer has failed: its attempt is given up; a connection that it has led to stays, and closes the breaker with its first
-    /// message all the same.
+    /// How long a probe may take from its beginning to the first message. Default 15 s: a connect, a handshake and a ping (so longer than
+    /// [`crate::Keepalive::interval`], where the other side's application may have nothing to say). A probe that takes longer has failed:
+    /// its attempt is given up; a connection that it has led to stays, and closes the breaker with its first message all the same.
     pub probe_timeout: Duration,
-    /// How long failures are remembered after the last attempt, or the end of the cool-down. Default 10 min.
+    /// How long failures are remembered after the last attempt, or the end of the cool-down; at most a quarter more. Default 10 min. What
+    /// is forgotten is closed, without an event.
     pub expire: Duration,
     /// Targets that are remembered, whole engine: those only whose last attempt failed. Default 8,192, 1 KiB each at the worst. For
     /// one more the oldest whose breaker is closed is forgotten; where there is none, the new one is not remembered, and its breaker stays

@@ -14,6 +14,15 @@ use crate::id::DialId;
 use crate::rng::Rng;
 use crate::time::Timestamp;
 
+/// What there is one breaker for: a target, and which of our names it is dialled by. What a target has against one of them it need not have
+/// against another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Faced {
+    pub(super) endpoint: Endpoint,
+    /// As in the directory's keys: zero is the engine's own.
+    pub(super) ours: [u8; 8],
+}
+
 /// What a breaker says to an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -153,9 +162,9 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Breakers {
     config: BreakerConfig,
-    entries: HashMap<Endpoint, Entry>,
+    entries: HashMap<Faced, Entry>,
     /// Those whose breaker is closed, then the others; each by when it was last touched.
-    order: BTreeMap<(bool, u64), Endpoint>,
+    order: BTreeMap<(bool, u64), Faced>,
     next: u64,
 }
 
@@ -169,7 +178,7 @@ pub(super) struct Failed {
 
 impl Breakers {
     /// Memory of one target: in the table, in a tree whose nodes are half full at the worst, and the list of those that wait.
-    pub(super) const TARGET: usize = 5 * size_of::<(Endpoint, Entry)>() + 2 * size_of::<((bool, u64), Endpoint)>() + 32;
+    pub(super) const TARGET: usize = 5 * size_of::<(Faced, Entry)>() + 2 * size_of::<((bool, u64), Faced)>() + 32;
 
     pub(super) fn new(config: BreakerConfig) -> Self {
         Self { config, entries: HashMap::new(), order: BTreeMap::new(), next: 0 }
@@ -177,7 +186,7 @@ impl Breakers {
 
     /// Changes what is remembered of a target, and puts it at the end of the order. Returns the state that it has come into, if it is
     /// another.
-    fn change<R>(&mut self, target: &Endpoint, now: Timestamp, act: impl FnOnce(&mut Breaker) -> R) -> Option<(R, Option<BreakerState>)> {
+    fn change<R>(&mut self, target: &Faced, now: Timestamp, act: impl FnOnce(&mut Breaker) -> R) -> Option<(R, Option<BreakerState>)> {
         let entry = self.entries.get_mut(target)?;
         let before = entry.breaker;
         let result = act(&mut entry.breaker);
@@ -198,13 +207,13 @@ impl Breakers {
     }
 
     /// May this target be dialled?
-    pub(super) fn ask(&mut self, target: &Endpoint, now: Timestamp) -> (Verdict, Option<BreakerState>) {
+    pub(super) fn ask(&mut self, target: &Faced, now: Timestamp) -> (Verdict, Option<BreakerState>) {
         let config = self.config;
         self.change(target, now, |breaker| breaker.ask(now, &config)).unwrap_or((Verdict::Go, None))
     }
 
     /// Until when this target is not to be dialled, where its breaker is open.
-    pub(super) fn open_until(&self, target: &Endpoint, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn open_until(&self, target: &Faced, now: Timestamp) -> Option<Timestamp> {
         match self.entries.get(target)?.breaker.state {
             State::Open { until } => Some(until).filter(|&until| now < until),
             _ => None,
@@ -212,7 +221,7 @@ impl Breakers {
     }
 
     /// The same, and where all probes are under way: until the latest end of those.
-    pub(super) fn refuses_until(&self, target: &Endpoint, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn refuses_until(&self, target: &Faced, now: Timestamp) -> Option<Timestamp> {
         match self.entries.get(target)?.breaker.state {
             State::HalfOpen { probes, .. } => (probes >= self.config.probes).then(|| now + self.config.probe_timeout),
             _ => self.open_until(target, now),
@@ -220,7 +229,7 @@ impl Breakers {
     }
 
     /// An attempt has failed, and the target is to blame.
-    pub(super) fn failed(&mut self, target: &Endpoint, probe: Option<u32>, longest: Duration, now: Timestamp, rng: &mut Rng) -> Failed {
+    pub(super) fn failed(&mut self, target: &Faced, probe: Option<u32>, longest: Duration, now: Timestamp, rng: &mut Rng) -> Failed {
         let config = self.config;
         if config.failures == 0 {
             return Failed::default();
@@ -255,18 +264,18 @@ impl Breakers {
     }
 
     /// The target has proved to be alive.
-    pub(super) fn succeeded(&mut self, target: &Endpoint, probe: Option<u32>, now: Timestamp) -> Option<BreakerState> {
+    pub(super) fn succeeded(&mut self, target: &Faced, probe: Option<u32>, now: Timestamp) -> Option<BreakerState> {
         let config = self.config;
         self.change(target, now, |breaker| breaker.succeeded(probe, &config))?.1
     }
 
     /// A probe has ended and says nothing. Says whether there is room for another.
-    pub(super) fn probe_ended(&mut self, target: &Endpoint, probe: u32, now: Timestamp) -> bool {
+    pub(super) fn probe_ended(&mut self, target: &Faced, probe: u32, now: Timestamp) -> bool {
         self.change(target, now, |breaker| breaker.probe_ended(probe)).is_some_and(|(room, _)| room)
     }
 
     /// The dial waits for the end of a probe.
-    pub(super) fn block(&mut self, target: &Endpoint, dial: DialId) {
+    pub(super) fn block(&mut self, target: &Faced, dial: DialId) {
         if let Some(entry) = self.entries.get_mut(target)
             && !entry.blocked.contains(&dial)
         {
@@ -275,7 +284,7 @@ impl Breakers {
     }
 
     /// The dials that waited for the end of a probe.
-    pub(super) fn take_blocked(&mut self, target: &Endpoint) -> Vec<DialId> {
+    pub(super) fn take_blocked(&mut self, target: &Faced) -> Vec<DialId> {
         let Some(entry) = self.entries.get_mut(target) else { return Vec::new() };
         let blocked = std::mem::take(&mut entry.blocked);
         if entry.breaker.is_clean() {
@@ -286,7 +295,7 @@ impl Breakers {
     }
 
     /// The dial does not wait any more.
-    pub(super) fn unblock(&mut self, target: &Endpoint, dial: DialId) {
+    pub(super) fn unblock(&mut self, target: &Faced, dial: DialId) {
         if let Some(entry) = self.entries.get_mut(target) {
             entry.blocked.retain(|blocked| *blocked != dial);
         }
@@ -331,8 +340,9 @@ mod tests {
         BreakerConfig { failures: 3, cool_down: 100 * MS, max_cool_down: 1000 * MS, targets: 4, ..BreakerConfig::default() }
     }
 
-    fn target(number: u8) -> Endpoint {
-        Endpoint { node: Some(NodeId([number; 32])), address: Some(([127, 0, 0, 1], 1).into()) }
+    fn target(number: u8) -> Faced {
+        let endpoint = Endpoint { node: Some(NodeId([number; 32])), address: Some(([127, 0, 0, 1], 1).into()) };
+        Faced { endpoint, ours: [0; 8] }
     }
 
     /// Breakers, a clock and a seed.
@@ -395,6 +405,8 @@ mod tests {
         assert_eq!(bench.fail(1, None), Failed::default());
         assert_eq!(bench.cool_down(1), wait);
         assert_eq!(bench.ask(2), (Verdict::Go, None), "another target is another's affair");
+        let by_another = Faced { ours: [1; 8], ..target(1) };
+        assert_eq!(bench.breakers.ask(&by_another, bench.now), (Verdict::Go, None), "and so is another name of ours");
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use super::blame::Fault;
 use super::mail::{Control, Mail};
+use super::slots::Entry;
 use super::{Action, Deadline, Event, Shard};
 use crate::endpoint::Endpoint;
 use crate::error::{CloseReason, DialError, SendError};
 use crate::id::{DialId, PeerId};
 use crate::metrics::Counter;
-use crate::proto::Origin;
+use crate::proto::{Logs, Origin};
 use crate::time::Timestamp;
 use crate::wheel::TimerKey;
 
@@ -21,6 +22,13 @@ use crate::wheel::TimerKey;
 pub(super) struct Watch {
     peers: Vec<(PeerId, Timestamp)>,
     timer: Option<TimerKey>,
+}
+
+/// Whether a peer is in use although no message comes or goes: something waits to be sent, to be answered or to be acknowledged, or one
+/// side has asked for what the other will publish.
+fn is_in_use(entry: &Entry, logs: &Logs) -> bool {
+    let owes = entry.cold.exchange.as_ref().is_some_and(|exchange| exchange.is_awaiting());
+    entry.peer.has_output(logs) || entry.peer.pending_requests() > 0 || owes || entry.cold.subscriptions.is_some()
 }
 
 impl Watch {
@@ -56,8 +64,7 @@ impl Shard {
         let (slots, logs, out, now) = (&mut self.slots, &self.logs, &mut self.out, self.now);
         self.idle.peers.retain_mut(|(peer, used_at)| {
             let Some(entry) = slots.find_mut(*peer).filter(|entry| entry.is_established()) else { return false };
-            let waits = entry.peer.has_output(logs) || entry.peer.pending_requests() > 0;
-            if std::mem::take(&mut entry.used) || waits {
+            if std::mem::take(&mut entry.used) || is_in_use(entry, logs) {
                 *used_at = now;
             } else if now - *used_at >= max_idle {
                 out.control(0, Control::Idle { grant: entry.cold.grant });
@@ -70,8 +77,7 @@ impl Shard {
     /// The pool does not need this peer any more.
     pub(super) fn close_idle(&mut self, grant: u64, peer: PeerId, at_once: bool) {
         let Some(entry) = self.slots.find(peer).filter(|entry| entry.is_established()) else { return };
-        let in_use = entry.used || entry.peer.has_output(&self.logs) || entry.peer.pending_requests() > 0;
-        if in_use && !at_once {
+        if (entry.used || is_in_use(entry, &self.logs)) && !at_once {
             self.out.control(0, Control::Established { grant, peer });
         } else {
             self.close(peer.slot(), CloseReason::Idle);

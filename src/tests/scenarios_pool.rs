@@ -12,7 +12,7 @@ use crate::dial::Dial;
 use crate::endpoint::{BreakerState, Endpoint};
 use crate::error::{CloseReason, DialError, SendError};
 use crate::handler::Sent;
-use crate::id::{NodeId, PeerId};
+use crate::id::{NodeId, PeerId, Topic};
 use crate::metrics::Counter;
 
 use BreakerState::{Closed, HalfOpen, Open};
@@ -423,6 +423,27 @@ fn sim_idle_connections_are_closed_and_pings_are_no_use() {
     // The next one who asks gets a new one.
     let again = ask(&mut world, address(1)).unwrap();
     assert!(again != peer && world.count(0, Counter::PoolMisses) == 2);
+    end(&mut world);
+}
+
+#[test]
+fn sim_what_waits_for_an_answer_or_has_subscribed_is_in_use() {
+    let mut world = world([hasty(), config()]);
+    let peer = ask(&mut world, address(1)).unwrap();
+    world.run(10 * MILLI);
+    // A request that is not answered.
+    world.on(1, |actor, _| actor.mood.answer = [0, 0, 0]);
+    let long = Duration::from_secs(10);
+    world.on(0, move |actor, cx| _ = actor.request(cx, peer, META, 100, long));
+    world.run(9 * SECOND);
+    assert_eq!(world.closed(0), []);
+    world.run(SECOND);
+    world.on(0, move |_, cx| assert_eq!(cx.subscribe(peer, Topic(1)), Ok(())));
+    world.run(20 * SECOND);
+    assert_eq!(world.closed(0), []);
+    world.on(0, move |_, cx| assert_eq!(cx.unsubscribe(peer, Topic(1)), Ok(())));
+    world.run(4 * SECOND);
+    assert_eq!(world.closed(0).len(), 1);
     end(&mut world);
 }
 

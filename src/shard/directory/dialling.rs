@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::super::Deadline;
 use super::super::backoff::Backoff;
 use super::super::blame::Fault;
-use super::super::breaker::Verdict;
+use super::super::breaker::{Faced, Verdict};
 use super::super::mail::Control;
 use super::super::pool::PoolKey;
 use super::{Directory, Means, Target};
@@ -77,10 +77,15 @@ impl Directory {
 
     /// Whether the target's breaker lets a dial be made that is not kept up.
     pub(super) fn check_breaker(&self, dial: &Dial, means: &mut Means<'_>) -> Result<(), DialError> {
-        let refused = self.breakers.refuses_until(&Endpoint::of(dial), means.now).filter(|_| dial.once);
+        let refused = self.breakers.refuses_until(&self.faced(dial), means.now).filter(|_| dial.once);
         let Some(until) = refused else { return Ok(()) };
         means.stats.count(Counter::BreakerRefused);
         Err(DialError::BreakerOpen { retry_in: until - means.now })
+    }
+
+    /// What the breaker of a dial is for.
+    pub(super) fn faced(&self, dial: &Dial) -> Faced {
+        Faced { endpoint: Endpoint::of(dial), ours: self.short(self.name(dial)) }
     }
 
     fn target(&self, dial: &Dial) -> Target {
@@ -96,7 +101,7 @@ impl Directory {
 
     /// Begins an attempt; or waits, where the target's breaker says so.
     fn begin(&mut self, id: DialId, dial: &Dial, home: usize, means: &mut Means<'_>) -> (DialState, Option<(u32, TimerKey)>) {
-        let target = Endpoint::of(dial);
+        let target = self.faced(dial);
         let (verdict, changed) = self.breakers.ask(&target, means.now);
         let at = match verdict {
             Verdict::Go => return (DialState::Attempting(means.connect(id, dial.clone())), None),
@@ -126,7 +131,7 @@ impl Directory {
     pub(in crate::shard) fn redial(&mut self, id: DialId, means: &mut Means<'_>) {
         let Some(dialling) = self.dials.get(&id) else { return };
         let (dial, home) = (dialling.dial.clone(), dialling.home);
-        self.breakers.unblock(&Endpoint::of(&dial), id);
+        self.breakers.unblock(&self.faced(&dial), id);
         let (state, probe) = self.begin(id, &dial, home, means);
         if let Some(dialling) = self.dials.get_mut(&id) {
             (dialling.state, dialling.probe) = (state, probe);
@@ -136,12 +141,12 @@ impl Directory {
     /// Sets the timer for the next attempt, at the later of what the backoff and the breaker say. Returns how long that is.
     pub(super) fn wait(&mut self, id: DialId, means: &mut Means<'_>) -> Option<Duration> {
         let longest = self.longest_wait(id);
+        let cooled = self.breakers.open_until(&self.faced(&self.dials.get(&id)?.dial), means.now);
         let dialling = self.dials.get_mut(&id)?;
         if let DialState::Waiting(timer) = dialling.state {
             means.wheel.cancel(timer);
         }
         let backoff = means.now + dialling.backoff.next(self.config.backoff.min, longest, means.rng);
-        let cooled = self.breakers.open_until(&Endpoint::of(&dialling.dial), means.now);
         let at = cooled.map_or(backoff, |until| until.max(backoff));
         dialling.state = DialState::Waiting(means.wheel.insert(at, Deadline::Redial(id)));
         Some(at - means.now)
@@ -204,7 +209,7 @@ impl Directory {
         if matches!(dialling.state, DialState::Connected(grant) if grant == number) {
             dialling.backoff.reset();
         }
-        let (target, home) = (Endpoint::of(&dialling.dial), dialling.home);
+        let Some((target, home)) = self.dials.get(&id).map(|dialling| (self.faced(&dialling.dial), dialling.home)) else { return };
         let probe = self.take_probe(id, means);
         let changed = self.breakers.succeeded(&target, probe, means.now);
         self.breaker_changed(&target, changed, home, means);
@@ -221,7 +226,7 @@ impl Directory {
     /// The attempt of a dial, or what it has led to, has failed, and its target is to blame.
     pub(super) fn target_failed(&mut self, id: DialId, means: &mut Means<'_>) {
         let Some(dialling) = self.dials.get(&id) else { return };
-        let (target, home) = (Endpoint::of(&dialling.dial), dialling.home);
+        let (target, home) = (self.faced(&dialling.dial), dialling.home);
         let expected = dialling.dial.expected;
         let is_listed = expected.is_some_and(|node| self.allowed.names(&node));
         let longest = if is_listed { self.longest_wait(id) } else { Duration::MAX };
@@ -235,7 +240,7 @@ impl Directory {
     /// The attempt of a dial, or what it has led to, has ended, which says nothing of its target.
     fn target_spared(&mut self, id: DialId, means: &mut Means<'_>) {
         let Some(round) = self.take_probe(id, means) else { return };
-        let Some(target) = self.dials.get(&id).map(|dialling| Endpoint::of(&dialling.dial)) else { return };
+        let Some(target) = self.dials.get(&id).map(|dialling| self.faced(&dialling.dial)) else { return };
         if self.breakers.probe_ended(&target, round, means.now) {
             self.release_blocked(&target, false, means);
         }
@@ -249,21 +254,21 @@ impl Directory {
     }
 
     /// A breaker has come into another state, by something that this core's dial did.
-    fn breaker_changed(&mut self, target: &Endpoint, changed: Option<BreakerState>, home: usize, means: &mut Means<'_>) {
+    fn breaker_changed(&mut self, target: &Faced, changed: Option<BreakerState>, home: usize, means: &mut Means<'_>) {
         let Some(state) = changed else { return };
         means.stats.count(match state {
             BreakerState::Closed => Counter::BreakerClosed,
             BreakerState::Open => Counter::BreakerOpened,
             BreakerState::HalfOpen => Counter::BreakerHalfOpened,
         });
-        means.out.control(home, Control::Breaker { endpoint: *target, state });
+        means.out.control(home, Control::Breaker { endpoint: target.endpoint, state });
         if state != BreakerState::HalfOpen {
             self.release_blocked(target, state == BreakerState::Closed, means);
         }
     }
 
     /// Dials that waited for the end of a probe wait for their backoff now. `anew`: the target is back.
-    fn release_blocked(&mut self, target: &Endpoint, anew: bool, means: &mut Means<'_>) {
+    fn release_blocked(&mut self, target: &Faced, anew: bool, means: &mut Means<'_>) {
         for id in self.breakers.take_blocked(target) {
             if let Some(dialling) = self.dials.get_mut(&id).filter(|_| anew) {
                 dialling.backoff.reset();
@@ -320,7 +325,7 @@ impl Directory {
             if let DialState::Waiting(timer) = dialling.state {
                 means.wheel.cancel(timer);
             }
-            self.breakers.unblock(&Endpoint::of(&dialling.dial), id);
+            self.breakers.unblock(&self.faced(&dialling.dial), id);
             self.targets.remove(&self.target(&dialling.dial));
         }
     }

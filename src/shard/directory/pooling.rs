@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 
+use super::super::breaker::Faced;
 use super::super::mail::Control;
 use super::super::pool::PoolKey;
 use super::dialling::DialState;
@@ -165,7 +166,7 @@ impl Directory {
             return self.pool_look(key, means);
         }
         let endpoint = Endpoint { node: key.node(), address: self.pool_address(&key) };
-        if let Some(until) = self.breakers.open_until(&endpoint, means.now) {
+        if let Some(until) = self.breakers.open_until(&Faced { endpoint, ours: [0; 8] }, means.now) {
             means.stats.count(Counter::BreakerRefused);
             answer(origin, Err(DialError::BreakerOpen { retry_in: until - means.now }), means);
         } else {
