@@ -23,6 +23,7 @@ use super::slots::{Cold, Entry};
 use super::{Action, Deadline, Event};
 use crate::buffers::{MEDIUM, SMALL};
 use crate::config::{Config, Security};
+use crate::endpoint::{BreakerState, Endpoint};
 use crate::proto::{
     AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, SESSION, WINDOW_ID,
     log_segments, reassembly_charge,
@@ -162,9 +163,12 @@ pub(crate) const GRANT: usize = 4 * Directory::GRANT + 2 * CONTROL;
 /// A dial: as the directory knows it, its timer, and the attempt that is under way.
 pub(crate) const DIAL: usize = 4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<SocketAddr>();
 
+/// A breaker's new state, on its way to the application.
+const CHANGED: usize = size_of::<(Endpoint, BreakerState)>();
+
 /// What is held against targets, whole engine.
 pub(crate) fn breakers(config: &Config) -> usize {
-    if config.breaker.failures == 0 { 0 } else { config.breaker.targets * Breakers::TARGET }
+    if config.breaker.failures == 0 { 0 } else { config.breaker.targets * (Breakers::TARGET + CHANGED) }
 }
 
 /// The connection pool: its targets, whole engine; and calls that wait, in the pool and as each core's handler is to be answered.

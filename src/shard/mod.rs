@@ -148,10 +148,8 @@ enum Event {
         tag: u64,
         result: Result<PeerId, DialError>,
     },
-    Breaker {
-        endpoint: Endpoint,
-        state: BreakerState,
-    },
+    /// Boxed, since it is rare and would make all others longer.
+    Breaker(Box<(Endpoint, BreakerState)>),
 }
 
 /// What a deadline in the wheel is for.

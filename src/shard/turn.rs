@@ -70,7 +70,7 @@ impl Shard {
             Control::EndAttempt { dial, expired } => self.end_attempt(dial, expired),
             Control::CloseIdle { grant, peer, at_once } => self.close_idle(grant, peer, at_once),
             Control::Pooled { origin, result } => self.pooled(origin, result),
-            Control::Breaker { endpoint, state } => self.events.push_back(Event::Breaker { endpoint, state }),
+            Control::Breaker { endpoint, state } => self.events.push_back(Event::Breaker(Box::new((endpoint, state)))),
             Control::Deliver { grant, node, channel, delivery } => {
                 self.shared.credits[self.core].release(delivery.frame.as_bytes().len());
                 self.deliver_by_grant(grant, node, channel, delivery);
@@ -148,7 +148,7 @@ impl Shard {
                 self.connects -= 1;
                 handler.on_pooled(&mut Context::new(self), tag, result);
             }
-            Event::Breaker { endpoint, state } => handler.on_breaker(&mut Context::new(self), endpoint, state),
+            Event::Breaker(change) => handler.on_breaker(&mut Context::new(self), change.0, change.1),
         }
     }
 
