@@ -334,7 +334,7 @@ impl Config {
         self.check_acks()?;
         self.check_times()?;
         self.breaker.validate()?;
-        self.pool.validate()?;
+        self.pool.validate(self.limits.channels)?;
         self.check_io()
     }
 
@@ -629,6 +629,7 @@ mod tests {
         assert_eq!(field(&|c| c.breaker.probes = 0), "breaker.probes");
         assert_eq!(field(&|c| c.breaker.max_cool_down = Duration::from_millis(999)), "breaker.max_cool_down");
         assert_eq!(field(&|c| c.pool.max_channels = 65), "pool.max_channels");
+        assert_eq!(field(&|c| (c.pool.max_channels, c.limits.channels) = (9, 8)), "pool.max_channels");
         assert_eq!(field(&|c| c.pool.max_idle = Duration::ZERO), "pool.max_idle");
     }
 

@@ -17,8 +17,9 @@ pub struct PoolConfig {
     /// target that was asked for longest ago are closed, unless it is pinned or being dialled (`pool_evicted`); where there is none, the
     /// call fails ([`crate::DialError::PoolFull`], `pool_refused`).
     pub max_targets: usize,
-    /// Connections to one target, 1 to 64. Default 1. The pool opens one more when all that there are have more than
-    /// [`crate::Limits::outbox_soft`] bytes to receive, and hands out those that have less by turns; by turns also where all have more.
+    /// Connections to one target, 1 to 64, and no more than [`crate::Limits::channels`]. Default 1. The pool opens one more when all that
+    /// there are have more than [`crate::Limits::outbox_soft`] bytes to receive, and hands out those that have less by turns; by turns also
+    /// where all have more.
     pub max_channels: u16,
     /// A connection that the pool has dialled is closed ([`crate::CloseReason::Idle`], `closed_idle`) when for so long no message was
     /// received or sent on it and it was not handed out. Pings are not messages; but while something waits to be sent, to be answered or to
@@ -42,9 +43,10 @@ impl PoolConfig {
     /// More channels than these would be looked at one by one.
     const MOST_CHANNELS: usize = 64;
 
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, channels: usize) -> Result<(), ConfigError> {
         within("pool.max_targets", self.max_targets, 1, 1 << 20, "1 to 1048576 targets")?;
-        within("pool.max_channels", usize::from(self.max_channels), 1, Self::MOST_CHANNELS, "1 to 64 channels")?;
+        let most = channels.min(Self::MOST_CHANNELS);
+        within("pool.max_channels", usize::from(self.max_channels), 1, most, "1 to 64 channels, and no more than limits.channels")?;
         at_least_time("pool.max_idle", self.max_idle, Duration::from_millis(10))?;
         within("pool.waiting", self.waiting, 1, 1 << 24, "1 to 16777216 calls")?;
         at_least("pool.waiting_per_target", self.waiting_per_target, 1, "at least 1")
