@@ -5,7 +5,9 @@
 
 mod adaptive;
 mod addresses;
+mod breaker;
 mod lanes;
+mod pool;
 mod rates;
 mod restarts;
 mod security;
@@ -15,7 +17,9 @@ use std::time::Duration;
 
 pub use adaptive::AdaptiveKeepalive;
 pub use addresses::{Addresses, ParseSubnetError, Rate, Subnet};
+pub use breaker::BreakerConfig;
 pub use lanes::{LaneConfig, Lanes, WhenSlow};
+pub use pool::PoolConfig;
 pub use rates::{RateLimit, Rates, WhenOver};
 pub use restarts::Restarts;
 pub use security::{Admission, Cipher, Noise, Security};
@@ -56,6 +60,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How dialling is retried.
     pub backoff: BackoffConfig,
+    /// When a target is not dialled any more for a while.
+    pub breaker: BreakerConfig,
+    /// The connection pool.
+    pub pool: PoolConfig,
     /// Acknowledged sends.
     pub acks: Acks,
     /// How often a handler may panic.
@@ -212,7 +220,8 @@ pub struct Timeouts {
     pub request_ceiling: Duration,
 }
 
-/// How dialling is retried: the wait doubles from `min` to `max`, and the actual wait is uniform in between ("full jitter").
+/// How dialling is retried: the wait doubles from `min` to `max`, and the actual wait is uniform in between ("full jitter"). It is back at
+/// `min` when the other side's first message has come, or its answer to a ping: not when it has merely accepted.
 ///
 /// Where the other side has said why it ended the connection or refused it, the first step is longer than `min`, but never than `max`: 1 s
 /// where it shuts down, or has another connection of this node and channel; 5 s where it is full, or this side was too slow for it; and
@@ -359,6 +368,8 @@ impl Config {
         self.restarts.validate()?;
         within("recorder", self.recorder, 0, 1 << 16, "at most 65536 events")?;
         self.rates.as_ref().map_or(Ok(()), |rates| rates.validate(self))?;
+        self.breaker.validate()?;
+        self.pool.validate(self.limits.channels)?;
         self.check_io()
     }
 
@@ -482,6 +493,8 @@ impl Default for Config {
             keepalive: Keepalive::default(),
             timeouts: Timeouts::default(),
             backoff: BackoffConfig::default(),
+            breaker: BreakerConfig::default(),
+            pool: PoolConfig::default(),
             acks: Acks::default(),
             restarts: Restarts::default(),
             recorder: 0,
@@ -667,6 +680,11 @@ mod tests {
         assert_eq!(field(&|c| c.restarts.most = 4097), "restarts.most");
         assert_eq!(field(&|c| c.restarts.within = Duration::ZERO), "restarts.within");
         assert_eq!(field(&|c| c.recorder = (1 << 16) + 1), "recorder");
+        assert_eq!(field(&|c| c.breaker.probes = 0), "breaker.probes");
+        assert_eq!(field(&|c| c.breaker.max_cool_down = Duration::from_millis(999)), "breaker.max_cool_down");
+        assert_eq!(field(&|c| c.pool.max_channels = 65), "pool.max_channels");
+        assert_eq!(field(&|c| (c.pool.max_channels, c.limits.channels) = (9, 8)), "pool.max_channels");
+        assert_eq!(field(&|c| c.pool.max_idle = Duration::ZERO), "pool.max_idle");
     }
 
     #[test]

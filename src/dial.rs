@@ -60,7 +60,7 @@ impl Dial {
         Self { identity: Some(identity), ..self }
     }
 
-    /// One attempt, no second.
+    /// One attempt, no second; and none at all while the target's circuit breaker is open ([`crate::DialError::BreakerOpen`]).
     #[must_use]
     pub fn once(self) -> Self {
         Self { once: true, ..self }

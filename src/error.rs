@@ -182,6 +182,8 @@ pub enum CloseReason {
     HandlerPanicked,
     /// The other side sent more than `Rates::receive` allows, and [`crate::WhenOver::Disconnect`] is what happens then.
     RateLimited,
+    /// The pool has closed it: see [`crate::PoolConfig::max_idle`] and [`crate::PoolConfig::max_targets`].
+    Idle,
 }
 
 impl CloseReason {
@@ -197,7 +199,7 @@ impl CloseReason {
     /// What the other side is told, and the detail; nothing where it cannot hear or ended it itself.
     pub(crate) const fn goodbye(self) -> Option<(GoodbyeCode, u16)> {
         Some(match self {
-            Self::Requested | Self::PartialTimeout | Self::PausedTooLong | Self::HandlerPanicked => (GoodbyeCode::Closed, 0),
+            Self::Requested | Self::PartialTimeout | Self::PausedTooLong | Self::Idle | Self::HandlerPanicked => (GoodbyeCode::Closed, 0),
             Self::ShuttingDown => (GoodbyeCode::ShuttingDown, 0),
             Self::Replaced => (GoodbyeCode::Replaced, 0),
             Self::NotAllowed => (GoodbyeCode::NotAllowed, 0),
@@ -261,6 +263,15 @@ pub enum DialError {
     NotAllowed,
     /// The dial means the very node that makes it.
     SelfConnection,
+    /// The target's circuit breaker is open: it has failed too often of late. See [`crate::BreakerConfig`].
+    BreakerOpen {
+        /// When it is worth trying again: the end of the cool-down, or the latest end of the probes that are under way.
+        retry_in: Duration,
+    },
+    /// The pool is to connect to a node of which it has not been told an address.
+    NoAddress,
+    /// The pool has as many targets, or calls that wait, as `pool.max_targets`, `pool.waiting` or `pool.waiting_per_target` allows.
+    PoolFull,
     /// It was cancelled.
     Cancelled,
     /// The engine is shutting down.
@@ -294,6 +305,8 @@ pub enum SendError {
     TooManySubscriptions,
     /// As many acknowledged sends of this core wait for their outcome as `Acks::pending` allows, or their frames take `Acks::bytes`.
     TooManyUnacked,
+    /// As many calls of [`crate::Context::connect`] on this core have no answer yet as `pool.waiting` allows.
+    TooManyConnects,
     /// The inbox of a core has no room, in messages or in bytes.
     InboxFull {
         /// The core.
@@ -456,6 +469,7 @@ impl fmt::Display for CloseReason {
             Self::NotAllowed => f.write_str("the node was taken off the allow-list"),
             Self::HandlerPanicked => f.write_str("the handler panicked in a call about it"),
             Self::RateLimited => f.write_str("the peer sent more than rates.receive allows"),
+            Self::Idle => f.write_str("closed by the pool, which did not need it any more"),
         }
     }
 }
@@ -491,6 +505,9 @@ impl fmt::Display for DialError {
             Self::NodeRequired => f.write_str("which node is meant? with Noise a dial is NodeId@host:port (Dial::node)"),
             Self::NotAllowed => f.write_str("the node is not allowed, on this side or on the other"),
             Self::SelfConnection => f.write_str("the node that is dialled is the one that dials"),
+            Self::BreakerOpen { retry_in } => write!(f, "the target has failed too often of late; try again in {retry_in:?}"),
+            Self::NoAddress => f.write_str("where is that node? the pool has not been told its address"),
+            Self::PoolFull => f.write_str("no room in the pool; raise pool.max_targets, pool.waiting or pool.waiting_per_target"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::ShuttingDown => f.write_str("the engine is shutting down"),
         }
@@ -512,6 +529,7 @@ impl fmt::Display for SendError {
             Self::TooManyUnacked => {
                 f.write_str("acks.pending sends, acks.answers of their peers or acks.bytes of their frames are not acknowledged yet")
             }
+            Self::TooManyConnects => f.write_str("pool.waiting calls of connect on this core have no answer yet"),
             Self::InboxFull { core } => {
                 write!(f, "the inbox of core {core} is full; slow down, or raise limits.inbox_messages or limits.inbox_bytes")
             }

@@ -11,6 +11,7 @@ pub use panics::{AfterPanic, Callback, HandlerPanic};
 
 use crate::codec::{CodecError, Typed, encode_with};
 use crate::dial::Dial;
+use crate::endpoint::{BreakerState, Endpoint};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::flight::FlightRecord;
 use crate::id::{DialId, NodeId, PeerId, Topic};
@@ -305,9 +306,22 @@ pub trait Handler: Sized + 'static {
         let _ = (cx, peer, tag, reason);
     }
 
-    /// An attempt to connect failed. The next comes after `retry_in`; `None`: there is no next one.
+    /// An attempt to connect failed. The next comes after `retry_in`; `None`: there is no next one. `BreakerOpen`: it was not made, because
+    /// the target has failed too often of late.
     fn on_dial_failed(&mut self, cx: &mut Context<'_>, dial: DialId, error: DialError, retry_in: Option<Duration>) {
         let _ = (cx, dial, error, retry_in);
+    }
+
+    /// What became of a [`Context::connect`] or [`Context::pin`] of this core's handler: once for each. The peer may be of any core, and
+    /// gone when this is called: see there.
+    fn on_pooled(&mut self, cx: &mut Context<'_>, tag: u64, result: Result<PeerId, DialError>) {
+        let _ = (cx, tag, result);
+    }
+
+    /// The circuit breaker of a target has come into another state: see [`crate::BreakerConfig`]. Told to the core whose dial or connect
+    /// made it so (what handles dial and connect is told to core 0), and to nobody where that was cancelled meanwhile.
+    fn on_breaker(&mut self, cx: &mut Context<'_>, target: Endpoint, state: BreakerState) {
+        let _ = (cx, target, state);
     }
 
     /// A peer says that it is about to go. Until `notice.period` is over the connection is as before, so that what is under way can end:
@@ -508,6 +522,42 @@ impl<'a> Context<'a> {
     /// Ends a dial. A connection that it led to stays.
     pub fn cancel_dial(&mut self, dial: DialId) {
         self.shard.enter(|shard| shard.cancel_dial(dial));
+    }
+
+    /// Asks the pool for a connection to a target: an established one at once (a hit, `pool_hits`), else one that is dialled for it
+    /// (`pool_misses`); all who ask meanwhile wait for the same attempt. What becomes of it is told to [`Handler::on_pooled`] with `tag`,
+    /// in a later part of the turn at the earliest. See [`crate::PoolConfig`] for what the pool keeps, and for how long.
+    ///
+    /// There is one attempt, without a second: where it fails, so does the call, and the next call makes another. What holds back a program
+    /// that goes on asking for a dead target is its circuit breaker ([`DialError::BreakerOpen`]). Where the target is pinned or otherwise
+    /// dialled all the time, the call waits for the next attempt of that.
+    ///
+    /// A connection is nobody's: it is handed out to all who ask, need not be given back, and may end at any time, also between the answer
+    /// and its use. Then the peer's id means nobody, and what is sent to it is refused ([`SendError::NotConnected`], or
+    /// [`SendError::Closing`] while it ends) or, on another core, counted (`sends_refused`). Ask again.
+    ///
+    /// Errors: `TooManyConnects`, and `InboxFull` or `Stopped` where the first core's inbox has no room, or it has ended.
+    pub fn connect(&mut self, target: impl Into<Endpoint>, tag: u64) -> Result<(), SendError> {
+        let target = target.into();
+        self.shard.enter(|shard| shard.connect(target, tag, false))
+    }
+
+    /// The same, and the target is kept connected from now on: its connections are not closed for being idle, and when it has none, it is
+    /// dialled, with backoff, until it is unpinned. The answer is that of the first attempt, and if that fails, the others go on; only
+    /// where they cannot (the node is not allowed, there is no room, ...) there is no pin, which the answer says. Pinning twice is pinning
+    /// once.
+    ///
+    /// A node whose address the pool does not know is not dialled (`NoAddress`), but what it has dialled itself is kept.
+    pub fn pin(&mut self, target: impl Into<Endpoint>, tag: u64) -> Result<(), SendError> {
+        let target = target.into();
+        self.shard.enter(|shard| shard.connect(target, tag, true))
+    }
+
+    /// The target need not be kept connected any more: its connections stay until they are idle for [`crate::PoolConfig::max_idle`]. A
+    /// target that was not pinned stays as it is.
+    pub fn unpin(&mut self, target: impl Into<Endpoint>) -> Result<(), SendError> {
+        let target = target.into();
+        self.shard.enter(|shard| shard.unpin(target))
     }
 
     /// Calls `on_timer` with `tag` once, not sooner than `after` from now (to the millisecond). `None`: `Limits::max_timers` are set.

@@ -157,8 +157,23 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
 }
 
 /// One wish to be connected, from `dial` until it is established, has failed for good, or is cancelled.
+///
+/// The connection pool dials too, by ids of its own: they are seen in [`crate::PeerInfo::dial`], and cancelling them changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DialId(pub(crate) u64);
+
+impl DialId {
+    /// Handles count from 1 on, cores from (core + 1) << 48, and the pool from here.
+    const POOL: u64 = 0xFFFF << 48;
+
+    pub(crate) fn of_pool(number: u64) -> Self {
+        Self(Self::POOL | number)
+    }
+
+    pub(crate) fn is_pooled(self) -> bool {
+        self.0 >= Self::POOL
+    }
+}
 
 /// What messages are about, as publishers and subscribers have agreed: any number.
 ///

@@ -86,6 +86,9 @@
 //! * **Votes pass bulk.** Each peer's outbox has lanes: control first, then high, normal and bulk by deficit round robin. Messages longer
 //!   than a fragment are cut, and what has begun to leave is finished frame by frame, so a message that comes into an idle lane waits for
 //!   one fragment. [`Lanes`] has the weights, the types' lanes, and what each lane does with a reader that is too slow.
+//! * **The pool keeps no connections of its own.** [`Context::connect`] hands out what the directory knows to be established, whoever has
+//!   dialled it, and has the rest dialled once for all who ask. Whether a pooled connection is idle is told by a flag that is looked at now
+//!   and then, not by a time that is written with each message.
 //! * **Acknowledgements are the core's business until a connection ends.** What is open then, and which ids were seen, goes to the
 //!   directory as the connection's *ledger*, and comes with the grant of the next connection of that node and channel.
 //! * **A record is sealed once, at the last moment**: when its peer is written to, out of what its outbox has by then, so lanes, times to
@@ -192,6 +195,8 @@
 //! | a peer in a turn | [`Io::read_budget`], [`Io::write_budget`] | 256 KiB each | the next turn |
 //! | accepts, writing in a turn | [`Io::accepts`], [`Io::flush_peers`], [`Io::flush_time`] | 16; 512 peers, 1 ms | the next turn |
 //! | time between dials | [`BackoffConfig`] | 50 ms to 30 s; 1 s if on the list | `dial_failures` |
+//! | ... to a target that fails | [`BreakerConfig`] | 5 in a row: 1 s to 30 s | `breaker_opened`, `breaker_refused` |
+//! | pooled connections | [`PoolConfig`] | 1,024 targets, 60 s idle | `closed_idle`, `pool_evicted`, `pool_refused` |
 //! | panics of a core's handler | [`Restarts`] | 16 in 10 s | the core ends: [`ShutdownReport::panicked`]; `handler_panics` |
 //! | ... that the other side asks for | [`BackoffConfig::max_asked`] | 60 s | it counts as that: `delays_cut` |
 //! | events that are noted of a peer | [`Config::recorder`] | none | the oldest goes: [`FlightRecord::earlier`] |
@@ -232,7 +237,9 @@ pub mod bench;
 mod buffers;
 mod codec;
 mod config;
+mod connect;
 mod dial;
+mod endpoint;
 mod engine;
 mod error;
 mod flight;
@@ -262,10 +269,12 @@ mod wire;
 
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
 pub use config::{
-    Acks, AdaptiveKeepalive, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise,
-    ParseSubnetError, Rate, RateLimit, Rates, Restarts, Security, Spin, Subnet, Timeouts, WhenOver, WhenSlow,
+    Acks, AdaptiveKeepalive, Addresses, Admission, BackoffConfig, BreakerConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes,
+    Limits, Noise, ParseSubnetError, PoolConfig, Rate, RateLimit, Rates, Restarts, Security, Spin, Subnet, Timeouts, WhenOver, WhenSlow,
 };
+pub use connect::{ConnectError, PendingPeer};
 pub use dial::{Dial, ParseDialError};
+pub use endpoint::{BreakerState, Endpoint};
 pub use engine::{Engine, ShutdownReport, Warning};
 pub use error::{
     AllowError, CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow,

@@ -57,6 +57,8 @@ impl Config {
             shard::handshakes(self, shard::half_open(self) + limits.max_dials),
             self.addresses.table * shard::ADDRESS,
             limits.max_dials * (shard::DIAL + reactor::SOCKET),
+            shard::breakers(self),
+            shard::pool(self) + self.pool.waiting * reactor::WAITER,
         ];
         cores * per_core.iter().sum::<usize>() + whole_engine.iter().sum::<usize>()
     }
@@ -71,7 +73,7 @@ mod tests {
     #[test]
     fn the_default_configuration_has_a_bound_that_can_be_said() {
         let bound = Config::plaintext().memory_bound();
-        assert!((2_350_000_000..2_450_000_000).contains(&bound), "{bound} bytes: the README says how much");
+        assert!((2_350_000_000..2_500_000_000).contains(&bound), "{bound} bytes: the README says how much");
     }
 
     /// A session takes what its lines in the bound say, and plaintext nothing.
@@ -110,6 +112,9 @@ mod tests {
         grows(&|c| c.limits.max_half_open += 1, 68 << 10);
         grows(&|c| c.addresses.table += 1000, 100_000);
         grows(&|c| c.limits.max_dials += 1000, 200_000);
+        grows(&|c| c.breaker.targets += 1000, 500_000);
+        grows(&|c| c.pool.max_targets += 1000, 100_000);
+        grows(&|c| c.pool.waiting += 1000, 100_000);
         grows(&|c| c.acks.bytes += 1 << 20, 2 << 20);
         grows(&|c| c.restarts.most += 1000, 16_000);
         grows(&|c| c.acks.answers += 1 << 10, 500 << 10);

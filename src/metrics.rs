@@ -152,6 +152,26 @@ counters! {
     DialAttempts = "dial_attempts",
     /// Connection attempts that did not end in a peer.
     DialFailures = "dial_failures",
+    /// Times that a target's circuit breaker opened: it was not to be dialled for a while.
+    BreakerOpened = "breaker_opened",
+    /// Times that a target's circuit breaker let probes through.
+    BreakerHalfOpened = "breaker_half_opened",
+    /// Times that a target's circuit breaker closed: it was back.
+    BreakerClosed = "breaker_closed",
+    /// Dials to be made once, and connects of the pool, that failed because the target's breaker was open.
+    BreakerRefused = "breaker_refused",
+    /// Attempts of dials that are kept up that were put off because the target's breaker was open.
+    BreakerDelayed = "breaker_delayed",
+    /// Targets with failures that were forgotten, or not remembered, because `breaker.targets` were.
+    BreakerForgotten = "breaker_forgotten",
+    /// Connects that an established connection was there for.
+    PoolHits = "pool_hits",
+    /// Connects that had to wait for a connection, or failed.
+    PoolMisses = "pool_misses",
+    /// Connects that were refused: `pool.waiting`, `pool.waiting_per_target` or `pool.max_targets`.
+    PoolRefused = "pool_refused",
+    /// Targets whose connections were closed to make room for another target: `pool.max_targets`.
+    PoolEvicted = "pool_evicted",
     /// Handshakes refused: not this protocol.
     HandshakeWrongMagic = "handshake_wrong_magic",
     /// Handshakes refused: version.
@@ -224,6 +244,8 @@ counters! {
     ClosedHandlerPanicked = "closed_handler_panicked",
     /// Peers ended: sent more than `rates.receive` allows: `WhenOver::Disconnect`.
     ClosedRateLimited = "closed_rate_limited",
+    /// Peers ended: by the pool, `pool.max_idle` or `pool.max_targets`.
+    ClosedIdle = "closed_idle",
     /// Rule 1 broken.
     ViolationFrameTooLong = "violation_frame_too_long",
     /// Rule 2 broken.
@@ -278,6 +300,10 @@ counters! {
     Landing = "landing",
     /// Connections in their handshake now.
     HalfOpen = "half_open",
+    /// Targets that the pool has connections to, waits for, or has pinned, now.
+    PoolTargets = "pool_targets",
+    /// Targets whose last attempts have failed, now.
+    BreakerTargets = "breaker_targets",
     /// Topics that peers of this core are subscribed to now, each once for each peer.
     Subscriptions = "subscriptions",
     /// Bytes of the broadcast log in memory now.

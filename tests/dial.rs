@@ -20,6 +20,8 @@ fn config() -> Config {
     let mut config = Config::plaintext();
     config.backoff.min = Duration::from_millis(5);
     config.backoff.max = Duration::from_millis(40);
+    // That belongs to `pool.rs`.
+    config.breaker.failures = 0;
     config.keepalive.interval = NEVER;
     config.keepalive.timeout = 2 * NEVER;
     config

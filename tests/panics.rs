@@ -19,9 +19,9 @@ use common::raw::{ACK, BULK, Hello, NORMAL, REQUEST, RESPONSE, Raw, RawListener,
 use common::raw::{control, data, first, frame, go_away};
 use common::{LIVENESS, NEVER, eventually, eventually_counts, eventually_idle, eventually_stats, loopback};
 use corecast::{
-    AfterPanic, Backlog, Callback, CloseReason, Config, Context, Counter, Dial, DialError, DialId, Direction, Engine, Frame, Handler,
-    HandlerPanic, Message, NodeId, Notice, PeerId, PeerInfo, Rate, RateLimit, RateLimited, Rates, Receipt, RequestError, Responder,
-    Restarts, SendError, Target, Topic, WhenOver,
+    AfterPanic, Backlog, BreakerState, Callback, CloseReason, Config, Context, Counter, Dial, DialError, DialId, Direction, Endpoint,
+    Engine, Frame, Handler, HandlerPanic, Message, NodeId, Notice, PeerId, PeerInfo, Rate, RateLimit, RateLimited, Rates, Receipt,
+    RequestError, Responder, Restarts, SendError, Target, Topic, WhenOver,
 };
 
 /// A code of WIRE.md.
@@ -169,6 +169,14 @@ impl Handler for Fragile {
         self.rig.call(Callback::RateLimited);
     }
 
+    fn on_pooled(&mut self, _: &mut Context<'_>, _: u64, _: Result<PeerId, DialError>) {
+        self.rig.call(Callback::Pooled);
+    }
+
+    fn on_breaker(&mut self, _: &mut Context<'_>, _: Endpoint, _: BreakerState) {
+        self.rig.call(Callback::Breaker);
+    }
+
     fn on_going_away(&mut self, _: &mut Context<'_>, _: PeerId, _: Notice) {
         self.rig.call(Callback::GoingAway);
     }
@@ -213,6 +221,7 @@ struct Node {
 fn config() -> Config {
     let mut config = loopback();
     config.restarts = Restarts::default();
+    config.breaker.failures = 1;
     config.limits.outbox_soft = SOFT;
     config.limits.soft_grace = NEVER;
     config.timeouts.write_stall = NEVER;
@@ -355,6 +364,14 @@ const CALLS: &[(Callback, Cost, Provoke)] = &[
         node.engine.handle().dial(Dial::to(address).once()).unwrap();
     }),
     (Callback::RateLimited, Cost::Peer, |_, raw, _| say(raw, &data(DEAR, b"").repeat(2))),
+    (Callback::Pooled, Cost::Nobody, |node, _, _| {
+        let (_deaf, address) = RawListener::deaf();
+        node.post(move |cx| assert_eq!(cx.connect(address, 5), Ok(())));
+    }),
+    (Callback::Breaker, Cost::Nobody, |node, _, _| {
+        let (_deaf, address) = RawListener::deaf();
+        node.engine.handle().dial(Dial::to(address).once()).unwrap();
+    }),
     (Callback::GoingAway, Cost::Peer, |_, raw, _| say(raw, &go_away(1000, 1000, 0))),
     (Callback::Closed, Cost::Gone, |_, raw, _| raw.shut()),
     (Callback::Command, Cost::Nobody, |node, _, _| node.post(|_| {})),

@@ -34,6 +34,10 @@ pub enum Callback {
     SendFailed,
     /// `on_dial_failed`.
     DialFailed,
+    /// `on_pooled`.
+    Pooled,
+    /// `on_breaker`.
+    Breaker,
     /// `on_going_away`.
     GoingAway,
     /// `on_closed`.
@@ -66,6 +70,8 @@ impl Callback {
             Self::Unsubscribed => "on_unsubscribed",
             Self::SendFailed => "on_send_failed",
             Self::DialFailed => "on_dial_failed",
+            Self::Pooled => "on_pooled",
+            Self::Breaker => "on_breaker",
             Self::GoingAway => "on_going_away",
             Self::Closed => "on_closed",
             Self::Command => "on_command",

@@ -228,6 +228,11 @@ impl Exchange {
         window + self.awaited.capacity() * (size_of::<(u64, u64)>() + 1) + self.pending.capacity() * (size_of::<u64>() + 1)
     }
 
+    /// Whether acknowledgements are awaited.
+    pub(crate) fn is_awaiting(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
     /// How many acknowledgements are awaited.
     #[cfg(test)]
     pub(crate) fn awaited(&self) -> usize {

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::latch::Latch;
-use crate::error::{RequestError, SendError};
+use crate::endpoint::Endpoint;
+use crate::error::{DialError, RequestError, SendError};
 use crate::id::{NodeId, PeerId};
 use crate::metrics::{Counter, Published, Stats};
 use crate::proto::RequestTimeout;
@@ -27,6 +28,9 @@ use crate::wire::Meta;
 pub(crate) type ReplyTo = Sender<Result<Owned, RequestError>>;
 /// A thread that waits for acknowledgements hears of them here. As many as there are peers, and an end.
 pub(crate) type ReportTo = Sender<Report>;
+
+/// A thread that waits for a connection of the pool gets it here.
+pub(crate) type PeerTo = Sender<Result<PeerId, DialError>>;
 
 /// What becomes of an acknowledged send.
 #[derive(Debug)]
@@ -55,6 +59,12 @@ pub(crate) enum Command<C> {
         deadline: Duration,
         reply: ReportTo,
     },
+    /// To core 0: a connection of the pool is wanted.
+    Connect {
+        endpoint: Endpoint,
+        pin: bool,
+        reply: PeerTo,
+    },
     User(C),
 }
 
@@ -64,6 +74,7 @@ impl<C> Command<C> {
         match self {
             Self::Mail(mail) => mail.cost(),
             Self::Request { body, .. } | Self::Acked { body, .. } => body.len(),
+            Self::Connect { .. } => 0,
             Self::User(_) => size_of::<C>(),
         }
     }

@@ -49,7 +49,7 @@ use crate::shard::{Control, Shard, Supervised};
 use crate::time::Timestamp;
 use alarm::Alarm;
 use connections::Connections;
-use inbox::{Fabric, Inbox, ReplyTo, ReportTo};
+use inbox::{Fabric, Inbox, PeerTo, ReplyTo, ReportTo};
 use listener::Listener;
 use spin::Spinner;
 
@@ -122,6 +122,8 @@ pub(crate) struct Reactor<H: Handler> {
     waiters: HashMap<u64, ReplyTo>,
     /// Threads that wait for acknowledgements, likewise.
     receipts: HashMap<u64, ReportTo>,
+    /// Threads that wait for a connection of the pool, likewise.
+    connects: HashMap<u64, PeerTo>,
     next_waiter: u64,
     /// Held while somebody waits for the last peer to go.
     landing: Option<Sender<()>>,
@@ -171,6 +173,7 @@ impl<H: Handler> Reactor<H> {
             spinner,
             waiters: HashMap::new(),
             receipts: HashMap::new(),
+            connects: HashMap::new(),
             next_waiter: 0,
             landing: None,
             meant: now,

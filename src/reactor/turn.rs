@@ -241,6 +241,11 @@ impl<H: Handler> Reactor<H> {
                 self.shard.handle_mail(Mail::Request { peer, meta, body, timeout, origin: Origin::Waiter(waiter) });
             }
             Command::Acked { target, meta, body, deadline, reply } => self.send_acked(target, meta, &body, deadline, reply),
+            Command::Connect { endpoint, pin, reply } => {
+                self.next_waiter += 1;
+                self.connects.insert(self.next_waiter, reply);
+                self.shard.connect_for(endpoint, Origin::Waiter(self.next_waiter), pin);
+            }
         }
     }
 
@@ -450,6 +455,12 @@ impl<H: Handler> Reactor<H> {
                 Action::Close { conn } => drop(self.connections.remove(conn)),
                 Action::Answer { waiter, result } => self.answer(waiter, result),
                 Action::Acked { waiter, node, after } => self.report(waiter, Report::Acked { node, after }),
+                Action::Pooled { waiter, result } => {
+                    if let Some(reply) = self.connects.remove(&waiter) {
+                        // Whoever asked may have given up.
+                        let _ = reply.try_send(result);
+                    }
+                }
                 Action::Receipt { waiter, receipt } => self.report(waiter, Report::Ended(receipt)),
             }
         }

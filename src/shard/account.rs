@@ -58,6 +58,7 @@ impl Stats {
             CloseReason::NotAllowed => Counter::ClosedNotAllowed,
             CloseReason::HandlerPanicked => Counter::ClosedHandlerPanicked,
             CloseReason::RateLimited => Counter::ClosedRateLimited,
+            CloseReason::Idle => Counter::ClosedIdle,
         });
     }
 
@@ -120,7 +121,10 @@ impl Stats {
 impl Shard {
     /// The counters, with the levels as they are now.
     pub(crate) fn stats(&mut self) -> &Stats {
+        let (pooled, failing) = self.directory.as_ref().map_or((0, 0), |directory| directory.targets());
         for (counter, level) in [
+            (Counter::PoolTargets, pooled),
+            (Counter::BreakerTargets, failing),
             (Counter::Peers, self.slots.established()),
             (Counter::Landing, usize::from(self.landing.has_begun())),
             (Counter::HalfOpen, self.half_open.len()),

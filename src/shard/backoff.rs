@@ -35,6 +35,11 @@ impl Backoff {
         rng.duration_below(capped.saturating_add(Duration::from_nanos(1))).max(SHORTEST)
     }
 
+    /// How many delays there were since the last reset.
+    pub(crate) fn attempts(self) -> u32 {
+        self.attempt
+    }
+
     /// Back to `min`.
     pub(crate) fn reset(&mut self) {
         self.attempt = 0;

@@ -7,13 +7,16 @@
 use std::net::SocketAddr;
 
 use super::acks::{ACK_LEN, OPEN, OPEN_SLOT};
+use super::breaker::Breakers;
 use super::directory::Directory;
 use super::flush::RECLAIM_STEP;
 use super::gate::{Gate, MAX_LEAVING};
 use super::half_open::HalfOpen;
+use super::idle::Watch;
 use super::landing::Landing;
 use super::mail::{Control, Mail};
 use super::places::Seat;
+use super::pool::Pool;
 use super::receipts::{ANSWER, RUNNING};
 use super::receive::{PARKED_READS, parked_read, parked_short_read};
 use super::sealed::Scratch;
@@ -21,6 +24,7 @@ use super::slots::{Cold, Entry};
 use super::{Action, Deadline, Event};
 use crate::buffers::{MEDIUM, SMALL};
 use crate::config::{Config, Security};
+use crate::endpoint::{BreakerState, Endpoint};
 use crate::proto::{
     AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, LOST, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, SESSION,
     WINDOW_ID, log_segments, reassembly_charge,
@@ -131,9 +135,11 @@ pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + crate::proto::REASSEMBLY
     + Landing::ASKED
     + TIMER
-    + CONTROL
+    // How it began and how it ends, its first message, and what the pool is told of it.
+    + 3 * CONTROL
     + 4 * EVENT
     + 4 * ACTION
+    + Watch::PEER
     + 2 * 8 * size_of::<u64>();
 
 /// What a peer may send and be sent, where that is limited: its buckets, its timer, its place among those that are passed by.
@@ -170,6 +176,21 @@ pub(crate) const GRANT: usize = 4 * Directory::GRANT + 2 * CONTROL;
 
 /// A dial: as the directory knows it, its timer, and the attempt that is under way.
 pub(crate) const DIAL: usize = 4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<SocketAddr>();
+
+/// A breaker's new state, on its way to the application.
+const CHANGED: usize = size_of::<(Endpoint, BreakerState)>();
+
+/// What is held against targets, whole engine.
+pub(crate) fn breakers(config: &Config) -> usize {
+    if config.breaker.failures == 0 { 0 } else { config.breaker.targets * (Breakers::TARGET + CHANGED) }
+}
+
+/// The connection pool: its targets, whole engine; and calls that wait, in the pool and as each core's handler is to be answered.
+pub(crate) fn pool(config: &Config) -> usize {
+    let (pool, cores) = (&config.pool, config.cores.count());
+    let targets = pool.max_targets * (Pool::TARGET + usize::from(pool.max_channels) * Pool::CHANNEL);
+    targets + pool.waiting * (Pool::WAITER + CONTROL + ACTION) + cores * pool.waiting * (CONTROL + EVENT)
+}
 
 /// A topic that a peer is subscribed to here, and one that this side is at the peer: see `Limits::subscriptions`.
 pub(crate) const SUBSCRIPTION: usize = 90 + 60;

@@ -147,7 +147,7 @@ impl Shard {
         assert_eq!(self.topics.len(), 0);
         assert!(self.slots.is_empty() && self.half_open.is_empty() && self.logs.is_empty());
         assert_eq!((self.sends.used(), self.blocked, self.budget.used(), self.user_timers), (0, 0, 0, 0));
-        assert_eq!(self.requests, 0);
+        assert_eq!((self.requests, self.connects), (0, 0));
         assert_eq!((self.buffers.lent(), self.parked), (0, 0));
         assert!(self.starved.is_empty() && self.resuming.is_empty() && self.events.is_empty() && self.actions.is_empty());
         let receipts = (self.receipts.len(), self.receipts.bytes(), self.receipts.answers());
@@ -158,6 +158,8 @@ impl Shard {
             assert_eq!(directory.kept(), (0, 0), "ledgers, connections that wait for another to yield");
             assert_eq!(directory.len(), 0, "grants");
             assert_eq!(directory.remembered(), (0, 0, 0), "grant numbers, dials, targets");
+            assert_eq!(directory.targets(), (0, 0), "targets of the pool, and of breakers");
+            directory.assert_pool();
         }
     }
 }

@@ -47,6 +47,7 @@ impl Shard {
         self.slots.unestablish();
         self.stats.count_close(reason);
         self.give_ledger(slot);
+        self.tell_closed(slot, reason);
         let entry = self.slots.at_mut(slot);
         self.parked -= super::receive::parked(entry.peer.decoder.held());
         for (origin, timer) in entry.peer.release(&mut self.budget, &mut self.buffers) {
@@ -73,6 +74,7 @@ impl Shard {
             CloseReason::Requested
             | CloseReason::ShuttingDown
             | CloseReason::Replaced
+            | CloseReason::Idle
             | CloseReason::Eof
             | CloseReason::HandlerPanicked => self.drain(slot, reason),
             // The other side reads no more.
@@ -149,9 +151,8 @@ impl Shard {
             self.blocked -= 1;
         }
         let grant = entry.cold.grant;
-        let received = entry.received;
         let parting = self.take_parting(slot);
-        self.out.control(0, Control::Ended { grant, received, parting });
+        self.out.control(0, Control::Ended { grant, failed: None, parting });
         self.actions.push_back(Action::Close { conn: Conn::Peer(slot) });
         self.ended.push(slot);
     }
@@ -193,6 +194,7 @@ impl Shard {
             return;
         }
         self.stop_receipts();
+        self.stop_watching();
         self.with_directory(|directory, means| directory.shut_down(means));
         self.end_landing();
         self.withdraw_all();

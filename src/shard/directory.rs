@@ -2,8 +2,11 @@
 //!
 //! The directory lives on core 0. Cores ask it, by message, before a connection becomes a peer, and tell it when one is over. It is on no
 //! message path, but for acknowledged messages to a node instead of a peer. It owns the rule that there is one connection per node and
-//! channel, the cap on peers, the dials with their backoff, and what connections leave to those that follow them; it knows no sockets
-//! and no peers' state.
+//! channel, the cap on peers, the dials with their backoff and breakers (`dialling`), the connection pool (`pooling`), and what connections
+//! leave to those that follow them; it knows no sockets and no peers' state.
+
+mod dialling;
+mod pooling;
 
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -13,25 +16,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::allowed::{Allowed, Listed};
-use super::backoff::Backoff;
+use super::blame::Fault;
+use super::breaker::Breakers;
 use super::credit::Credit;
 use super::ledgers::{Ledgers, Load};
 use super::mail::{Ask, Control, HalfRef};
 use super::parting::Parting;
 use super::places::Places;
+use super::pool::{Pool, PoolKey};
 use super::{Deadline, Outgoing};
-use crate::config::{Config, Security};
+use crate::config::Config;
 use crate::dial::Dial;
 use crate::error::DialError;
-use crate::id::{DialId, NodeId};
+use crate::id::{DialId, NodeId, PeerId};
 use crate::identity::Identity;
 use crate::metrics::{Counter, Stats};
-use crate::proto::{Delivery, Ledger};
+use crate::proto::{Delivery, Ledger, Origin};
 use crate::receipt::{AckFailure, ReceiptId};
 use crate::rng::Rng;
 use crate::time::Timestamp;
 use crate::wheel::{TimerKey, TimerWheel};
 use crate::wire::RefusalCode;
+use dialling::{DialState, Dialling};
 
 /// A node that connects anew replaces its own connection, but not more often than this.
 const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
@@ -67,24 +73,14 @@ struct Grant {
     waiting: Option<(u64, HalfRef)>,
 }
 
-/// A wish to be connected.
+/// What a grant is for.
 #[derive(Debug)]
-struct Dialling {
-    dial: Dial,
-    /// The core whose handler is told.
-    home: usize,
-    backoff: Backoff,
-    state: DialState,
-}
-
-#[derive(Debug)]
-enum DialState {
-    /// This core is trying.
-    Attempting(usize),
-    /// The next attempt comes with this timer.
-    Waiting(TimerKey),
-    /// It led to the connection that has this grant.
-    Connected(u64),
+struct Granted {
+    key: Key,
+    core: u16,
+    dial: Option<DialId>,
+    /// The peer that its connection is; nothing before it is established, nor when it is being closed.
+    peer: Option<PeerId>,
 }
 
 /// See the module.
@@ -94,8 +90,8 @@ pub(crate) struct Directory {
     node: NodeId,
     allowed: Allowed,
     grants: HashMap<Key, Grant>,
-    /// What each grant is for, and its core, until that says that the connection is over: a replaced one outlives its place in `grants`.
-    numbers: HashMap<u64, (Key, Option<DialId>, usize)>,
+    /// What each grant is for, until its core says that the connection is over: a replaced one outlives its place in `grants`.
+    numbers: HashMap<u64, Granted>,
     next_grant: u64,
     /// Which key's new connection waits for the end of the one that has this grant.
     waiting: HashMap<u64, Key>,
@@ -105,6 +101,10 @@ pub(crate) struct Directory {
     dials: HashMap<DialId, Dialling>,
     /// Targets of the dials: none is dialled twice.
     targets: HashMap<Target, DialId>,
+    breakers: Breakers,
+    /// When those are looked through.
+    breaker_sweep: Option<TimerKey>,
+    pool: Pool,
     /// Nobody more is let in or dialled.
     closed: bool,
     shutting_down: bool,
@@ -126,7 +126,7 @@ impl Means<'_> {
     fn connect(&mut self, id: DialId, dial: Dial) -> usize {
         let ticket = self.places.dial();
         let core = ticket.core();
-        self.out.control(core, Control::Connect { id, dial, ticket });
+        self.out.control(core, Control::Attempt { id, dial, ticket });
         core
     }
 
@@ -145,11 +145,11 @@ impl Means<'_> {
 
 impl Directory {
     /// Memory of one connection's entries in the tables.
-    pub(super) const GRANT: usize = size_of::<(Key, Grant)>() + size_of::<(u64, (Key, Option<DialId>, usize))>();
+    pub(super) const GRANT: usize = size_of::<(Key, Grant)>() + size_of::<(u64, Granted)>();
     /// Memory of what one connection leaves, besides its ids and messages.
     pub(super) const LEDGER: usize = 5 * Ledgers::KEPT + size_of::<Ledger>();
-    /// Memory of one dial's entries in the tables.
-    pub(super) const DIAL: usize = size_of::<(DialId, Dialling)>() + size_of::<(Target, DialId)>();
+    /// Memory of one dial's entries in the tables, and of its place among those that wait for a probe.
+    pub(super) const DIAL: usize = size_of::<(DialId, Dialling)>() + size_of::<(Target, DialId)>() + 2 * size_of::<DialId>();
 
     pub(crate) fn new(config: Arc<Config>, node: NodeId, listed: Listed) -> Self {
         let (cores, acks) = (config.cores.count(), &config.acks);
@@ -159,6 +159,9 @@ impl Directory {
             waiting: HashMap::new(),
             sweep: None,
             allowed: Allowed::new(config.admission.as_ref(), listed),
+            breakers: Breakers::new(config.breaker),
+            breaker_sweep: None,
+            pool: Pool::default(),
             config,
             node,
             grants: HashMap::new(),
@@ -177,7 +180,12 @@ impl Directory {
         let verdict = self.judge(&ask, &key, means.now);
         let half = ask.half;
         match verdict {
-            Err(code) => means.out.control(half.core, Control::Denied { half, code }),
+            Err(code) => {
+                if let (RefusalCode::Duplicate, Some(id)) = (code, ask.dial) {
+                    self.pool_duplicate(id, &key, means);
+                }
+                means.out.control(half.core, Control::Denied { half, code });
+            }
             Ok(()) => {
                 let predecessor = self.replace(&key, means);
                 let number = self.next_grant;
@@ -191,7 +199,7 @@ impl Directory {
                     waiting: predecessor.map(|old| (old, half)),
                 };
                 self.grants.insert(key, grant);
-                self.numbers.insert(number, (key, ask.dial, half.core));
+                self.numbers.insert(number, Granted { key, core: half.core as u16, dial: ask.dial, peer: None });
                 if let Some(dialling) = ask.dial.and_then(|id| self.dials.get_mut(&id)) {
                     dialling.state = DialState::Connected(number);
                 }
@@ -238,7 +246,7 @@ impl Directory {
 
     /// A connection has left something to its successor.
     pub(super) fn keep(&mut self, number: u64, ledger: Box<Ledger>, means: &mut Means<'_>) {
-        if let Some(&(key, ..)) = self.numbers.get(&number).filter(|_| !self.shutting_down) {
+        if let Some(&Granted { key, .. }) = self.numbers.get(&number).filter(|_| !self.shutting_down) {
             let evicted = self.ledgers.stow(key, ledger, means.now);
             self.report_evicted(evicted, means);
             self.watch_ledgers(self.ledgers.end_of(&key, means.now), means);
@@ -332,88 +340,36 @@ impl Directory {
         if new_wins { Ok(()) } else { Err(RefusalCode::Duplicate) }
     }
 
-    /// The connection of a grant is over.
-    pub(super) fn ended(&mut self, number: u64, received: bool, parting: Parting, means: &mut Means<'_>) {
-        let Some((key, dial, _)) = self.numbers.remove(&number) else { return };
+    /// The connection of a grant is a peer.
+    pub(super) fn established(&mut self, number: u64, peer: PeerId, means: &mut Means<'_>) {
+        if let Some(granted) = self.numbers.get_mut(&number) {
+            granted.peer = Some(peer);
+            self.pool_established(number, means);
+        }
+    }
+
+    /// The connection of a grant is being closed.
+    pub(super) fn closing(&mut self, number: u64, fruitless: bool, means: &mut Means<'_>) {
+        let Some(granted) = self.numbers.get_mut(&number) else { return };
+        granted.peer = None;
+        if let Some(dial) = granted.dial.filter(|_| fruitless) {
+            self.target_failed(dial, means);
+        }
+    }
+
+    /// The connection of a grant is over. `failed`: it never was a peer.
+    pub(super) fn ended(&mut self, number: u64, failed: Option<(DialError, Fault)>, parting: Parting, means: &mut Means<'_>) {
+        let Some(Granted { key, dial, .. }) = self.numbers.remove(&number) else { return };
         if let hash_map::Entry::Occupied(grant) = self.grants.entry(key)
             && grant.get().number == number
         {
             grant.remove();
         }
         if let Some(id) = dial {
-            self.dial_ended(id, number, received, parting, means);
+            self.dial_ended(id, number, failed, parting, means);
         }
         self.yielded(number, means);
-    }
-
-    fn dial_ended(&mut self, id: DialId, number: u64, received: bool, parting: Parting, means: &mut Means<'_>) {
-        let Some(dialling) = self.dials.get_mut(&id) else { return };
-        if !matches!(dialling.state, DialState::Connected(grant) if grant == number) {
-            // The attempt failed while its grant was on its way, which was reported, and the dial goes on already.
-            return;
-        }
-        if dialling.dial.once {
-            self.forget(id);
-            return;
-        }
-        if received {
-            // Backing off ends when the other side has proved to be useful, not merely reachable.
-            dialling.backoff.reset();
-        }
-        self.wait(id, parting, means);
-    }
-
-    /// Sets the timer for the next attempt. Returns how long that is.
-    fn wait(&mut self, id: DialId, parting: Parting, means: &mut Means<'_>) -> Option<Duration> {
-        let dialling = self.dials.get_mut(&id)?;
-        let backoff = &self.config.backoff;
-        let is_listed = dialling.dial.expected.is_some_and(|node| self.allowed.names(&node));
-        let max = if is_listed { backoff.max_allowed.clamp(backoff.min, backoff.max) } else { backoff.max };
-        if !parting.asked.min(backoff.max_asked).is_zero() {
-            means.stats.count(Counter::DelaysHeeded);
-            means.stats.add(Counter::DelaysCut, u64::from(parting.asked > backoff.max_asked));
-        }
-        let wait = parting.wait(&mut dialling.backoff, backoff, max, means.rng);
-        debug_assert!(!matches!(dialling.state, DialState::Waiting(_)), "a dial has one timer");
-        dialling.state = DialState::Waiting(means.wheel.insert(means.now + wait, Deadline::Redial(id)));
-        Some(wait)
-    }
-
-    pub(super) fn dial(&mut self, id: DialId, dial: Dial, home: usize, means: &mut Means<'_>) {
-        if let Err(error) = self.check_dial(&dial) {
-            means.out.control(home, Control::DialFailed { id, error, retry_in: None });
-            return;
-        }
-        self.targets.insert(self.target(&dial), id);
-        let state = DialState::Attempting(means.connect(id, dial.clone()));
-        self.dials.insert(id, Dialling { dial, home, backoff: Backoff::new(), state });
-    }
-
-    /// What can be said of a dial before anything is tried.
-    fn check_dial(&self, dial: &Dial) -> Result<(), DialError> {
-        if self.closed {
-            return Err(DialError::ShuttingDown);
-        }
-        if !self.config.allows(&dial.address) {
-            return Err(DialError::PlaintextRemote);
-        }
-        match dial.expected {
-            None if matches!(self.config.security, Security::Noise(_)) => return Err(DialError::NodeRequired),
-            Some(node) if node == self.name(dial) => return Err(DialError::SelfConnection),
-            Some(node) if !self.allowed.has(&node) => return Err(DialError::NotAllowed),
-            _ => {}
-        }
-        if self.targets.contains_key(&self.target(dial)) {
-            return Err(DialError::Duplicate);
-        }
-        if usize::from(dial.channel) >= self.config.limits.channels {
-            return Err(DialError::Full);
-        }
-        if self.dials.len() < self.config.limits.max_dials { Ok(()) } else { Err(DialError::Full) }
-    }
-
-    fn target(&self, dial: &Dial) -> Target {
-        (dial.address, dial.channel, self.short(self.name(dial)))
+        self.pool_look(PoolKey::Node(key.node), means);
     }
 
     /// A node may be a peer from now on.
@@ -428,8 +384,8 @@ impl Directory {
             return;
         }
         // Those that are on their way out are among them.
-        let its = self.numbers.iter().filter(|(_, (key, ..))| key.node == node);
-        let mut grants: Vec<_> = its.map(|(&number, &(key, _, core))| (number, key, core)).collect();
+        let its = self.numbers.iter().filter(|(_, granted)| granted.key.node == node);
+        let mut grants: Vec<_> = its.map(|(&number, granted)| (number, granted.key, usize::from(granted.core))).collect();
         grants.sort_unstable_by_key(|(number, ..)| *number);
         for (number, key, core) in grants {
             self.cut(number, key, core, means);
@@ -457,69 +413,18 @@ impl Directory {
         }
     }
 
-    /// Ends a dial, and the attempt that is under way.
-    fn end_dial(&mut self, id: DialId, error: DialError, means: &mut Means<'_>) {
-        let Some(dialling) = self.dials.get(&id) else { return };
-        match dialling.state {
-            DialState::Connected(_) => {}
-            DialState::Waiting(timer) => _ = means.wheel.cancel(timer),
-            DialState::Attempting(core) => means.out.control(core, Control::EndAttempt { dial: id }),
-        }
-        means.out.control(dialling.home, Control::DialFailed { id, error, retry_in: None });
-        self.forget(id);
-    }
-
-    /// The timer of a waiting dial has come.
-    pub(super) fn redial(&mut self, id: DialId, means: &mut Means<'_>) {
-        if let Some(dialling) = self.dials.get_mut(&id) {
-            dialling.state = DialState::Attempting(means.connect(id, dialling.dial.clone()));
-        }
-    }
-
-    pub(super) fn attempt_failed(&mut self, id: DialId, error: DialError, asked_ms: u32, means: &mut Means<'_>) {
-        let Some(dialling) = self.dials.get(&id) else { return };
-        let (home, once) = (dialling.home, dialling.dial.once);
-        let retry_in = if once || self.closed { None } else { self.wait(id, Parting::new(error, asked_ms), means) };
-        if retry_in.is_none() {
-            self.forget(id);
-        }
-        means.out.control(home, Control::DialFailed { id, error, retry_in });
-    }
-
-    /// Ends a dial. A connection that it led to stays.
-    pub(super) fn cancel(&mut self, id: DialId, means: &mut Means<'_>) {
-        if let Some(dialling) = self.dials.get(&id) {
-            let home = dialling.home;
-            match dialling.state {
-                DialState::Connected(_) => {}
-                DialState::Waiting(timer) => {
-                    means.wheel.cancel(timer);
-                    means.out.control(home, Control::DialFailed { id, error: DialError::Cancelled, retry_in: None });
-                }
-                DialState::Attempting(_) => {
-                    means.out.control(home, Control::DialFailed { id, error: DialError::Cancelled, retry_in: None })
-                }
-            }
-            self.forget(id);
-        }
-    }
-
     /// A core is gone, and with it every connection that it had or was making.
     pub(super) fn core_lost(&mut self, core: usize, means: &mut Means<'_>) {
-        let mut grants: Vec<u64> = self.numbers.iter().filter(|(_, (_, _, on))| *on == core).map(|(&number, _)| number).collect();
+        let lost = self.numbers.iter().filter(|(_, granted)| usize::from(granted.core) == core);
+        let mut grants: Vec<u64> = lost.map(|(&number, _)| number).collect();
         grants.sort_unstable();
-        grants.into_iter().for_each(|number| self.ended(number, false, Parting::default(), means));
+        grants.into_iter().for_each(|number| self.ended(number, None, Parting::default(), means));
         let attempting = |dialling: &Dialling| matches!(dialling.state, DialState::Attempting(on) if on == core);
         let mut dials: Vec<DialId> = self.dials.iter().filter(|(_, dialling)| attempting(dialling)).map(|(&id, _)| id).collect();
         dials.sort_unstable_by_key(|id| id.0);
         for id in dials {
-            self.attempt_failed(id, DialError::Connect(ErrorKind::ConnectionAborted), 0, means);
-        }
-    }
-
-    fn forget(&mut self, id: DialId) {
-        if let Some(dialling) = self.dials.remove(&id) {
-            self.targets.remove(&self.target(&dialling.dial));
+            let error = DialError::Connect(ErrorKind::ConnectionAborted);
+            self.attempt_failed(id, error, Fault::Local, Parting::new(error, 0), means);
         }
     }
 
@@ -532,11 +437,21 @@ impl Directory {
             if let DialState::Waiting(timer) = dialling.state {
                 means.wheel.cancel(timer);
             }
-            if !matches!(dialling.state, DialState::Connected(_)) {
+            if let Some((_, timer)) = dialling.probe {
+                means.wheel.cancel(timer);
+            }
+            if !matches!(dialling.state, DialState::Connected(_)) && !id.is_pooled() {
                 means.out.control(dialling.home, Control::DialFailed { id, error: DialError::ShuttingDown, retry_in: None });
             }
         }
         self.targets.clear();
+        self.breakers.clear();
+        if let Some(timer) = self.breaker_sweep.take() {
+            means.wheel.cancel(timer);
+        }
+        for origin in self.pool.clear() {
+            answer(origin, Err(DialError::ShuttingDown), means);
+        }
     }
 
     /// The same, and nothing is kept for later connections.
@@ -548,6 +463,11 @@ impl Directory {
         if let Some((_, timer)) = self.sweep.take() {
             means.wheel.cancel(timer);
         }
+    }
+
+    /// Targets of the pool, and those that breakers remember.
+    pub(super) fn targets(&self) -> (usize, usize) {
+        (self.pool.len(), self.breakers.len())
     }
 
     /// Grants whose end was not reported, dials, and their targets.
@@ -567,6 +487,12 @@ impl Directory {
     pub(crate) fn len(&self) -> usize {
         self.grants.len()
     }
+}
+
+/// Says to whoever wanted a connection of the pool what became of it. Waiting threads are known to this core.
+fn answer(origin: Origin, result: Result<PeerId, DialError>, means: &mut Means<'_>) {
+    let core = if let Origin::Handler { core, .. } = origin { core } else { means.out.core };
+    means.out.control(core, Control::Pooled { origin, result });
 }
 
 /// A message will not be acknowledged.

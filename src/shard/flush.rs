@@ -144,6 +144,7 @@ impl Shard {
         let before = entry.peer.outbox.used();
         let advanced = entry.peer.outbox.advance(&self.logs, &mut self.pool, &self.quanta, taken);
         let after = entry.peer.outbox.used();
+        entry.used |= advanced.messages > 0;
         self.sends.shrink(before - after, after);
         self.stats.add(Counter::BytesSent, taken as u64);
         self.stats.add(Counter::MessagesSent, advanced.messages);

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::blame::Fault;
 use super::gate::Admitted;
 use super::mail::{Ask, Control, HalfRef};
 use super::parting::Parting;
@@ -117,10 +118,11 @@ impl Shard {
         half
     }
 
-    pub(super) fn connect(&mut self, id: DialId, dial: Dial, ticket: Ticket) {
+    pub(super) fn attempt(&mut self, id: DialId, dial: Dial, ticket: Ticket) {
         if self.shutting_down || self.landing.has_begun() {
             // The directory did not know yet when it asked for this.
-            self.out.control(0, Control::AttemptFailed { dial: id, error: DialError::ShuttingDown, asked_ms: 0 });
+            let error = DialError::ShuttingDown;
+            self.out.control(0, Control::AttemptFailed { dial: id, error, fault: Fault::Local, parting: Parting::new(error, 0) });
             return;
         }
         self.stats.count(Counter::DialAttempts);
@@ -277,7 +279,7 @@ impl Shard {
                     HandshakeError::Io(kind) => kind,
                     _ => io::ErrorKind::TimedOut,
                 };
-                self.report_half(half, DialError::Connect(kind));
+                self.report_half(half, DialError::Connect(kind), Fault::of_io(kind));
                 self.end_half(half);
             }
             State::Shaking => self.fail_half(half, error),
@@ -289,7 +291,7 @@ impl Shard {
     /// The handshake is over without a peer. What it has still to say is said.
     fn fail_half(&mut self, half: u32, error: HandshakeError) {
         self.stats.count_handshake(error);
-        self.report_half(half, dial_error(error));
+        self.report_half(half, dial_error(error), Fault::of_handshake(error));
         let says = match error {
             HandshakeError::Refused(_) | HandshakeError::WrongNode | HandshakeError::Violation(_) => true,
             // Said in the clear, by an acceptor, of a message 1 that it cannot make sense of.
@@ -315,7 +317,7 @@ impl Shard {
     }
 
     /// Tells the directory how an attempt or a grant ended.
-    fn report_half(&mut self, half: u32, error: DialError) {
+    fn report_half(&mut self, half: u32, error: DialError, fault: Fault) {
         let open = &mut self.half_open[half as usize];
         let (dial, grant, ledger) = (open.dial.take(), open.grant.take(), open.ledger.take());
         let asked_ms = open.handshake.asked_delay(millis(self.shared.config.backoff.max));
@@ -327,9 +329,12 @@ impl Shard {
                 if let Some(ledger) = ledger {
                     self.return_ledger(grant, ledger);
                 }
-                self.out.control(0, Control::Ended { grant, received: false, parting: Parting::new(error, asked_ms) });
+                self.out.control(0, Control::Ended { grant, failed: Some((error, fault)), parting: Parting::new(error, asked_ms) });
             }
-            (None, Some(dial)) => self.out.control(0, Control::AttemptFailed { dial, error, asked_ms }),
+            (None, Some(dial)) => {
+                let parting = Parting::new(error, asked_ms);
+                self.out.control(0, Control::AttemptFailed { dial, error, fault, parting });
+            }
             (None, None) => {}
         }
     }
@@ -354,18 +359,20 @@ impl Shard {
                 self.fail_half(half, HandshakeError::Refused(error));
             }
             State::Connecting => {
-                self.report_half(half, DialError::ShuttingDown);
+                self.report_half(half, DialError::ShuttingDown, Fault::Local);
                 self.end_half(half);
             }
             State::Leaving { .. } | State::Ended => {}
         }
     }
 
-    /// The node that this dial means may not be a peer any more.
-    pub(super) fn end_attempt(&mut self, dial: DialId) {
+    /// The node that this dial means may not be a peer any more, or (`expired`) it takes too long.
+    pub(super) fn end_attempt(&mut self, dial: DialId, expired: bool) {
         let half = self.half_open.iter().find(|(_, open)| open.dial == Some(dial)).map(|(half, _)| half as u32);
-        if let Some(half) = half {
-            self.withdraw_half(half, GoodbyeCode::NotAllowed);
+        match half {
+            Some(half) if expired => self.fail_or_end(half, HandshakeError::Timeout),
+            Some(half) => self.withdraw_half(half, GoodbyeCode::NotAllowed),
+            None => {}
         }
     }
 
@@ -392,7 +399,7 @@ impl Shard {
     /// Without a word: there may be hundreds a second of these.
     fn give_way(&mut self, half: u32) {
         self.stats.count(Counter::HalfOpenEvicted);
-        self.report_half(half, DialError::Full);
+        self.report_half(half, DialError::Full, Fault::Local);
         self.end_half(half);
     }
 
@@ -407,7 +414,7 @@ impl Shard {
             if let Some(ledger) = ledger {
                 self.return_ledger(grant, ledger);
             }
-            self.out.control(0, Control::Ended { grant, received: false, parting: Parting::default() });
+            self.out.control(0, Control::Ended { grant, failed: None, parting: Parting::default() });
             return;
         };
         open.grant = Some(grant);
@@ -503,6 +510,8 @@ impl Shard {
         }
         self.ended_half.push(half);
         self.stats.count(Counter::Established);
+        self.out.control(0, Control::Established { grant, peer: id });
+        self.watch_idle(id);
         self.rearm(id.slot());
         self.mark_dirty(id.slot());
         if let Some(ledger) = ledger {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::blame::Fault;
 use super::parting::Parting;
 use super::places::{Seat, Ticket};
 use crate::dial::Dial;
+use crate::endpoint::{BreakerState, Endpoint};
 use crate::error::{CloseReason, DialError, RequestError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::notice::Notice;
@@ -64,6 +66,16 @@ pub(crate) enum Mail {
         delivery: Delivery,
     },
     Ack(AckId),
+    /// To the directory: a connection of the pool is wanted, and, if `pin`, to be kept.
+    Connect {
+        endpoint: Endpoint,
+        origin: Origin,
+        pin: bool,
+    },
+    /// To the directory: the pool need not keep connections to this target any more.
+    Unpin {
+        endpoint: Endpoint,
+    },
     /// To the directory: a message for a node, connected or not.
     Route {
         node: NodeId,
@@ -83,7 +95,7 @@ impl Mail {
             Self::Subscribe { .. } => size_of::<Topic>(),
             Self::SendAcked { delivery, .. } | Self::BroadcastAcked { delivery } => delivery.frame.as_bytes().len(),
             Self::Route { delivery, .. } => delivery.frame.as_bytes().len(),
-            Self::Ack(_) => 0,
+            Self::Ack(_) | Self::Connect { .. } | Self::Unpin { .. } => 0,
             Self::Request { body, .. } | Self::Respond { body, .. } => body.len(),
         }
     }
@@ -130,11 +142,45 @@ impl Control {
 pub(crate) enum Control {
     // To the directory.
     Ask(Ask),
-    /// The connection that had this grant is over. `received`: the other side has sent at least one message.
+    /// The connection that had this grant is over. `failed`: it never became a peer.
     Ended {
         grant: u64,
-        received: bool,
+        failed: Option<(DialError, Fault)>,
         parting: Parting,
+    },
+    /// The connection that has this grant is this peer. Said anew where the pool's wish to close it comes when it is in use again.
+    Established {
+        grant: u64,
+        peer: PeerId,
+    },
+    /// The peer that has this grant is being closed: nobody is to be sent there any more. `fruitless`: it has proved nothing, and that is
+    /// its own fault.
+    Closing {
+        grant: u64,
+        fruitless: bool,
+    },
+    /// The first message has come from the peer that has this grant, or its first answer to a ping. Of those that this side has dialled.
+    Proven {
+        grant: u64,
+    },
+    /// No message has come from, or gone to, the peer that has this grant and that the pool has dialled for `pool.max_idle`.
+    Idle {
+        grant: u64,
+    },
+    /// A peer that the pool has dialled is over its soft mark; or below it again.
+    Pressed {
+        grant: u64,
+        pressed: bool,
+    },
+    /// A connection of the pool is wanted; see [`Mail::Connect`].
+    Connect {
+        endpoint: Endpoint,
+        origin: Origin,
+        pin: bool,
+    },
+    /// See [`Mail::Unpin`].
+    Unpin {
+        endpoint: Endpoint,
     },
     /// What is open of the connection that has this grant and is over, or could not begin: it is for the next one.
     Ledger {
@@ -162,7 +208,8 @@ pub(crate) enum Control {
     AttemptFailed {
         dial: DialId,
         error: DialError,
-        asked_ms: u32,
+        fault: Fault,
+        parting: Parting,
     },
     Dial {
         id: DialId,
@@ -203,9 +250,27 @@ pub(crate) enum Control {
     Cut {
         grant: u64,
     },
-    /// Give up the attempt that is made for this dial: the node that it means may not be a peer any more.
+    /// Give up the attempt that is made for this dial: the node that it means may not be a peer any more; or (`expired`) it was a probe and
+    /// has taken too long.
     EndAttempt {
         dial: DialId,
+        expired: bool,
+    },
+    /// Close a peer that the pool does not need any more: unless it is in use again, or `at_once`.
+    CloseIdle {
+        grant: u64,
+        peer: PeerId,
+        at_once: bool,
+    },
+    /// What became of a connect.
+    Pooled {
+        origin: Origin,
+        result: Result<PeerId, DialError>,
+    },
+    /// The breaker of a target has come into another state.
+    Breaker {
+        endpoint: Endpoint,
+        state: BreakerState,
     },
     /// Send this to the peer that has this grant. It has taken room in the core's inbox.
     Deliver {
@@ -214,7 +279,7 @@ pub(crate) enum Control {
         channel: u16,
         delivery: Delivery,
     },
-    Connect {
+    Attempt {
         id: DialId,
         dial: Dial,
         ticket: Ticket,

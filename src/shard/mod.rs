@@ -13,7 +13,9 @@ mod account;
 mod acks;
 mod allowed;
 mod backoff;
+mod blame;
 pub(crate) mod bound;
+mod breaker;
 #[cfg(test)]
 mod check;
 mod close;
@@ -22,11 +24,13 @@ mod directory;
 mod flush;
 mod gate;
 mod half_open;
+mod idle;
 mod landing;
 mod ledgers;
 mod mail;
 mod parting;
 mod places;
+mod pool;
 mod publish;
 mod rates;
 mod receipts;
@@ -60,6 +64,7 @@ pub(crate) use turn::KEPT_QUEUE;
 
 use crate::buffers::BufferPool;
 use crate::config::{Config, Security};
+use crate::endpoint::{BreakerState, Endpoint};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::{Backlog, RateLimited};
 use crate::id::{DialId, NodeId, PeerId};
@@ -106,6 +111,8 @@ pub(crate) enum Action {
     Acked { waiter: u64, node: NodeId, after: Duration },
     /// A waiting thread's acknowledged send has ended.
     Receipt { waiter: u64, receipt: Receipt },
+    /// What became of a waiting thread's connect.
+    Pooled { waiter: u64, result: Result<PeerId, DialError> },
 }
 
 /// What the application is still to be told: everything but messages and commands, which it gets at once.
@@ -147,6 +154,12 @@ enum Event {
     Acked(u64),
     /// This send has its outcome.
     Receipt(u64),
+    Pooled {
+        tag: u64,
+        result: Result<PeerId, DialError>,
+    },
+    /// Boxed, since it is rare and would make all others longer.
+    Breaker(Box<(Endpoint, BreakerState)>),
 }
 
 /// What a deadline in the wheel is for.
@@ -164,6 +177,12 @@ enum Deadline {
     Redial(DialId),
     /// A peer that sends too much: read it again, or report what was dropped.
     Rated(PeerId),
+    /// A probe has had its time.
+    Probe(DialId),
+    /// The directory looks through what it holds against targets.
+    Breakers,
+    /// The core looks which of the pool's connections are idle.
+    Idle,
     /// The end of an acknowledged send, where it was asked for, and where its peers are.
     Receipt(u64),
     Acked(u64),
@@ -298,6 +317,10 @@ pub(crate) struct Shard {
     gate: Option<Gate>,
     directory: Option<Directory>,
     next_dial: u64,
+    /// The pool's connections of this core.
+    idle: idle::Watch,
+    /// Connects of the handler that have no answer yet.
+    connects: usize,
     receipts: receipts::Receipts,
     unacked: acks::Unacked,
     /// Message types that the application acknowledges, in order.
@@ -373,6 +396,8 @@ impl Shard {
             gate: (core == 0).then(|| Gate::new(Arc::clone(config))),
             directory: (core == 0).then(|| Directory::new(Arc::clone(config), shared.node, shared.listed.clone())),
             next_dial: 0,
+            idle: idle::Watch::default(),
+            connects: 0,
             receipts: receipts::Receipts::default(),
             unacked: acks::Unacked::default(),
             by_handler,

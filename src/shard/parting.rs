@@ -83,7 +83,7 @@ impl From<CloseReason> for Why {
             CloseReason::SlowPeer(_) => Self::Slow,
             CloseReason::Replaced => Self::Taken,
             CloseReason::Violation(_) | CloseReason::NotAllowed => Self::Rejected,
-            CloseReason::Requested | CloseReason::ShuttingDown | CloseReason::Eof | CloseReason::Io(_) => Self::Passing,
+            CloseReason::Requested | CloseReason::Idle | CloseReason::ShuttingDown | CloseReason::Eof | CloseReason::Io(_) => Self::Passing,
             CloseReason::Unresponsive | CloseReason::PartialTimeout | CloseReason::PausedTooLong => Self::Passing,
             // The same peer may set it off again.
             CloseReason::HandlerPanicked | CloseReason::RateLimited => Self::Slow,

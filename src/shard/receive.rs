@@ -148,7 +148,7 @@ impl Shard {
             match entry.peer.handle_frame(self.now, frame, &self.shared.config, &mut self.budget, &mut self.buffers, &mut self.pool)? {
                 Received::Message { kind, meta, correlation, body } => self.deliver(handler, peer, kind, meta, correlation, body)?,
                 Received::Assembled => self.deliver_assembled(handler, peer)?,
-                Received::Handled => {}
+                Received::Handled => self.note_life(slot),
                 Received::Queued(bytes) => {
                     self.record_control(slot, Kind::Pong, HEADER_LEN + 8);
                     self.control_queued(slot, bytes);
@@ -188,7 +188,9 @@ impl Shard {
         correlation: u64,
         body: &[u8],
     ) -> Result<(), Violation> {
-        self.slots.at_mut(peer.slot()).received = true;
+        if !self.slots.at(peer.slot()).used {
+            self.note_use(peer.slot());
+        }
         let message = Message::new(kind, meta, body);
         match kind {
             Kind::Data => {

@@ -85,6 +85,7 @@ impl Shard {
         let entry = self.slots.at_mut(slot);
         let Session::Noise(sealed) = &mut entry.peer.session else { return false };
         let messages = sealed.advance(&self.scratch.record[..self.scratch.len], taken, &mut self.buffers);
+        entry.used |= messages > 0;
         self.stats.add(Counter::BytesSent, taken as u64);
         self.stats.add(Counter::MessagesSent, messages);
         if entry.pressed {

@@ -447,6 +447,8 @@ impl Shard {
             Mail::BroadcastAcked { delivery } => self.append_mail(&delivery),
             Mail::Ack(ack) => drop(self.ack(ack)),
             Mail::Route { node, channel, delivery } => self.route(node, channel, delivery, None),
+            Mail::Connect { endpoint, origin, pin } => self.connect_for(endpoint, origin, pin),
+            Mail::Unpin { endpoint } => self.unpin_for(endpoint),
         }
     }
 

@@ -57,8 +57,10 @@ pub(crate) struct Entry {
     pub(crate) behind: bool,
     /// The other side has closed its direction.
     pub(crate) eof: bool,
-    /// At least one message came.
-    pub(crate) received: bool,
+    /// At least one message came, or an answer to a ping: the other side is useful, not merely reachable.
+    pub(crate) proven: bool,
+    /// A message came, or was sent, since the pool looked last.
+    pub(crate) used: bool,
     generation: u32,
     pub(crate) peer: Peer,
     /// The wheel's timer for this peer's earliest deadline, or for an earlier one.
@@ -101,7 +103,8 @@ impl Entry {
             pressed: false,
             behind: false,
             eof: false,
-            received: false,
+            proven: false,
+            used: false,
             generation: 0,
             peer,
             armed: None,

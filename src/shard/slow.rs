@@ -186,6 +186,7 @@ impl Shard {
             entry.peer.timers.set(Timer::SoftGrace, self.now + self.shared.config.limits.soft_grace);
             self.rearm(slot);
             self.report_slow(slot);
+            self.tell_pressed(slot, true);
         }
     }
 
@@ -205,6 +206,7 @@ impl Shard {
                 }
                 self.record(slot, FlightEvent::Drained);
                 self.events.push_back(Event::Drained(self.slots.id(slot)));
+                self.tell_pressed(slot, false);
             }
         }
     }

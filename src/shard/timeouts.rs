@@ -57,6 +57,9 @@ impl Shard {
                 Deadline::Acked(id) => self.expire_acked(id),
                 Deadline::Ledgers => self.with_directory(|directory, means| directory.sweep_ledgers(means)),
                 Deadline::Landed => self.landed(),
+                Deadline::Idle => self.sweep_idle(),
+                Deadline::Breakers => self.with_directory(|directory, means| directory.sweep_breakers(means)),
+                Deadline::Probe(id) => self.with_directory(|directory, means| directory.probe_expired(id, means)),
                 Deadline::Redial(id) => self.with_directory(|directory, means| directory.redial(id, means)),
             }
         }

@@ -42,11 +42,20 @@ impl Shard {
     pub(crate) fn handle_control(&mut self, control: Control) {
         match control {
             Control::Ask(ask) => self.with_directory(|directory, means| directory.ask(ask, means)),
-            Control::Ended { grant, received, parting } => {
-                self.with_directory(|directory, means| directory.ended(grant, received, parting, means));
+            Control::Ended { grant, failed, parting } => {
+                self.with_directory(|directory, means| directory.ended(grant, failed, parting, means));
             }
-            Control::AttemptFailed { dial, error, asked_ms } => {
-                self.with_directory(|directory, means| directory.attempt_failed(dial, error, asked_ms, means));
+            Control::Established { grant, peer } => self.with_directory(|directory, means| directory.established(grant, peer, means)),
+            Control::Closing { grant, fruitless } => self.with_directory(|directory, means| directory.closing(grant, fruitless, means)),
+            Control::Proven { grant } => self.with_directory(|directory, means| directory.proven(grant, means)),
+            Control::Idle { grant } => self.with_directory(|directory, means| directory.idle(grant, means)),
+            Control::Pressed { grant, pressed } => self.with_directory(|directory, _| directory.pressed(grant, pressed)),
+            Control::Connect { endpoint, origin, pin } => {
+                self.with_directory(|directory, means| directory.pool_connect(endpoint, origin, pin, means));
+            }
+            Control::Unpin { endpoint } => self.with_directory(|directory, means| directory.unpin(endpoint, means)),
+            Control::AttemptFailed { dial, error, fault, parting } => {
+                self.with_directory(|directory, means| directory.attempt_failed(dial, error, fault, parting, means));
             }
             Control::Dial { id, dial, home } => self.with_directory(|directory, means| directory.dial(id, dial, home, means)),
             Control::CancelDial { id } => self.with_directory(|directory, means| directory.cancel(id, means)),
@@ -61,14 +70,17 @@ impl Shard {
             Control::Denied { half, code } => self.denied(half, code),
             Control::Replace { grant } => self.replace(grant),
             Control::Cut { grant } => self.cut(grant),
-            Control::EndAttempt { dial } => self.end_attempt(dial),
+            Control::EndAttempt { dial, expired } => self.end_attempt(dial, expired),
+            Control::CloseIdle { grant, peer, at_once } => self.close_idle(grant, peer, at_once),
+            Control::Pooled { origin, result } => self.pooled(origin, result),
+            Control::Breaker { endpoint, state } => self.events.push_back(Event::Breaker(Box::new((endpoint, state)))),
             Control::Deliver { grant, node, channel, delivery } => {
                 self.shared.credits[self.core].release(delivery.frame.as_bytes().len());
                 self.deliver_by_grant(grant, node, channel, delivery);
             }
             Control::Answered { id, node, at, result } => self.answered(id, node, at, result),
             Control::Reached { id, peers } => self.reached(id, peers),
-            Control::Connect { id, dial, ticket } => self.connect(id, dial, ticket),
+            Control::Attempt { id, dial, ticket } => self.attempt(id, dial, ticket),
             Control::DialFailed { id, error, retry_in } => self.events.push_back(Event::DialFailed { dial: id, error, retry_in }),
             Control::Evict { seat } => self.evict_half(&seat),
             Control::Close { peer, reason } => self.close_any(peer, reason),
@@ -151,6 +163,13 @@ impl Shard {
             }
             Event::Acked(id) => self.tell_acked(handler, id),
             Event::Receipt(id) => self.tell_receipt(handler, id),
+            Event::Pooled { tag, result } => {
+                self.connects -= 1;
+                handler.call(self, || Call::new(Callback::Pooled), |handler, cx| handler.on_pooled(cx, tag, result));
+            }
+            Event::Breaker(change) => {
+                handler.call(self, || Call::new(Callback::Breaker), |handler, cx| handler.on_breaker(cx, change.0, change.1));
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::oracle::{Item, Oracle, STAMP, Told};
 use super::panics::Injected;
 use crate::dial::Dial;
+use crate::endpoint::{BreakerState, Endpoint};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::flight::{FlightEvent, FlightRecord};
 use crate::handler::{
@@ -36,6 +37,8 @@ pub(super) struct Mood {
     pub(super) broadcasts: u64,
     /// Per cent of what it does that is about topics, beyond everything else.
     pub(super) topics: u64,
+    /// Per cent of what it does that is about the pool, beyond everything else.
+    pub(super) pool: u64,
     /// Per cent of frames that have a time to live, and that have a key.
     pub(super) terms: u64,
     /// Per cent of requests that are answered at once, later, from anywhere; the rest never.
@@ -57,6 +60,7 @@ impl Mood {
             close: 0,
             broadcasts: 0,
             topics: 0,
+            pool: 0,
             terms: 0,
             answer: [100, 0, 0],
             acked: 0,
@@ -90,6 +94,8 @@ pub(super) struct Pools {
 struct Kept {
     sent: Cell<u32>,
     dials: RefCell<Vec<DialId>>,
+    /// What it has pinned.
+    pins: RefCell<Vec<Endpoint>>,
 }
 
 /// One core's handler.
@@ -154,6 +160,17 @@ impl Actor {
 
     pub(super) fn take_dials(&mut self) -> Vec<DialId> {
         self.kept.dials.take()
+    }
+
+    pub(super) fn pop_dial(&mut self) -> Option<DialId> {
+        self.kept.dials.borrow_mut().pop()
+    }
+
+    /// Takes back what it has pinned. Returns how many there was no room to take back.
+    pub(super) fn unpin_all(&mut self, cx: &mut Context<'_>) -> usize {
+        let mut pins = self.kept.pins.borrow_mut();
+        pins.retain(|&pin| cx.unpin(pin).is_err());
+        pins.len()
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -297,6 +314,9 @@ impl Actor {
         if self.mood.topics > 0 && self.rng.chance(self.mood.topics, 100) {
             return self.act_on_topics(cx, peer);
         }
+        if self.mood.pool > 0 && self.rng.chance(self.mood.pool, 100) && !targets.is_empty() {
+            return self.act_on_pool(cx, targets);
+        }
         if self.rng.chance(self.mood.acked, 100) {
             return self.act_acked(cx, peer);
         }
@@ -364,6 +384,30 @@ impl Actor {
                     self.respond(cx, responder, id);
                 }
             }
+        }
+    }
+
+    /// Asks the pool for a connection. Returns the tag of the answer.
+    pub(super) fn connect(&mut self, cx: &mut Context<'_>, target: impl Into<Endpoint>, pin: bool) -> Result<u64, SendError> {
+        let (target, tag) = (target.into(), self.next_id());
+        let result = if pin { cx.pin(target, tag) } else { cx.connect(target, tag) };
+        if result.is_ok() {
+            self.oracle.borrow_mut().connects(self.engine, tag);
+            self.kept.pins.borrow_mut().extend(pin.then_some(target));
+        }
+        result.map(|()| tag)
+    }
+
+    fn act_on_pool(&mut self, cx: &mut Context<'_>, targets: &[Dial]) {
+        let dial = &targets[self.rng.below(targets.len() as u64) as usize];
+        let target = match (self.rng.below(4), dial.expected) {
+            (0, Some(node)) => Endpoint::from(node),
+            _ => Endpoint::from(dial),
+        };
+        match self.rng.below(10) {
+            0 => _ = self.connect(cx, target, true),
+            1 => _ = cx.unpin(target),
+            _ => _ = self.connect(cx, target, false),
         }
     }
 
@@ -507,6 +551,16 @@ impl Handler for Actor {
     fn on_going_away(&mut self, _cx: &mut Context<'_>, peer: PeerId, notice: Notice) {
         self.oracle.borrow_mut().tell(self.engine, Some(peer), Told::GoingAway(notice));
         self.stumble(Callback::GoingAway, Some(peer));
+    }
+
+    fn on_pooled(&mut self, _cx: &mut Context<'_>, tag: u64, result: Result<PeerId, DialError>) {
+        self.oracle.borrow_mut().on_pooled(self.engine, tag, result);
+        self.stumble(Callback::Pooled, None);
+    }
+
+    fn on_breaker(&mut self, _cx: &mut Context<'_>, _target: Endpoint, state: BreakerState) {
+        self.oracle.borrow_mut().tell(self.engine, None, Told::Breaker(state));
+        self.stumble(Callback::Breaker, None);
     }
 
     fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, reason: CloseReason) {

@@ -24,6 +24,7 @@ mod scenarios_expiry;
 mod scenarios_landing;
 mod scenarios_memory;
 mod scenarios_panics;
+mod scenarios_pool;
 mod scenarios_rates;
 mod scenarios_recorder;
 mod scenarios_slow;
@@ -111,6 +112,7 @@ impl Plan {
             broadcasts: one_of(rng, &[0, 0, 50, 95]),
             // From a copy, so that what older seeds draw stays as it is.
             topics: one_of(&mut rng.clone(), &[0, 0, 20, 80]),
+            pool: one_of(&mut Rng::new(rng.clone().next_u64()), &[0, 0, 5, 30]),
             terms: one_of(rng, &[0, 0, 30]),
             answer: one_of(rng, &[[100, 0, 0], [30, 30, 30], [60, 10, 10]]),
             acked: one_of(rng, &[0, 10, 10, 60]),
@@ -198,6 +200,7 @@ impl Plan {
         let adaptive = AdaptiveKeepalive { floor: (timeout - interval) / 7, ..AdaptiveKeepalive::default() };
         config.keepalive.adaptive = (adaptive.floor >= Duration::from_millis(250)).then_some(adaptive);
         config.rates = Self::draw_rates(&mut Rng::new(rng.clone().next_u64() ^ 1), most as u32);
+        Self::draw_breaker(&mut rng.clone(), &mut config);
         config
     }
 
@@ -213,6 +216,25 @@ impl Plan {
             subscribe: rng.below(5) as u32,
             ..Rates::default()
         })
+    }
+
+    /// From a copy, so that what older seeds draw stays as it is.
+    fn draw_breaker(rng: &mut Rng, config: &mut Config) {
+        let breaker = &mut config.breaker;
+        breaker.failures = one_of(rng, &[0, 1, 3, 5]);
+        breaker.cool_down = millis(rng, 10, 500);
+        breaker.max_cool_down = breaker.cool_down * one_of(rng, &[1, 4, 30]);
+        breaker.probes = between(rng, 1, 2) as u32;
+        breaker.successes = between(rng, 1, 2) as u32;
+        breaker.probe_timeout = millis(rng, 100, 5000);
+        breaker.expire = millis(rng, 100, 5000);
+        breaker.targets = one_of(rng, &[1, 1000]);
+        let pool = &mut config.pool;
+        pool.max_targets = one_of(rng, &[1, 3, 1000]);
+        pool.max_channels = between(rng, 1, 3) as u16;
+        pool.max_idle = millis(rng, 20, 3000);
+        pool.waiting = one_of(rng, &[2, 1000]);
+        pool.waiting_per_target = one_of(rng, &[1, 100]);
     }
 
     /// From a copy, so that what older seeds draw stays as it is. All connections come from a few subnets, each from its own address.
@@ -358,6 +380,18 @@ fn settle(world: &mut World) {
         for core in 0..world.nodes[node].cores.len() {
             world.task(node, core, |actor, cx| actor.take_dials().into_iter().for_each(|dial| cx.cancel_dial(dial)));
         }
+    }
+    // The word may find no room at first.
+    for last in [false, false, true] {
+        for node in 0..world.nodes.len() {
+            for core in 0..world.nodes[node].cores.len() {
+                world.task(node, core, move |actor, cx| {
+                    let left = actor.unpin_all(cx);
+                    assert!(!last || left == 0, "there is no room to take back {left} pins");
+                });
+            }
+        }
+        world.run(10 * SECOND);
     }
     // Longer than anything that was begun may take: a dead peer is found out, a paused one is given up, and what that sets off too.
     world.run(90 * SECOND);

@@ -164,6 +164,11 @@ pub(super) enum Told {
         retry_in: Option<std::time::Duration>,
     },
     SendFailed(crate::error::SendError),
+    Pooled {
+        tag: u64,
+        result: Result<PeerId, crate::error::DialError>,
+    },
+    Breaker(crate::endpoint::BreakerState),
     Timer(u64),
     /// How many have acknowledged so far.
     Acked(usize),
@@ -225,6 +230,8 @@ pub(super) struct Oracle {
     peers: BTreeMap<Name, Record>,
     by_end: BTreeMap<End, Name>,
     requests: BTreeMap<u64, usize>,
+    /// Connects that have no answer yet.
+    connects: BTreeMap<u64, usize>,
     /// The engines' lanes that drop what a slow peer does not take.
     pub(super) lossy: BTreeMap<usize, [bool; Lane::ALL.len()]>,
     /// Messages that were left out although later ones came.
@@ -422,8 +429,23 @@ impl Oracle {
     pub(super) fn forget(&mut self, engine: usize) {
         self.gone.insert(engine);
         self.requests.retain(|_, owner| *owner != engine);
+        self.connects.retain(|_, owner| *owner != engine);
         self.sends.forget(engine);
         self.panics.forget(engine);
+    }
+
+    /// A handler has asked for a connection of the pool.
+    pub(super) fn connects(&mut self, engine: usize, tag: u64) {
+        assert!(self.connects.insert(tag, engine).is_none(), "tags are told once");
+    }
+
+    pub(super) fn on_pooled(&mut self, engine: usize, tag: u64, result: Result<PeerId, crate::error::DialError>) {
+        assert_eq!(self.connects.remove(&tag), Some(engine), "an answer to a connect that nobody waits for");
+        if let Ok(peer) = result {
+            let record = self.peers.get(&(engine, peer));
+            assert!(record.is_some_and(|record| record.stage != Stage::New), "{peer} is handed out and was never established");
+        }
+        self.tell(engine, result.ok(), Told::Pooled { tag, result });
     }
 
     /// The peers of an engine that its application believes in.
@@ -467,6 +489,7 @@ impl Oracle {
         let open: Vec<_> = self.live().map(|(name, _)| name).collect();
         assert!(open.is_empty(), "on_closed is missing: {open:?}");
         assert!(self.requests.is_empty(), "requests without on_response: {:?}", self.requests);
+        assert!(self.connects.is_empty(), "connects without on_pooled: {:?}", self.connects);
         self.sends.check_end();
         self.panics.check_end();
     }

@@ -120,6 +120,8 @@ pub(super) enum Read {
 #[derive(Debug)]
 pub(super) struct Net {
     pub(super) faults: Faults,
+    /// What a connect fails with that finds nobody.
+    pub(super) refusal: ErrorKind,
     links: Vec<Link>,
     edges: BinaryHeap<Reverse<(u64, u64, End, Edge)>>,
     serial: u64,
@@ -128,7 +130,7 @@ pub(super) struct Net {
 
 impl Net {
     pub(super) fn new(faults: Faults, seed: u64) -> Self {
-        Self { faults, links: Vec::new(), edges: BinaryHeap::new(), serial: 0, rng: Rng::new(seed) }
+        Self { faults, refusal: ErrorKind::ConnectionRefused, links: Vec::new(), edges: BinaryHeap::new(), serial: 0, rng: Rng::new(seed) }
     }
 
     /// Begins to connect to a node. `Connected` or `Refused` follows at the end that is returned, or nothing.

@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -407,7 +406,7 @@ impl World {
             Mail::Respond { .. } | Mail::Publish { .. } | Mail::Subscribe { .. } => (None, Vec::new(), None),
             // What is to be acknowledged, the shard notes itself.
             Mail::SendAcked { .. } | Mail::BroadcastAcked { .. } | Mail::Ack(_) => (None, Vec::new(), None),
-            Mail::Route { .. } => (None, Vec::new(), None),
+            Mail::Route { .. } | Mail::Connect { .. } | Mail::Unpin { .. } => (None, Vec::new(), None),
         };
         let peers: Vec<PeerId> = match one {
             Some(peer) => vec![peer],
@@ -476,7 +475,7 @@ impl World {
                             socket.connecting = false;
                             this.shard.handle_connected(half, &entropy);
                         }
-                        Some(false) => this.shard.handle_half_error(half, ErrorKind::ConnectionRefused),
+                        Some(false) => this.shard.handle_half_error(half, self.net.refusal),
                         None => {}
                     }
                     self.write_half(node, core, half);
@@ -637,7 +636,8 @@ impl World {
                     self.owners.remove(&end);
                     self.net.close(self.now, end);
                 }
-                Action::Answer { .. } | Action::Acked { .. } | Action::Receipt { .. } => panic!("nobody waits on a thread"),
+                // An answer for somebody.
+                _ => panic!("nobody waits on a thread"),
             }
         }
     }

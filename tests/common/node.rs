@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use corecast::{
-    AckId, AfterPanic, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Frame, Handle, Handler,
-    HandlerPanic, Message, Meta, NodeId, Notice, PeerId, PeerInfo, RateLimited, Receipt, RequestError, Responder, SendError,
-    ShutdownReport, Topic,
+    AckId, AfterPanic, Backlog, BreakerState, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Endpoint, Engine, Frame,
+    Handle, Handler, HandlerPanic, Message, Meta, NodeId, Notice, PeerId, PeerInfo, RateLimited, Receipt, RequestError, Responder,
+    SendError, ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -82,6 +82,16 @@ pub(crate) enum Seen {
     Timer {
         core: usize,
         tag: u64,
+    },
+    Pooled {
+        core: usize,
+        tag: u64,
+        result: Result<PeerId, DialError>,
+    },
+    Breaker {
+        core: usize,
+        target: Endpoint,
+        state: BreakerState,
     },
     /// The application is to acknowledge the message that follows.
     Owed(AckId),
@@ -227,6 +237,14 @@ impl Handler for Probe {
 
     fn on_going_away(&mut self, _: &mut Context<'_>, peer: PeerId, notice: Notice) {
         self.tell(Seen::GoingAway { peer, notice });
+    }
+
+    fn on_pooled(&mut self, cx: &mut Context<'_>, tag: u64, result: Result<PeerId, DialError>) {
+        self.tell(Seen::Pooled { core: cx.core(), tag, result });
+    }
+
+    fn on_breaker(&mut self, cx: &mut Context<'_>, target: Endpoint, state: BreakerState) {
+        self.tell(Seen::Breaker { core: cx.core(), target, state });
     }
 
     fn on_closed(&mut self, _: &mut Context<'_>, peer: PeerId, reason: CloseReason) {
@@ -388,6 +406,22 @@ impl Node {
     pub(crate) fn dial_failed(&mut self, dial: DialId) -> (DialError, Option<Duration>) {
         self.wait("a failed dial", |seen| match seen {
             Seen::DialFailed { dial: failed, error, retry_in, .. } if *failed == dial => Some((*error, *retry_in)),
+            _ => None,
+        })
+    }
+
+    /// The core that was told what became of a connect, and that.
+    pub(crate) fn pooled(&mut self, tag: u64) -> (usize, Result<PeerId, DialError>) {
+        self.wait("an answer of the pool", |seen| match seen {
+            Seen::Pooled { core, tag: answered, result } if *answered == tag => Some((*core, *result)),
+            _ => None,
+        })
+    }
+
+    /// The next state that a breaker came into, and the core that was told.
+    pub(crate) fn breaker(&mut self) -> (usize, Endpoint, BreakerState) {
+        self.wait("another state of a breaker", |seen| match seen {
+            Seen::Breaker { core, target, state } => Some((*core, *target, *state)),
             _ => None,
         })
     }

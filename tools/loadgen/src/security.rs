@@ -139,6 +139,8 @@ pub(crate) fn config(engine: &EngineArgs, identity: Identity, admission: Admissi
     config.restarts.most = 0;
     // Peers that share a key, or an engine's name in plaintext, have a channel each.
     config.limits.channels = 1 << 16;
+    // It goes where it is sent, however often that fails: what it measures is the other side.
+    config.breaker.failures = 0;
     if let Some(spin) = engine.spin() {
         config.io.spin = spin;
     }

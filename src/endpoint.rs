@@ -1,0 +1,80 @@
+//! Whom a connection leads to, and what is thought of it: the names that the pool and the circuit breaker go by.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::dial::Dial;
+use crate::id::NodeId;
+
+/// Whom a connection is to lead to: a node, an address, or a node at an address.
+///
+/// With Noise a target that is to be dialled has both. A node alone is enough where it is connected already, or where the pool has been
+/// told its address before. An address alone is for plaintext, where nobody can prove who answers there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Endpoint {
+    /// The node that has to answer.
+    pub node: Option<NodeId>,
+    /// Where to dial it.
+    pub address: Option<SocketAddr>,
+}
+
+impl Endpoint {
+    /// What a dial means.
+    pub(crate) fn of(dial: &Dial) -> Self {
+        Self { node: dial.expected, address: Some(dial.address) }
+    }
+}
+
+impl From<NodeId> for Endpoint {
+    fn from(node: NodeId) -> Self {
+        Self { node: Some(node), address: None }
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self { node: None, address: Some(address) }
+    }
+}
+
+impl From<(NodeId, SocketAddr)> for Endpoint {
+    fn from((node, address): (NodeId, SocketAddr)) -> Self {
+        Self { node: Some(node), address: Some(address) }
+    }
+}
+
+/// Node and address; channel, source, identity and how often it is tried are the pool's own affair.
+impl From<&Dial> for Endpoint {
+    fn from(dial: &Dial) -> Self {
+        Self::of(dial)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.node, self.address) {
+            (Some(node), Some(address)) => write!(f, "{node}@{address}"),
+            (Some(node), None) => node.fmt(f),
+            (None, Some(address)) => address.fmt(f),
+            (None, None) => f.write_str("nobody"),
+        }
+    }
+}
+
+/// What the circuit breaker of a target lets through: see [`crate::BreakerConfig`].
+///
+/// ```text
+/// Closed --failures in a row--> Open --cool-down over, and somebody dials--> HalfOpen --successes--> Closed
+///                                 ^                                             |
+///                                 +---------- a probe fails, cool-down doubles -+
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BreakerState {
+    /// Every attempt.
+    Closed,
+    /// None, until the cool-down is over.
+    Open,
+    /// A few attempts, to find out whether the target is back.
+    HalfOpen,
+}
