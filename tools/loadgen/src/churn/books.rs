@@ -110,8 +110,9 @@ mod tests {
     fn what_is_in_no_account_does_not_balance() {
         let engine = corecast::Engine::start(corecast::Config::plaintext(), |_| Idle).unwrap();
         let handle = engine.handle();
+        // The answer takes a turn, and its count is published when the core goes to sleep again.
         while handle.stats().get(Counter::Turns) == 0 {
-            std::thread::yield_now();
+            assert!(handle.peers(std::time::Duration::from_secs(10)).is_ok_and(|peers| peers.is_empty()));
         }
         let stats = handle.stats();
         let entries = Books::open("idle", &stats).close();
