@@ -5,6 +5,7 @@
 
 mod addresses;
 mod lanes;
+mod metrics;
 mod security;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use addresses::{Addresses, ParseSubnetError, Rate, Subnet};
 pub use lanes::{LaneConfig, Lanes, WhenSlow};
+pub use metrics::Metrics;
 pub use security::{Admission, Cipher, Noise, Security};
 
 use crate::buffers::MEDIUM;
@@ -54,6 +56,8 @@ pub struct Config {
     pub acks: Acks,
     /// Sockets, buffers and waiting.
     pub io: Io,
+    /// What each core measures of itself.
+    pub metrics: Metrics,
     /// Where the engine's randomness begins (jitter, instance number, node id). Default: drawn from the system. Set it to replay a run.
     pub seed: Option<u64>,
 }
@@ -324,6 +328,7 @@ impl Config {
         self.lanes.validate()?;
         self.check_acks()?;
         self.check_times()?;
+        self.metrics.validate()?;
         self.check_io()
     }
 
@@ -445,6 +450,7 @@ impl Default for Config {
             backoff: BackoffConfig::default(),
             acks: Acks::default(),
             io: Io::default(),
+            metrics: Metrics::default(),
             seed: None,
         }
     }

@@ -104,7 +104,7 @@ impl<C: Send + 'static> Engine<C> {
         let mut rng = Rng::new(config.seed.unwrap_or_else(random_seed));
         let shared = Shared::new(Arc::new(config), &mut rng);
         let (fabric, polls) = make_fabric(shared)?;
-        let starter = Starter { fabric: Arc::clone(&fabric), factory: Arc::new(factory), clock: Clock::new() };
+        let starter = Starter { fabric: Arc::clone(&fabric), factory: Arc::new(factory) };
         let mut threads = Vec::new();
         let (ready, started) = bounded(polls.len());
         let mut listeners = Some(listeners);
@@ -217,7 +217,7 @@ fn make_fabric<C>(shared: Shared) -> Result<(Arc<Fabric<C>>, Vec<Poll>), StartEr
     };
     let made: Vec<_> = (0..shared.config.cores.count()).map(make).collect::<Result<_, _>>()?;
     let (inboxes, polls): (Vec<_>, Vec<_>) = made.into_iter().unzip();
-    Ok((Arc::new(Fabric { shared, inboxes: inboxes.into() }), polls))
+    Ok((Arc::new(Fabric { shared, clock: Clock::new(), inboxes: inboxes.into() }), polls))
 }
 
 /// What a core says when it is about to run: where it could not be pinned, or why it cannot run.
@@ -239,7 +239,6 @@ fn await_cores(started: &Receiver<Ready>, cores: usize, warnings: &mut Vec<Warni
 struct Starter<C, F> {
     fabric: Arc<Fabric<C>>,
     factory: Arc<F>,
-    clock: Clock,
 }
 
 impl<C: Send + 'static, F> Starter<C, F> {
@@ -255,14 +254,14 @@ impl<C: Send + 'static, F> Starter<C, F> {
         H: Handler<Command = C>,
         F: Fn(usize) -> H + Send + Sync + 'static,
     {
-        let (fabric, factory, clock) = (Arc::clone(&self.fabric), Arc::clone(&self.factory), self.clock);
+        let (fabric, factory) = (Arc::clone(&self.fabric), Arc::clone(&self.factory));
         let may_spin = affinity::may_spin(fabric.inboxes.len());
         std::thread::Builder::new().name(format!("corecast-{core}")).spawn(move || {
             mark_core_thread();
             let _closed = CloseOnExit { fabric: Arc::clone(&fabric), core };
             let warning = pin(&fabric.shared.config.cores, core);
-            let shard = Shard::new(core, fabric.shared.clone(), seed, clock.now());
-            let mut reactor = Reactor::new(shard, factory(core), fabric, clock, poll, may_spin);
+            let shard = Shard::new(core, fabric.shared.clone(), seed, fabric.clock.now());
+            let mut reactor = Reactor::new(shard, factory(core), fabric, poll, may_spin);
             let listening = reactor.listen(sockets).map_err(|source| StartError::Core { core, source });
             let failed = listening.is_err();
             let told = ready.send(listening.map(|()| warning));

@@ -250,8 +250,8 @@ mod wire;
 
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
 pub use config::{
-    Acks, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise, ParseSubnetError,
-    Rate, Security, Spin, Subnet, Timeouts, WhenSlow,
+    Acks, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Metrics, Noise,
+    ParseSubnetError, Rate, Security, Spin, Subnet, Timeouts, WhenSlow,
 };
 pub use dial::{Dial, ParseDialError};
 pub use engine::{Engine, ShutdownReport, Warning};
@@ -264,7 +264,7 @@ pub use handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Respo
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
 pub use identity::{Identity, NetworkSecret};
 pub use key_file::{KeyFileError, KeyFileProblem};
-pub use metrics::{Counter, Stats};
+pub use metrics::{Counter, Histogram, Histograms, Measure, Stats};
 pub use pending::{PendingReceipt, ReceiptError};
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
 pub use shard::PeerSnapshot;

@@ -3,8 +3,12 @@
 //! A core counts in plain integers of its own and publishes them, all at once, into atomics that only it writes: before it sleeps, and
 //! every few milliseconds while it does not. Reading takes no lock and disturbs no core. The set of counters is fixed; none is per peer.
 
+mod histogram;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use histogram::{Histogram, Histograms, Measure};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {

@@ -57,13 +57,13 @@ impl Keepalive {
         if self.inbound.take(now, 1) { Ok(()) } else { Err(Violation::PingFlood) }
     }
 
-    /// A pong came: it must be the answer to the ping that is outstanding.
-    pub(crate) fn handle_pong(&mut self, now: Timestamp, nonce: u64) -> Result<(), Violation> {
+    /// A pong came: it must be the answer to the ping that is outstanding. Returns how long that took.
+    pub(crate) fn handle_pong(&mut self, now: Timestamp, nonce: u64) -> Result<Duration, Violation> {
         match self.ping {
             Some((expected, sent)) if expected == nonce => {
                 self.ping = None;
                 self.rtt.record(now - sent);
-                Ok(())
+                Ok(now - sent)
             }
             _ => Err(Violation::UnsolicitedPong),
         }
@@ -119,7 +119,7 @@ mod tests {
         assert!(matches!(keepalive.poll(at(5000), INTERVAL, TIMEOUT), Life::Probe { nonce: 1, .. }));
         assert_eq!(keepalive.handle_pong(at(5007), 2), Err(Violation::UnsolicitedPong));
         keepalive.handle_bytes(at(5007));
-        assert_eq!(keepalive.handle_pong(at(5007), 1), Ok(()));
+        assert_eq!(keepalive.handle_pong(at(5007), 1), Ok(Duration::from_millis(7)));
         assert_eq!(keepalive.rtt(), Some(Duration::from_millis(7)));
         assert_eq!(keepalive.handle_pong(at(5008), 1), Err(Violation::UnsolicitedPong));
         assert!(matches!(keepalive.poll(at(10_007), INTERVAL, TIMEOUT), Life::Probe { nonce: 2, .. }));

@@ -50,6 +50,8 @@ pub(crate) enum Received<'a> {
     Unsubscribe(Topic),
     /// The other side has taken the message with this id.
     Ack(u64),
+    /// The other side has answered a ping, after so long.
+    Pong(Duration),
     /// The other side leaves.
     Goodbye(GoodbyeCode),
 }
@@ -168,10 +170,7 @@ impl Peer {
                 }
                 Ok(Received::Queued(self.queue_control(pool, &control_frame(Kind::Pong, *nonce))))
             }
-            (Kind::Pong, Some(nonce)) => {
-                self.keepalive.handle_pong(now, u64::from_le_bytes(*nonce))?;
-                Ok(Received::Handled)
-            }
+            (Kind::Pong, Some(nonce)) => Ok(Received::Pong(self.keepalive.handle_pong(now, u64::from_le_bytes(*nonce))?)),
             (Kind::Subscribe, Some(topic)) => Ok(Received::Subscribe(Topic(u64::from_le_bytes(*topic)))),
             (Kind::Unsubscribe, Some(topic)) => Ok(Received::Unsubscribe(Topic(u64::from_le_bytes(*topic)))),
             (Kind::Ack, Some(id)) => Ok(Received::Ack(u64::from_le_bytes(*id))),

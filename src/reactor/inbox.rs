@@ -10,16 +10,19 @@ use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use mio::Waker;
 use mio::net::TcpStream;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Clock;
 use super::latch::Latch;
 use crate::error::{RequestError, SendError};
 use crate::id::{NodeId, PeerId};
-use crate::metrics::{Counter, Published, Stats};
+use crate::metrics::{Counter, Histograms, Published, Stats};
 use crate::receipt::{Receipt, Target};
 use crate::shard::{Control, Credit, Mail, Owned, PeerSnapshot, Shared, Ticket, reserve_all};
+use crate::time::Timestamp;
 use crate::wire::Meta;
 
 /// A thread that waits for a response gets it here.
@@ -81,14 +84,30 @@ pub(crate) enum Signal {
         ticket: Ticket,
     },
     Snapshot(Sender<Vec<PeerSnapshot>>),
+    Histograms(Sender<Box<Histograms>>),
+}
+
+/// Of what each thread pushes, one in so many says since when it waits. A read of the clock takes as long as a push; a prime, so that
+/// batches of a round number do not have the same one of theirs measured each time.
+const STAMPED: u32 = 13;
+
+thread_local! {
+    static UNTIL_STAMP: Cell<u32> = const { Cell::new(0) };
+}
+
+/// What waits in a queue, and for some since when.
+#[derive(Debug)]
+pub(crate) struct Queued<T> {
+    pub(crate) what: T,
+    pub(crate) since: Option<Timestamp>,
 }
 
 /// One core's queues, as everybody sees them.
 #[derive(Debug)]
 pub(crate) struct Inbox<C> {
     pub(crate) control: SegQueue<Signal>,
-    pub(crate) cores: ArrayQueue<Mail>,
-    pub(crate) handles: ArrayQueue<Command<C>>,
+    pub(crate) cores: ArrayQueue<Queued<Mail>>,
+    pub(crate) handles: ArrayQueue<Queued<Command<C>>>,
     pub(crate) handle_credit: Credit,
     /// Room for close and dial from outside.
     pub(crate) outside_credit: Credit,
@@ -145,10 +164,22 @@ impl<C> Inbox<C> {
 #[derive(Debug)]
 pub(crate) struct Fabric<C> {
     pub(crate) shared: Shared,
+    pub(crate) clock: Clock,
     pub(crate) inboxes: Box<[Inbox<C>]>,
 }
 
 impl<C> Fabric<C> {
+    /// Since when what is pushed now waits, where it is one of those that are measured.
+    #[inline]
+    fn stamp(&self) -> Option<Timestamp> {
+        if !self.shared.config.metrics.histograms {
+            return None;
+        }
+        let left = UNTIL_STAMP.get();
+        UNTIL_STAMP.set(left.checked_sub(1).unwrap_or(STAMPED - 1));
+        (left == 0).then(|| self.clock.now())
+    }
+
     pub(crate) fn signal(&self, core: usize, signal: Signal) {
         self.inboxes[core].control.push(signal);
         self.inboxes[core].notify();
@@ -191,7 +222,7 @@ impl<C> Fabric<C> {
     /// Mail from core to core: its room is reserved.
     pub(crate) fn deliver(&self, core: usize, mail: Mail) {
         let inbox = &self.inboxes[core];
-        let refused = inbox.cores.push(mail);
+        let refused = inbox.cores.push(Queued { what: mail, since: self.stamp() });
         assert!(refused.is_ok(), "the credit is never more than the queue holds");
         inbox.notify();
     }
@@ -205,13 +236,13 @@ impl<C> Fabric<C> {
         if !inbox.handle_credit.reserve(command.cost()) {
             return Err((command, inbox.full(core)));
         }
-        self.push(core, command);
+        self.push(core, command, self.stamp());
         Ok(())
     }
 
-    fn push(&self, core: usize, command: Command<C>) {
+    fn push(&self, core: usize, command: Command<C>, since: Option<Timestamp>) {
         let inbox = &self.inboxes[core];
-        let refused = inbox.handles.push(command);
+        let refused = inbox.handles.push(Queued { what: command, since });
         assert!(refused.is_ok(), "the credit is never more than the queue holds");
         inbox.notify();
         if self.shared.credits[core].is_closed() {
@@ -227,8 +258,9 @@ impl<C> Fabric<C> {
         }
         let credits = alive().map(|core| (core, &self.inboxes[core].handle_credit)).collect::<CoreList<'_>>();
         reserve_all(credits.iter(), cost).map_err(|core| self.inboxes[core].full(core))?;
+        let since = self.stamp();
         for (core, _) in credits.iter() {
-            self.push(core, Command::Mail(make()));
+            self.push(core, Command::Mail(make()), since);
         }
         Ok(())
     }
@@ -280,7 +312,7 @@ mod tests {
             (Inbox::new(&shared, Waker::new(poll.registry(), WAKER).unwrap()), poll)
         };
         let (inboxes, polls): (Vec<_>, Vec<_>) = (0..cores).map(make).unzip();
-        (Arc::new(Fabric { shared, inboxes: inboxes.into() }), polls)
+        (Arc::new(Fabric { shared, clock: Clock::new(), inboxes: inboxes.into() }), polls)
     }
 
     fn batch(count: usize) -> Vec<Frame> {
@@ -318,7 +350,7 @@ mod tests {
         assert!(!polls.iter_mut().any(was_woken));
         let (twice, more) = (2 * cost(&batch(50)), cost(&batch(20)));
         assert_eq!(queued(&fabric), [(2, (2, twice)), (2, (2, twice)), (2, (2, twice)), (3, (3, twice + more))]);
-        let commands: Vec<_> = std::iter::from_fn(|| fabric.inboxes[3].handles.pop()).collect();
+        let commands: Vec<_> = std::iter::from_fn(|| fabric.inboxes[3].handles.pop()).map(|queued| queued.what).collect();
         assert!(commands.iter().map(Command::cost).sum::<usize>() == twice + more, "what is given back is what was reserved");
     }
 

@@ -142,10 +142,11 @@ const CPU_INTERVAL: Duration = Duration::from_millis(1);
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(1);
 
 impl<H: Handler> Reactor<H> {
-    pub(crate) fn new(shard: Shard, handler: H, fabric: Arc<Fabric<H::Command>>, clock: Clock, poll: Poll, may_spin: bool) -> Self {
+    pub(crate) fn new(shard: Shard, handler: H, fabric: Arc<Fabric<H::Command>>, poll: Poll, may_spin: bool) -> Self {
         let io = &fabric.shared.config.io;
         let spinner = Spinner::new(io.spin, may_spin);
         let buffer = vec![0; io.receive_buffer];
+        let clock = fabric.clock;
         let now = clock.now();
         Self {
             shard,

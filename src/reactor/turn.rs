@@ -6,15 +6,15 @@ use mio::event::Event;
 use mio::{Events, Interest};
 
 use super::connections::{Source, source, token};
-use super::inbox::{Command, Report, ReportTo, Signal};
+use super::inbox::{Command, Queued, Report, ReportTo, Signal};
 use super::socket::{ReadResult, Socket, WriteResult};
 use super::{ALARM, Ending, PUBLISH_INTERVAL, Reactor, Taken, WAKER};
 use crate::error::RequestError;
 use crate::handler::Handler;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Measure};
 use crate::proto::{Origin, Slices};
 use crate::receipt::Target;
-use crate::shard::{Action, Asker, Conn, Control, Mail, ReadOutcome};
+use crate::shard::{Action, Asker, Conn, Control, Mail, ReadOutcome, Shard};
 use crate::time::Timestamp;
 use crate::wire::Meta;
 
@@ -24,6 +24,14 @@ const INBOX_BUDGET: usize = 1024;
 const FLUSH_STEP: usize = 32;
 /// Reads of one handshake in one turn. A handshake needs three; what a refused connection still sends is read on with the next turn.
 const HALF_READS: usize = 8;
+
+/// What the kernel took at once.
+#[inline]
+fn measure_batch(shard: &mut Shard, bytes: usize) {
+    if bytes > 0 {
+        shard.measure(Measure::Batch, bytes as u64);
+    }
+}
 
 impl<H: Handler> Reactor<H> {
     pub(super) fn turn(&mut self, events: &mut Events) {
@@ -47,8 +55,26 @@ impl<H: Handler> Reactor<H> {
         self.send_mail();
         self.shard.finish_turn();
         self.watch_messages(now);
+        self.measure_turn(now);
         if now - self.published_at >= PUBLISH_INTERVAL {
             self.publish(now);
+        }
+    }
+
+    /// From the wake to here.
+    fn measure_turn(&mut self, began: Timestamp) {
+        if self.fabric.shared.config.metrics.histograms {
+            let took = self.clock.now() - began;
+            self.shard.measure(Measure::Turn, took.as_nanos() as u64);
+        }
+    }
+
+    /// What waits since then has been taken out.
+    #[inline]
+    fn measure_queueing(&mut self, since: Option<Timestamp>) {
+        if let Some(since) = since {
+            let waited = self.clock.now() - since;
+            self.shard.measure(Measure::Queueing, waited.as_nanos() as u64);
         }
     }
 
@@ -152,7 +178,8 @@ impl<H: Handler> Reactor<H> {
             if !self.shard.wants_mail() {
                 return;
             }
-            let Some(mail) = self.fabric.inboxes[core].cores.pop() else { return };
+            let Some(Queued { what: mail, since }) = self.fabric.inboxes[core].cores.pop() else { return };
+            self.measure_queueing(since);
             let cost = mail.cost();
             self.taken.cores += 1;
             self.shard.handle_mail(mail);
@@ -167,7 +194,8 @@ impl<H: Handler> Reactor<H> {
             if !self.shard.wants_mail() {
                 return;
             }
-            let Some(command) = self.inbox().handles.pop() else { return };
+            let Some(Queued { what: command, since }) = self.inbox().handles.pop() else { return };
+            self.measure_queueing(since);
             let cost = command.cost();
             self.taken.handles += 1;
             match command {
@@ -197,6 +225,7 @@ impl<H: Handler> Reactor<H> {
             Signal::Accepted { stream, address, ticket } => self.adopt(stream, address, ticket),
             // Whoever asked may have given up.
             Signal::Snapshot(reply) => drop(reply.try_send(self.shard.snapshot())),
+            Signal::Histograms(reply) => drop(reply.try_send(self.shard.histograms())),
         }
     }
 
@@ -397,7 +426,10 @@ impl<H: Handler> Reactor<H> {
             }
         };
         match result {
-            WriteResult::Taken { bytes, full } => self.shard.advance(slot, bytes, full),
+            WriteResult::Taken { bytes, full } => {
+                measure_batch(&mut self.shard, bytes);
+                self.shard.advance(slot, bytes, full);
+            }
             WriteResult::Failed(kind) => self.shard.handle_error(slot, kind),
         }
     }
@@ -414,6 +446,7 @@ impl<H: Handler> Reactor<H> {
                 WriteResult::Taken { bytes, full } => (bytes, full),
                 WriteResult::Failed(kind) => return self.shard.handle_error(slot, kind),
             };
+            measure_batch(&mut self.shard, bytes);
             budget = budget.saturating_sub(bytes);
             if !self.shard.advance_sealed(slot, bytes, full, budget == 0) {
                 return;

@@ -6,7 +6,7 @@ use super::Shard;
 use crate::error::{CloseReason, DecodeError, HandshakeError, Slow, Violation};
 use crate::handler::PeerInfo;
 use crate::id::PeerId;
-use crate::metrics::{Counter, Stats};
+use crate::metrics::{Counter, Histograms, Measure, Stats};
 use crate::wire::RefusalCode;
 
 /// A peer, as it was when it was asked about.
@@ -139,6 +139,19 @@ impl Shard {
     /// The driver counts here what only it sees.
     pub(crate) fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
+    }
+
+    /// Records a value, where histograms are kept. The driver records here what only it sees.
+    #[inline]
+    pub(crate) fn measure(&mut self, measure: Measure, value: u64) {
+        if let Some(histograms) = &mut self.histograms {
+            histograms.record(measure, value);
+        }
+    }
+
+    /// A copy of the histograms; nothing in them where they are off.
+    pub(crate) fn histograms(&self) -> Box<Histograms> {
+        self.histograms.clone().unwrap_or_default()
     }
 
     /// The established peers, as they are now.

@@ -57,7 +57,7 @@ use crate::config::{Config, Security};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::Backlog;
 use crate::id::{DialId, NodeId, PeerId};
-use crate::metrics::Stats;
+use crate::metrics::{Histograms, Stats};
 use crate::proto::{Budget, Keys, Logs, Quanta, QueuedPool};
 use crate::receipt::Receipt;
 use crate::rng::Rng;
@@ -293,6 +293,8 @@ pub(crate) struct Shard {
     /// Bytes that were still queued for peers that ended during the shutdown.
     unsent_bytes: u64,
     stats: Stats,
+    /// None where they are off.
+    histograms: Option<Box<Histograms>>,
 }
 
 impl Shard {
@@ -360,6 +362,7 @@ impl Shard {
             shutting_down: false,
             unsent_bytes: 0,
             stats: Stats::default(),
+            histograms: config.metrics.histograms.then(Box::default),
             shared,
         }
     }

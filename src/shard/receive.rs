@@ -8,7 +8,7 @@ use crate::config::{Config, Security};
 use crate::error::{CloseReason, RequestError, SendError, Violation};
 use crate::handler::{Context, Handler, Message, Responder};
 use crate::id::PeerId;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Measure};
 use crate::proto::{Opened, Origin, Received, Timer};
 use crate::wire::{FrameDecoder, HEADER_LEN, Kind, MAX_FRAME_PAYLOAD, Meta};
 
@@ -128,6 +128,7 @@ impl Shard {
                 Received::Ack(id) => self.handle_ack(slot, id)?,
                 Received::Subscribe(topic) => self.handle_subscribe(handler, peer, topic)?,
                 Received::Unsubscribe(topic) => self.handle_unsubscribe(handler, peer, topic),
+                Received::Pong(after) => self.measure(Measure::RoundTrip, after.as_nanos() as u64),
                 Received::Goodbye(code) => {
                     self.close(slot, CloseReason::Goodbye(code));
                     return Ok(());

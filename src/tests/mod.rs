@@ -20,6 +20,7 @@ mod scenarios_acks;
 mod scenarios_admission;
 mod scenarios_expiry;
 mod scenarios_memory;
+mod scenarios_metrics;
 mod scenarios_slow;
 mod scenarios_topics;
 mod sim;
