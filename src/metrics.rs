@@ -252,6 +252,25 @@ counters! {
     Sleeps = "sleeps",
     /// Processor time of the core's thread, nanoseconds.
     CpuNanos = "cpu_ns",
+    /// Time that the core spent asking the kernel what is ready while there was work, nanoseconds. This and the others of time are zero
+    /// where `Metrics::time` is off.
+    TimePoll = "time_poll_ns",
+    /// Time that the core waited for work, asleep or looking for it, nanoseconds.
+    TimeIdle = "time_idle_ns",
+    /// Time spent on what came from other cores, handles and listeners, commands' handlers among it, nanoseconds.
+    TimeInbox = "time_inbox_ns",
+    /// Time spent reading sockets, and on handshakes, nanoseconds. This and the next three are divided by samples.
+    TimeRead = "time_read_ns",
+    /// Time spent decrypting and decoding what was read, nanoseconds.
+    TimeDecode = "time_decode_ns",
+    /// Time spent in the handler for what was read, nanoseconds.
+    TimeHandler = "time_handler_ns",
+    /// Time spent encoding and queueing what the handler has sent meanwhile, nanoseconds.
+    TimeEncode = "time_encode_ns",
+    /// Time spent on timers, on what the application is told outside of reading, and on connecting and closing, nanoseconds.
+    TimeEvents = "time_events_ns",
+    /// Time spent writing to sockets, encryption among it, nanoseconds.
+    TimeWrite = "time_write_ns",
     /// Established peers now.
     Peers = "peers",
     /// Connections in their handshake now.

@@ -19,6 +19,7 @@
 //! 9).
 
 mod accept;
+mod accounts;
 pub(crate) mod affinity;
 mod alarm;
 pub(crate) mod bound;
@@ -28,6 +29,7 @@ pub(crate) mod files;
 pub(crate) mod inbox;
 mod latch;
 pub(crate) mod listener;
+mod observed;
 mod socket;
 mod spin;
 mod sync;
@@ -45,10 +47,12 @@ use crate::handler::Handler;
 use crate::metrics::Counter;
 use crate::shard::{Control, Shard};
 use crate::time::Timestamp;
+use accounts::Accounts;
 use alarm::Alarm;
 use connections::Connections;
 use inbox::{Fabric, Inbox, ReplyTo, ReportTo};
 use listener::Listener;
+use observed::Observed;
 use spin::Spinner;
 
 /// The waker's token, and the alarm's. Others carry the connection: see `connections`.
@@ -106,7 +110,7 @@ struct Ending {
 /// One core's loop and everything in it.
 pub(crate) struct Reactor<H: Handler> {
     shard: Shard,
-    handler: H,
+    handler: Observed<H>,
     fabric: Arc<Fabric<H::Command>>,
     clock: Clock,
     poll: Poll,
@@ -130,6 +134,7 @@ pub(crate) struct Reactor<H: Handler> {
     handles_first: bool,
     /// Closing and shutting down that wait for what was sent before.
     endings: VecDeque<Ending>,
+    accounts: Accounts,
     cpu_read_at: Timestamp,
     published_at: Timestamp,
     /// Set when a shutdown begins: the latest end of it.
@@ -146,11 +151,12 @@ impl<H: Handler> Reactor<H> {
         let io = &fabric.shared.config.io;
         let spinner = Spinner::new(io.spin, may_spin);
         let buffer = vec![0; io.receive_buffer];
+        let time = fabric.shared.config.metrics.time;
         let clock = fabric.clock;
         let now = clock.now();
         Self {
             shard,
-            handler,
+            handler: Observed::new(handler, clock),
             fabric,
             clock,
             alarm: Alarm::new(poll.registry()),
@@ -167,6 +173,7 @@ impl<H: Handler> Reactor<H> {
             taken: Taken::default(),
             handles_first: false,
             endings: VecDeque::new(),
+            accounts: Accounts::new(time, &clock),
             cpu_read_at: now,
             published_at: now,
             stop_at: None,
@@ -223,6 +230,7 @@ impl<H: Handler> Reactor<H> {
             let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
             self.shard.stats_mut().set(Counter::CpuNanos, time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64);
         }
+        self.accounts.settle(self.shard.stats_mut());
         let core = self.shard.core();
         self.fabric.inboxes[core].published.publish(self.shard.stats());
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Interest};
 
+use super::accounts::{Phase, RawSample};
 use super::connections::{Source, source, token};
 use super::inbox::{Command, Queued, Report, ReportTo, Signal};
 use super::socket::{ReadResult, Socket, WriteResult};
@@ -35,8 +36,9 @@ fn measure_batch(shard: &mut Shard, bytes: usize) {
 
 impl<H: Handler> Reactor<H> {
     pub(super) fn turn(&mut self, events: &mut Events) {
-        self.wait(events);
+        let waited = self.wait(events);
         let now = self.clock.now();
+        self.accounts.end(waited, now);
         self.shard.begin_turn(now, self.meant);
         self.meant = now;
         self.drain_inbox();
@@ -44,28 +46,41 @@ impl<H: Handler> Reactor<H> {
             self.mark(event);
         }
         self.accept_all();
+        self.end_phase(Phase::Inbox);
         self.read_ready();
+        self.end_phase(Phase::Read);
         self.shard.handle_timeouts();
         self.shard.settle(&mut self.handler);
         // Before the flush, so that other cores begin while this one writes, and new peers have their sockets.
         self.send_mail();
         self.act();
+        self.end_phase(Phase::Events);
         self.flush();
         self.act();
         self.send_mail();
         self.shard.finish_turn();
         self.watch_messages(now);
-        self.measure_turn(now);
+        self.end_turn(now);
         if now - self.published_at >= PUBLISH_INTERVAL {
             self.publish(now);
         }
     }
 
-    /// From the wake to here.
-    fn measure_turn(&mut self, began: Timestamp) {
-        if self.fabric.shared.config.metrics.histograms {
-            let took = self.clock.now() - began;
-            self.shard.measure(Measure::Turn, took.as_nanos() as u64);
+    /// What was done since the last border is over.
+    #[inline]
+    fn end_phase(&mut self, phase: Phase) {
+        if self.accounts.is_on() {
+            let now = self.clock.now();
+            self.accounts.end(phase, now);
+        }
+    }
+
+    /// The last border of a turn, which began with the wake.
+    fn end_turn(&mut self, began: Timestamp) {
+        if self.accounts.is_on() || self.fabric.shared.config.metrics.histograms {
+            let now = self.clock.now();
+            self.accounts.end(Phase::Write, now);
+            self.shard.measure(Measure::Turn, (now - began).as_nanos() as u64);
         }
     }
 
@@ -84,12 +99,14 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Gets events: at once while there is work, else after looking for some time, else asleep.
-    fn wait(&mut self, events: &mut Events) {
+    /// Says what that was.
+    fn wait(&mut self, events: &mut Events) -> Phase {
         if self.has_work() {
-            return self.poll(events, Some(Duration::ZERO));
+            self.poll(events, Some(Duration::ZERO));
+            return Phase::Poll;
         }
         if self.spinner.is_open() && self.spin(events) {
-            return;
+            return Phase::Idle;
         }
         let now = self.clock.now();
         self.publish(now);
@@ -105,6 +122,7 @@ impl<H: Handler> Reactor<H> {
             self.poll(events, Some(Duration::ZERO));
         }
         self.inbox().latch.wake_up();
+        Phase::Idle
     }
 
     /// Looks for work without sleeping. Says whether there is any.
@@ -331,14 +349,19 @@ impl<H: Handler> Reactor<H> {
         while self.shard.wants_read(slot) {
             let Some(socket) = self.connections.get(conn) else { return };
             let most = self.buffer.len().min(self.shard.read_limit());
+            let sample = if self.accounts.is_sampled() { Some(self.clock.now()) } else { None };
             let bytes = match socket.read(&mut self.buffer[..most]) {
                 ReadResult::Bytes(bytes) => bytes,
                 ReadResult::Eof => return self.shard.handle_eof(slot),
                 ReadResult::WouldBlock => return,
                 ReadResult::Failed(kind) => return self.shard.handle_error(slot, kind),
             };
+            self.accounts.count_batch();
             let drained = bytes < most && !socket.read_closed;
-            let outcome = self.shard.handle_read(&mut self.handler, slot, &self.buffer[..bytes]);
+            let outcome = match sample {
+                None => self.shard.handle_read(&mut self.handler, slot, &self.buffer[..bytes]),
+                Some(began) => self.read_sampled(slot, bytes, began),
+            };
             if drained || outcome == ReadOutcome::Stop {
                 return;
             }
@@ -347,6 +370,20 @@ impl<H: Handler> Reactor<H> {
                 return self.connections.make_ready(conn);
             }
         }
+    }
+
+    /// What was read since `began`, with a close look at how long its parts take.
+    #[cold]
+    #[inline(never)]
+    fn read_sampled(&mut self, slot: u32, bytes: usize, began: Timestamp) -> ReadOutcome {
+        let read = self.clock.now();
+        self.handler.begin();
+        self.shard.begin_encoding();
+        let outcome = self.shard.handle_read(&mut self.handler, slot, &self.buffer[..bytes]);
+        let ((sends, sent), (calls, called)) = (self.shard.end_encoding(), self.handler.end());
+        let rest = self.clock.now() - read;
+        self.accounts.take(RawSample { read: read - began, rest, calls, called, sends, sent });
+        outcome
     }
 
     fn read_half(&mut self, half: u32) {

@@ -1,5 +1,6 @@
 //! Reasons to counters, and the figures that are levels.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::Shard;
@@ -31,6 +32,14 @@ pub struct PeerSnapshot {
     pub rtt: Option<Duration>,
     /// How long it has been established.
     pub age: Duration,
+}
+
+/// What the handler's sends have taken in a read batch that the driver looks at closely. Whoever sends has the clock.
+#[derive(Debug, Default)]
+pub(super) struct Encoding {
+    on: bool,
+    sends: Cell<u32>,
+    spent: Cell<Duration>,
 }
 
 impl Stats {
@@ -139,6 +148,28 @@ impl Shard {
     /// The driver counts here what only it sees.
     pub(crate) fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
+    }
+
+    /// What sends take is to be noted from here on.
+    pub(crate) fn begin_encoding(&mut self) {
+        self.encoding = Encoding { on: true, ..Encoding::default() };
+    }
+
+    /// How many there were since, and how long they took.
+    pub(crate) fn end_encoding(&mut self) -> (u32, Duration) {
+        self.encoding.on = false;
+        (self.encoding.sends.get(), self.encoding.spent.get())
+    }
+
+    #[inline]
+    pub(crate) fn notes_encoding(&self) -> bool {
+        self.encoding.on
+    }
+
+    /// A send took so long.
+    pub(crate) fn note_encoding(&self, took: Duration) {
+        self.encoding.sends.set(self.encoding.sends.get() + 1);
+        self.encoding.spent.set(self.encoding.spent.get() + took);
     }
 
     /// Records a value, where histograms are kept. The driver records here what only it sees.

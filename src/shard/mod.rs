@@ -295,6 +295,8 @@ pub(crate) struct Shard {
     stats: Stats,
     /// None where they are off.
     histograms: Option<Box<Histograms>>,
+    /// What sends take, while the driver wants to know.
+    encoding: account::Encoding,
 }
 
 impl Shard {
@@ -363,6 +365,7 @@ impl Shard {
             unsent_bytes: 0,
             stats: Stats::default(),
             histograms: config.metrics.histograms.then(Box::default),
+            encoding: account::Encoding::default(),
             shared,
         }
     }
