@@ -617,6 +617,7 @@ mod tests {
         assert_eq!(field(&|c| c.keepalive.timeout = Duration::from_secs(9)), "keepalive.timeout");
         assert_eq!(field(&|c| c.listen.push("10.0.0.1:1".parse().unwrap())), "listen");
         assert_eq!(field(&|c| c.io.write_budget = 1000), "io.write_budget");
+        assert_eq!(field(&|c| c.metrics.handler_budget = Some(Duration::from_micros(999))), "metrics.handler_budget");
         assert_eq!(field(&|c| c.acks.bytes = 1 << 20), "acks.bytes");
         assert_eq!(field(&|c| c.acks.window = 1023), "acks.window");
     }

@@ -21,12 +21,16 @@ use crate::reactor::inbox::{Fabric, Inbox, Signal};
 use crate::reactor::{Clock, Farewell, Reactor, WAKER, listener};
 use crate::rng::Rng;
 use crate::shard::{Control, Shard, Shared};
+use crate::time::Timestamp;
+use crate::watchdog::Watchdog;
 
 /// A running engine. Dropping it shuts it down, as [`Engine::shutdown`] does.
 pub struct Engine<C: Send + 'static = ()> {
     handle: Handle<C>,
     fabric: Arc<Fabric<C>>,
     threads: Vec<JoinHandle<Farewell>>,
+    /// Ends after the cores, so that it sees what keeps them.
+    watchdog: Option<Watchdog>,
     addresses: Vec<SocketAddr>,
     warnings: Vec<Warning>,
 }
@@ -123,11 +127,18 @@ impl<C: Send + 'static> Engine<C> {
             stop(&fabric, threads);
             return Err(error);
         }
+        let watchdog = match watch(&fabric) {
+            Ok(watchdog) => watchdog,
+            Err(source) => {
+                stop(&fabric, threads);
+                return Err(StartError::Core { core: 0, source });
+            }
+        };
         for warning in &warnings {
             log::warn!("{warning}");
         }
         log::info!("started: {} cores, node {}, listening on {addresses:?}", threads.len(), fabric.shared.node);
-        Ok(Self { handle: Handle::new(Arc::clone(&fabric)), fabric, threads, addresses, warnings })
+        Ok(Self { handle: Handle::new(Arc::clone(&fabric)), fabric, threads, watchdog, addresses, warnings })
     }
 
     /// A handle for any thread.
@@ -162,6 +173,7 @@ impl<C: Send + 'static> Engine<C> {
 
     fn stop(&mut self) -> ShutdownReport {
         let report = stop(&self.fabric, std::mem::take(&mut self.threads));
+        self.watchdog = None;
         log::info!("stopped: {report:?}");
         report
     }
@@ -200,6 +212,14 @@ fn stop<C>(fabric: &Fabric<C>, threads: Vec<JoinHandle<Farewell>>) -> ShutdownRe
     report.drained = report.panicked.is_empty() && report.cut == 0 && report.unsent_bytes == 0;
     report.elapsed = began.elapsed();
     report
+}
+
+/// The thread that looks after handlers, if they have a budget.
+fn watch<C: Send + 'static>(fabric: &Arc<Fabric<C>>) -> io::Result<Option<Watchdog>> {
+    let Some(budget) = fabric.shared.config.metrics.handler_budget else { return Ok(None) };
+    let cores = fabric.inboxes.iter().map(|inbox| Arc::clone(&inbox.watch)).collect();
+    let clock = fabric.clock;
+    Watchdog::start(cores, budget, move || clock.now() - Timestamp::ORIGIN).map(Some)
 }
 
 fn listen(config: &Config) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {

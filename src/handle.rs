@@ -352,6 +352,6 @@ impl<C: Send + 'static> Handle<C> {
     /// The counters of one core; all zero for one that there is not.
     #[must_use]
     pub fn core_stats(&self, core: usize) -> Stats {
-        self.fabric.inboxes.get(core).map(|inbox| inbox.stats()).unwrap_or_default()
+        self.fabric.inboxes.get(core).map(|inbox| inbox.stats(core)).unwrap_or_default()
     }
 }

@@ -245,6 +245,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod time;
+mod watchdog;
 mod wheel;
 mod wire;
 
@@ -269,6 +270,7 @@ pub use pending::{PendingReceipt, ReceiptError};
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
 pub use shard::PeerSnapshot;
 pub use time::Timestamp;
+pub use watchdog::{Callback, Overrun};
 pub use wire::{Frame, FrameError, GoodbyeCode, Lane, Meta, RefusalCode};
 
 /// The README's example is compiled and run with the documentation's.

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use histogram::{Histogram, Histograms, Measure};
 
+use crate::watchdog::Overrun;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
         /// One figure of [`Stats`]. All only grow, except where "now" is said.
@@ -250,6 +252,8 @@ counters! {
     Turns = "turns",
     /// Times that the core went to sleep.
     Sleeps = "sleeps",
+    /// Calls of the handler that ran for longer than `metrics.handler_budget`. See [`Stats::last_overrun`].
+    HandlerOverruns = "handler_overruns",
     /// Processor time of the core's thread, nanoseconds.
     CpuNanos = "cpu_ns",
     /// Time that the core spent asking the kernel what is ready while there was work, nanoseconds. This and the others of time are zero
@@ -297,11 +301,12 @@ counters! {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stats {
     values: [u64; COUNTERS],
+    last_overrun: Option<Overrun>,
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { values: [0; COUNTERS] }
+        Self { values: [0; COUNTERS], last_overrun: None }
     }
 }
 
@@ -316,6 +321,16 @@ impl Stats {
     /// Every figure, in the order of [`Counter::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (Counter, u64)> + '_ {
         Counter::ALL.iter().map(|&counter| (counter, self.get(counter)))
+    }
+
+    /// The last call of a handler that ran for longer than [`crate::Metrics::handler_budget`]; `None` where there was none, or none is set.
+    #[must_use]
+    pub fn last_overrun(&self) -> Option<Overrun> {
+        self.last_overrun
+    }
+
+    pub(crate) fn set_last_overrun(&mut self, last: Option<Overrun>) {
+        self.last_overrun = last;
     }
 
     #[inline]
@@ -338,6 +353,7 @@ impl Stats {
         for (mine, theirs) in self.values.iter_mut().zip(other.values) {
             *mine += theirs;
         }
+        self.last_overrun = [self.last_overrun, other.last_overrun].into_iter().flatten().max_by_key(|overrun| overrun.at);
     }
 }
 
@@ -366,7 +382,7 @@ impl Published {
     }
 
     pub(crate) fn read(&self) -> Stats {
-        Stats { values: std::array::from_fn(|index| self.values[index].load(Ordering::Relaxed)) }
+        Stats { values: std::array::from_fn(|index| self.values[index].load(Ordering::Relaxed)), last_overrun: None }
     }
 }
 

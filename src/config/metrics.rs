@@ -1,5 +1,8 @@
 //! What a core measures of itself beyond counting.
 
+use std::time::Duration;
+
+use super::at_least_time;
 use crate::error::ConfigError;
 
 /// What a core measures of itself, beyond its counters, which are always on.
@@ -12,16 +15,21 @@ pub struct Metrics {
     /// Whether each core keeps accounts of where its time goes: the counters `time_*_ns` ([`crate::Counter::TimePoll`] and those that
     /// follow it). Default true: four reads of the clock a turn, 25 ns each, and a close look at one read batch in 64.
     pub time: bool,
+    /// How long one call of a handler may take. Default: not set. Where it is, a thread of the engine (`corecast-watchdog`) looks four
+    /// times in that time at what each core runs; a call that is still there after it is counted (`handler_overruns`), named with its
+    /// message type by [`crate::Stats::last_overrun`], and by a line in the log, at most one in ten seconds. Nothing else happens to it.
+    /// Calls that take less are never reported, those that take a quarter more always are. Costs a core two stores a call. At least 1 ms.
+    pub handler_budget: Option<Duration>,
 }
 
 impl Metrics {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        Ok(())
+        self.handler_budget.map_or(Ok(()), |budget| at_least_time("metrics.handler_budget", budget, Duration::from_millis(1)))
     }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { histograms: true, time: true }
+        Self { histograms: true, time: true, handler_budget: None }
     }
 }

@@ -12,6 +12,7 @@ use mio::Waker;
 use mio::net::TcpStream;
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::metrics::{Counter, Histograms, Published, Stats};
 use crate::receipt::{Receipt, Target};
 use crate::shard::{Control, Credit, Mail, Owned, PeerSnapshot, Shared, Ticket, reserve_all};
 use crate::time::Timestamp;
+use crate::watchdog::Watch;
 use crate::wire::Meta;
 
 /// A thread that waits for a response gets it here.
@@ -115,6 +117,8 @@ pub(crate) struct Inbox<C> {
     pub(crate) published: CachePadded<Published>,
     /// What producers were refused. They count it, so it is not among what the core publishes.
     refused: CachePadded<AtomicU64>,
+    /// What the core says of its handler, and the watchdog of that.
+    pub(crate) watch: Arc<Watch>,
     waker: Waker,
 }
 
@@ -130,14 +134,17 @@ impl<C> Inbox<C> {
             latch: CachePadded::new(Latch::new()),
             published: CachePadded::new(Published::new()),
             refused: CachePadded::new(AtomicU64::new(0)),
+            watch: Arc::default(),
             waker,
         }
     }
 
-    /// The core's counters as it last published them, and what its inbox refused.
-    pub(crate) fn stats(&self) -> Stats {
+    /// The counters of this core as it last published them, with what others count for it.
+    pub(crate) fn stats(&self, core: usize) -> Stats {
         let mut stats = self.published.read();
         stats.add(Counter::InboxRefused, self.refused.load(Ordering::Relaxed));
+        stats.add(Counter::HandlerOverruns, self.watch.overruns());
+        stats.set_last_overrun(self.watch.last(core));
         stats
     }
 
@@ -288,7 +295,6 @@ impl<'a> FromIterator<(usize, &'a Credit)> for CoreList<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use mio::{Events, Poll};
@@ -367,6 +373,6 @@ mod tests {
         assert_eq!((refused.reason, refused.value.len()), (SendError::InboxFull { core: 2 }, 20));
         assert_eq!(queued(&fabric), before);
         assert!(!polls.iter_mut().any(was_woken));
-        assert_eq!(fabric.inboxes[2].stats().get(Counter::InboxRefused), 2);
+        assert_eq!(fabric.inboxes[2].stats(2).get(Counter::InboxRefused), 2);
     }
 }

@@ -151,12 +151,13 @@ impl<H: Handler> Reactor<H> {
         let io = &fabric.shared.config.io;
         let spinner = Spinner::new(io.spin, may_spin);
         let buffer = vec![0; io.receive_buffer];
-        let time = fabric.shared.config.metrics.time;
+        let metrics = fabric.shared.config.metrics;
+        let watch = metrics.handler_budget.map(|_| Arc::clone(&fabric.inboxes[shard.core()].watch));
         let clock = fabric.clock;
         let now = clock.now();
         Self {
             shard,
-            handler: Observed::new(handler, clock),
+            handler: Observed::new(handler, clock, watch),
             fabric,
             clock,
             alarm: Alarm::new(poll.registry()),
@@ -173,7 +174,7 @@ impl<H: Handler> Reactor<H> {
             taken: Taken::default(),
             handles_first: false,
             endings: VecDeque::new(),
-            accounts: Accounts::new(time, &clock),
+            accounts: Accounts::new(metrics.time, &clock),
             cpu_read_at: now,
             published_at: now,
             stop_at: None,
