@@ -1,6 +1,7 @@
 //! The engine from any thread.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,10 +13,10 @@ use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use crate::codec::{CodecError, Typed, encode_with};
 use crate::config::Admission;
 use crate::dial::Dial;
-use crate::error::{AllowError, QueryError, RequestError, SendError};
+use crate::error::{AllowError, CloseReason, QueryError, RequestError, SendError};
 use crate::handler::Responder;
 use crate::id::{DialId, NodeId, PeerId, Topic};
-use crate::metrics::{Histograms, Stats};
+use crate::metrics::{Counter, Histograms, Stats};
 use crate::reactor::inbox::{Command, Fabric, Signal};
 use crate::shard::{Control, Mail, PeerSnapshot};
 use crate::wire::{Draft, Frame, FrameError, Meta};
@@ -298,7 +299,18 @@ impl<C: Send + 'static> Handle<C> {
     /// The established peers of all cores. Blocks until every core has answered, at most for `timeout`; on a core thread it answers
     /// `WouldDeadlock` instead.
     pub fn peers(&self, timeout: Duration) -> Result<Vec<PeerSnapshot>, QueryError> {
-        self.ask(0..self.cores(), timeout, Signal::Snapshot).map(|parts| parts.into_iter().flatten().collect())
+        let parts = self.ask(0..self.cores(), timeout, Signal::Snapshot)?;
+        let reasons: HashMap<NodeId, CloseReason> = parts.iter().flat_map(|part| &part.endings).copied().collect();
+        let mut peers: Vec<PeerSnapshot> = parts.into_iter().flat_map(|part| part.peers).collect();
+        peers.iter_mut().for_each(|peer| peer.last_reason = reasons.get(&peer.info.node).copied());
+        Ok(peers)
+    }
+
+    /// Requests to peers that wait for a response, of all cores, as each last published it ([`Counter::PendingRequests`]). Takes no lock,
+    /// disturbs no core. [`Handle::peers`] says to whom.
+    #[must_use]
+    pub fn pending_requests(&self) -> u64 {
+        self.stats().get(Counter::PendingRequests)
     }
 
     /// The histograms of all cores together, since the start; two readings say what was between them. Blocks until every core has answered,

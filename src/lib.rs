@@ -268,7 +268,7 @@ pub use key_file::{KeyFileError, KeyFileProblem};
 pub use metrics::{Counter, Histogram, Histograms, Measure, Stats};
 pub use pending::{PendingReceipt, ReceiptError};
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
-pub use shard::PeerSnapshot;
+pub use shard::{LaneBytes, PeerSnapshot};
 pub use time::Timestamp;
 pub use watchdog::{Callback, Overrun};
 pub use wire::{Frame, FrameError, GoodbyeCode, Lane, Meta, RefusalCode};

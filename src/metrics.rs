@@ -289,6 +289,10 @@ counters! {
     ReassemblyBytes = "reassembly_bytes",
     /// Bytes of buffers for what has not arrived whole, lent out or kept, now.
     BufferBytes = "buffer_bytes",
+    /// Bytes of memory for what is to be sent, kept for the next or lent and not fitted to what is in it, now.
+    OutboxPoolBytes = "outbox_pool_bytes",
+    /// Requests to peers of this core that wait for a response now.
+    PendingRequests = "pending_requests",
     /// Timers set now.
     Timers = "timers",
     /// Acknowledged sends of this core that have no outcome yet, now.
@@ -321,6 +325,23 @@ impl Stats {
     /// Every figure, in the order of [`Counter::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (Counter, u64)> + '_ {
         Counter::ALL.iter().map(|&counter| (counter, self.get(counter)))
+    }
+
+    /// The part of the buffers for unfinished frames and messages that were memory used before, 0 to 1; `None` before the first. Well
+    /// under 1 in steady work: raise `Limits::buffer_pool`.
+    #[must_use]
+    pub fn buffer_hit_rate(&self) -> Option<f64> {
+        let (hits, misses) = (self.get(Counter::BufferHits), self.get(Counter::BufferMisses));
+        (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64)
+    }
+
+    /// Bytes of memory that messages have now, in either direction: broadcast logs, what is queued for single peers, what has not arrived
+    /// whole, the pools of both, and the frames of acknowledged sends. A large frame that several peers wait for counts for each. What
+    /// peers, dials and addresses take besides is in [`crate::Config::memory_bound`] alone.
+    #[must_use]
+    pub fn memory_held(&self) -> u64 {
+        let holders = [Counter::LogBytes, Counter::PrivateBytes, Counter::OutboxPoolBytes, Counter::BufferBytes, Counter::ReceiptBytes];
+        holders.iter().map(|&holder| self.get(holder)).sum()
     }
 
     /// The last call of a handler that ran for longer than [`crate::Metrics::handler_budget`]; `None` where there was none, or none is set.

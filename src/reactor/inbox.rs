@@ -22,7 +22,7 @@ use crate::error::{RequestError, SendError};
 use crate::id::{NodeId, PeerId};
 use crate::metrics::{Counter, Histograms, Published, Stats};
 use crate::receipt::{Receipt, Target};
-use crate::shard::{Control, Credit, Mail, Owned, PeerSnapshot, Shared, Ticket, reserve_all};
+use crate::shard::{Control, Credit, Mail, Owned, Shared, Snapshot, Ticket, reserve_all};
 use crate::time::Timestamp;
 use crate::watchdog::Watch;
 use crate::wire::Meta;
@@ -85,7 +85,7 @@ pub(crate) enum Signal {
         address: SocketAddr,
         ticket: Ticket,
     },
-    Snapshot(Sender<Vec<PeerSnapshot>>),
+    Snapshot(Sender<Snapshot>),
     Histograms(Sender<Box<Histograms>>),
 }
 

@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::Shard;
+use super::slots::Entry;
 use crate::error::{CloseReason, DecodeError, HandshakeError, Slow, Violation};
 use crate::handler::PeerInfo;
-use crate::id::PeerId;
+use crate::id::{NodeId, PeerId};
 use crate::metrics::{Counter, Histograms, Measure, Stats};
 use crate::wire::RefusalCode;
 
@@ -18,8 +19,10 @@ pub struct PeerSnapshot {
     pub id: PeerId,
     /// What its handshake said.
     pub info: PeerInfo,
-    /// Bytes that it has still to receive.
+    /// Bytes that it has still to receive, and a few for keeping track of them: what `Limits::outbox_soft` and `outbox_hard` bound.
     pub queued_bytes: usize,
+    /// The same by lane, without those few. What is in a sealed record that has begun to leave is not in it any more.
+    pub lanes: LaneBytes,
     /// Whether its socket takes nothing for now.
     pub blocked: bool,
     /// Whether reading from it is paused.
@@ -32,6 +35,30 @@ pub struct PeerSnapshot {
     pub rtt: Option<Duration>,
     /// How long it has been established.
     pub age: Duration,
+    /// Why the last connection with its node ended, on whichever channel. `None`: there was none since the engine's start, or it has been
+    /// forgotten, since only the last `Limits::max_peers` nodes are remembered; or core 0 has ended.
+    pub last_reason: Option<CloseReason>,
+}
+
+/// Bytes that wait in each lane of a peer's outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LaneBytes {
+    /// The engine's own frames: pings, acknowledgements, subscriptions.
+    pub control: usize,
+    /// See [`crate::Lane::High`].
+    pub high: usize,
+    /// See [`crate::Lane::Normal`].
+    pub normal: usize,
+    /// See [`crate::Lane::Bulk`].
+    pub bulk: usize,
+}
+
+/// What one core answers about its peers. Core 0 also says why connections with nodes have ended, whichever core had them.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) peers: Vec<PeerSnapshot>,
+    pub(crate) endings: Vec<(NodeId, CloseReason)>,
 }
 
 /// What the handler's sends have taken in a read batch that the driver looks at closely. Whoever sends has the clock.
@@ -134,6 +161,8 @@ impl Shard {
             (Counter::ReassemblyBytes, self.budget.used()),
             (Counter::BufferBytes, self.buffers.held()),
             (Counter::Timers, self.wheel.len()),
+            (Counter::PendingRequests, self.requests),
+            (Counter::OutboxPoolBytes, self.pool.kept()),
             (Counter::Receipts, self.receipts.len()),
             (Counter::ReceiptBytes, self.receipts.bytes()),
         ] {
@@ -186,20 +215,28 @@ impl Shard {
     }
 
     /// The established peers, as they are now.
-    pub(crate) fn snapshot(&self) -> Vec<PeerSnapshot> {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let established = self.slots.iter().filter(|(_, entry)| entry.is_established());
-        established
+        let lanes = |entry: &Entry| {
+            let [control, high, normal, bulk] = entry.peer.outbox.waiting(&self.logs);
+            LaneBytes { control, high, normal, bulk }
+        };
+        let peers = established
             .map(|(slot, entry)| PeerSnapshot {
                 id: self.slots.id(slot),
                 info: entry.cold.info.clone(),
                 queued_bytes: entry.peer.outbox.claimed(&self.logs),
+                lanes: lanes(entry),
                 blocked: entry.blocked,
                 paused: entry.paused || entry.starved,
                 pending_requests: entry.peer.pending_requests(),
                 subscriptions: entry.cold.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.theirs.len()),
                 rtt: entry.peer.keepalive.rtt(),
                 age: self.now - entry.cold.established_at,
+                last_reason: None,
             })
-            .collect()
+            .collect();
+        let endings = self.endings.iter().flat_map(|endings| endings.iter()).collect();
+        Snapshot { peers, endings }
     }
 }

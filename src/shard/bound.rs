@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use super::acks::{ACK_LEN, OPEN, OPEN_SLOT};
 use super::directory::Directory;
+use super::endings::Endings;
 use super::flush::RECLAIM_STEP;
 use super::gate::{Gate, MAX_LEAVING};
 use super::half_open::HalfOpen;
@@ -115,14 +116,16 @@ pub(crate) fn exchanges(config: &Config, slots: usize) -> usize {
     slots * (size_of::<Exchange>() + window + pending) + config.limits.max_peers * left + config.cores.count() * window
 }
 
-/// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists.
+/// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists; and why
+/// its node's last connection ended.
 pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + size_of::<Cold>()
     + Seat::BYTES
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
     + TIMER
-    + CONTROL
+    + 2 * CONTROL
+    + Endings::ENTRY
     + 4 * EVENT
     + 4 * ACTION
     + 2 * 8 * size_of::<u64>();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::places::{Seat, Ticket};
 use crate::dial::Dial;
-use crate::error::{DialError, RequestError};
+use crate::error::{CloseReason, DialError, RequestError};
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::proto::{Delivery, Ledger, Origin};
 use crate::receipt::{AckFailure, AckId};
@@ -132,6 +132,11 @@ pub(crate) enum Control {
     Ended {
         grant: u64,
         received: bool,
+    },
+    /// A connection with this node has ended, for this reason.
+    Over {
+        node: NodeId,
+        reason: CloseReason,
     },
     /// What is open of the connection that has this grant and is over, or could not begin: it is for the next one.
     Ledger {

@@ -19,6 +19,7 @@ mod check;
 mod close;
 mod credit;
 mod directory;
+mod endings;
 mod flush;
 mod gate;
 mod half_open;
@@ -41,7 +42,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use account::PeerSnapshot;
+pub(crate) use account::Snapshot;
+pub use account::{LaneBytes, PeerSnapshot};
 pub(crate) use allowed::Listed;
 pub(crate) use credit::{Credit, reserve_all};
 pub(crate) use mail::{Control, Mail, Owned};
@@ -279,6 +281,7 @@ pub(crate) struct Shard {
     actions: VecDeque<Action>,
     out: Outgoing,
     /// On core 0 only, as the directory.
+    endings: Option<endings::Endings>,
     gate: Option<Gate>,
     directory: Option<Directory>,
     next_dial: u64,
@@ -353,6 +356,7 @@ impl Shard {
             events: VecDeque::new(),
             actions: VecDeque::new(),
             out: Outgoing { core, ..Outgoing::default() },
+            endings: (core == 0).then(|| endings::Endings::new(config.limits.max_peers)),
             gate: (core == 0).then(|| Gate::new(Arc::clone(config))),
             directory: (core == 0).then(|| Directory::new(Arc::clone(config), shared.node, shared.listed.clone())),
             next_dial: 0,

@@ -42,6 +42,11 @@ impl Shard {
         match control {
             Control::Ask(ask) => self.with_directory(|directory, means| directory.ask(ask, means)),
             Control::Ended { grant, received } => self.with_directory(|directory, means| directory.ended(grant, received, means)),
+            Control::Over { node, reason } => {
+                if let Some(endings) = &mut self.endings {
+                    endings.note(node, reason);
+                }
+            }
             Control::AttemptFailed { dial, error } => self.with_directory(|directory, means| directory.attempt_failed(dial, error, means)),
             Control::Dial { id, dial, home } => self.with_directory(|directory, means| directory.dial(id, dial, home, means)),
             Control::CancelDial { id } => self.with_directory(|directory, means| directory.cancel(id, means)),
