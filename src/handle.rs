@@ -16,7 +16,7 @@ use crate::dial::Dial;
 use crate::error::{AllowError, CloseReason, QueryError, RequestError, SendError};
 use crate::handler::Responder;
 use crate::id::{DialId, NodeId, PeerId, Topic};
-use crate::metrics::{Counter, Histograms, Stats};
+use crate::metrics::{Counter, Histograms, Stats, prometheus_text};
 use crate::reactor::inbox::{Command, Fabric, Signal};
 use crate::shard::{Control, Mail, PeerSnapshot};
 use crate::wire::{Draft, Frame, FrameError, Meta};
@@ -329,6 +329,33 @@ impl<C: Send + 'static> Handle<C> {
     pub fn core_histograms(&self, core: usize, timeout: Duration) -> Result<Histograms, QueryError> {
         let mut parts = self.ask(core..core.saturating_add(1).min(self.cores()), timeout, Signal::Histograms)?;
         parts.pop().map(|part| *part).ok_or(QueryError::Stopped)
+    }
+
+    /// Everything that is counted and measured in Prometheus's text format, for an endpoint of the application's own: see
+    /// [`prometheus_text`], and the feature `prometheus` for an endpoint that is there. Blocks as [`Handle::histograms`] does; but a core
+    /// that does not answer in time has empty histograms, and its counters as it last published them.
+    pub fn prometheus_text(&self, timeout: Duration) -> Result<String, QueryError> {
+        if ON_CORE.get() {
+            return Err(QueryError::WouldDeadlock);
+        }
+        let mut histograms = vec![Histograms::default(); self.cores()];
+        self.read_histograms(timeout, &mut histograms);
+        Ok(self.exposition(&histograms))
+    }
+
+    /// Reads the histograms of all cores that answer; those of the others stay as they are.
+    pub(crate) fn read_histograms(&self, timeout: Duration, histograms: &mut [Histograms]) {
+        let deadline = Instant::now() + timeout.min(LONGEST_WAIT);
+        for (core, histograms) in histograms.iter_mut().enumerate() {
+            if let Ok(read) = self.core_histograms(core, deadline.saturating_duration_since(Instant::now())) {
+                *histograms = read;
+            }
+        }
+    }
+
+    pub(crate) fn exposition(&self, histograms: &[Histograms]) -> String {
+        let stats: Vec<Stats> = (0..self.cores()).map(|core| self.core_stats(core)).collect();
+        prometheus_text(&stats, histograms)
     }
 
     /// What each of these cores answers, those left out that have ended.

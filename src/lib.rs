@@ -223,6 +223,8 @@ mod buffers;
 mod codec;
 mod config;
 mod dial;
+#[cfg(feature = "prometheus")]
+mod endpoint;
 mod engine;
 mod error;
 #[cfg(any(test, feature = "fuzz-internals"))]
@@ -255,6 +257,8 @@ pub use config::{
     ParseSubnetError, Rate, Security, Spin, Subnet, Timeouts, WhenSlow,
 };
 pub use dial::{Dial, ParseDialError};
+#[cfg(feature = "prometheus")]
+pub use endpoint::{EndpointError, PrometheusEndpoint};
 pub use engine::{Engine, ShutdownReport, Warning};
 pub use error::{
     AllowError, CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow,
@@ -265,7 +269,7 @@ pub use handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Respo
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
 pub use identity::{Identity, NetworkSecret};
 pub use key_file::{KeyFileError, KeyFileProblem};
-pub use metrics::{Counter, Histogram, Histograms, Measure, Stats};
+pub use metrics::{Counter, Histogram, Histograms, Measure, Stats, prometheus_text};
 pub use pending::{PendingReceipt, ReceiptError};
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
 pub use shard::{LaneBytes, PeerSnapshot};

@@ -3,23 +3,25 @@
 //! A core counts in plain integers of its own and publishes them, all at once, into atomics that only it writes: before it sleeps, and
 //! every few milliseconds while it does not. Reading takes no lock and disturbs no core. The set of counters is fixed; none is per peer.
 
+mod exposition;
 mod histogram;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use exposition::prometheus_text;
 pub use histogram::{Histogram, Histograms, Measure};
 
 use crate::watchdog::Overrun;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
-        /// One figure of [`Stats`]. All only grow, except where "now" is said.
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal),* $(,)?) => {
+        /// One figure of [`Stats`]. All only grow, except where "now" is said: see [`Counter::is_level`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[repr(u8)]
         pub enum Counter {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl Counter {
@@ -30,6 +32,12 @@ macro_rules! counters {
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Counter::$variant => $name,)* }
+            }
+
+            /// What it counts, in the words of its documentation.
+            #[must_use]
+            pub const fn description(self) -> &'static str {
+                match self { $(Counter::$variant => concat!($($doc),*).trim_ascii(),)* }
             }
         }
 
@@ -299,6 +307,14 @@ counters! {
     Receipts = "receipts",
     /// Bytes of their frames now.
     ReceiptBytes = "receipt_bytes",
+}
+
+impl Counter {
+    /// Whether it says how much there is now, instead of how often something has happened.
+    #[must_use]
+    pub fn is_level(self) -> bool {
+        self.description().split(|letter: char| !letter.is_alphanumeric()).any(|word| word == "now")
+    }
 }
 
 /// A reading of the counters of one core, or of all of them together.

@@ -39,6 +39,19 @@ impl Measure {
     }
 }
 
+impl Measure {
+    /// What is measured, in a sentence.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Turn => "From the return of a poll to the end of the turn.",
+            Self::Queueing => "What messages and commands waited in an inbox, one in 13 of them.",
+            Self::RoundTrip => "From a keepalive ping to its pong.",
+            Self::Batch => "What the kernel took from a peer's outbox in one write.",
+        }
+    }
+}
+
 const MEASURES: usize = Measure::ALL.len();
 
 /// Above this, values count as this: one hour, or 3.3 TiB.
