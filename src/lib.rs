@@ -101,6 +101,11 @@
 //! on all or on none. A latch says whether the core is awake, so a wake costs a syscall only when it sleeps. Core 0 also accepts and has
 //! the directory: who is connected, who is to be dialled. It is on no message path.
 //!
+//! A core measures itself in memory of its own: counters ([`Counter`]), accounts of where its time goes, histograms ([`Measure`]).
+//! Counters are published into atomics that only it writes, histograms are copied when somebody asks ([`Handle::histograms`]), and nothing
+//! of it is per peer. Only a snapshot of peers is ([`Handle::peers`]). A handler's call that takes too long is named by a watchdog
+//! ([`Metrics::handler_budget`]). [`Handle::prometheus_text`] has all of it as text; the feature `prometheus` serves it.
+//!
 //! # Promises
 //!
 //! * At most once per connection, never duplicated, never reordered within a lane of one sender to one peer (only a frame that takes the

@@ -16,7 +16,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::time::Timestamp;
 
-/// Looks per budget: a call that runs for a quarter more than its budget is never missed.
+/// Looks per budget: a call that runs for a quarter more than its budget, and for as long as this thread is late, is never missed.
 const LOOKS: u32 = 4;
 /// At most one line is logged in so long, for the whole engine.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);

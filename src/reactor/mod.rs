@@ -14,6 +14,8 @@
 //! 9 actions  once more; then free what has ended
 //! ```
 //!
+//! With `Metrics::time` the clock is read after 4, 5, 7 and 9 as well: see `accounts`.
+//!
 //! Sockets are edge-triggered and registered once for both directions, so the loop remembers what it has not finished. A read that is
 //! shorter than the buffer, and a write that is shorter than what was offered, have met the end of what the kernel has (epoll(7), question
 //! 9).
