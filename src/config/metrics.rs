@@ -22,7 +22,8 @@ pub struct Metrics {
     /// How long one call of a handler may take. Default: not set. Where it is, a thread of the engine (`corecast-watchdog`) looks four
     /// times in that time at what each core runs; a call that is still there after it is counted (`handler_overruns`), named with its
     /// message type by [`crate::Stats::last_overrun`], and by a line in the log, at most one in ten seconds. Nothing else happens to it.
-    /// Calls that take less are never reported, those that take a third more always are while the thread gets to run. Costs a core two stores a call. At least 1 ms.
+    /// Calls that take less are never reported, those that take a third more always are while the thread gets to run. Costs a core two
+    /// stores a call. At least 1 ms.
     pub handler_budget: Option<Duration>,
 }
 

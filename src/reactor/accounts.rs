@@ -123,7 +123,8 @@ impl Accounts {
     pub(super) fn take(&mut self, sample: RawSample) {
         let Sample { read, decode, handler, encode } = sample.without(self.clock);
         for (share, new) in self.shares.iter_mut().zip([read, decode, handler, encode]) {
-            *share = (*share - *share / REMEMBERED).saturating_add(new);
+            // A batch that took minutes is not to outweigh everything for ever.
+            *share = *share - *share / REMEMBERED + new.min(1 << 40);
         }
     }
 
@@ -148,8 +149,13 @@ impl Accounts {
     }
 
     fn divide(&self, nanos: u64) -> [u64; 4] {
-        let whole = self.shares.iter().map(|&share| u128::from(share)).sum::<u128>().max(1);
-        self.shares.map(|share| (u128::from(nanos) * u128::from(share) / whole) as u64)
+        let whole = self.shares.iter().fold(0_u64, |sum, &share| sum.saturating_add(share)).max(1);
+        // It is done before each sleep, and a division of 128 bits takes longer than a read of the clock.
+        if (nanos | whole) >> 32 == 0 {
+            self.shares.map(|share| nanos * share / whole)
+        } else {
+            self.shares.map(|share| (u128::from(nanos) * u128::from(share) / u128::from(whole)) as u64)
+        }
     }
 }
 
@@ -220,6 +226,18 @@ mod tests {
         accounts.settle(&mut stats);
         let read = [Counter::TimeRead, Counter::TimeDecode, Counter::TimeHandler, Counter::TimeEncode].map(|counter| stats.get(counter));
         assert_eq!(read, [1000, 3600, 3800, 2000]);
+    }
+
+    #[test]
+    fn it_adds_up_with_long_phases_too() {
+        for (read, rest, phase) in [(3, 4, 1_000_000_007), (u64::MAX / 2, 5, 999_999_999_999), (1 << 31, 1 << 31, 1 << 50), (0, 0, 77)] {
+            let (mut accounts, mut stats) = (accounts(), Stats::default());
+            let (read, rest) = (Duration::from_nanos(read), Duration::from_nanos(rest));
+            accounts.take(RawSample { read, rest, ..RawSample::default() });
+            accounts.end(Phase::Read, at(phase));
+            accounts.settle(&mut stats);
+            assert_eq!(ALL.map(|counter| stats.get(counter)).iter().sum::<u64>(), phase);
+        }
     }
 
     #[test]

@@ -145,3 +145,18 @@ impl<H: Handler> Handler for Observed<H> {
         self.pass(Callback::new(Method::Timer), |inner| inner.on_timer(cx, tag));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// A method that is not passed on would be the trait's default: the application would not hear of what it is for.
+    #[test]
+    fn every_method_of_a_handler_is_passed_on() {
+        let (_, methods) = include_str!("../handler.rs").split_once("pub trait Handler").unwrap();
+        let (methods, _) = methods.split_once("\n}\n").unwrap();
+        let methods: Vec<_> = methods.lines().filter_map(|line| line.strip_prefix("    fn ")?.split_once('(')).collect();
+        assert!(methods.len() >= 17, "{methods:?}");
+        for (method, _) in methods {
+            assert!(include_str!("observed.rs").contains(&format!("inner.{method}(")), "{method} is not passed on");
+        }
+    }
+}
