@@ -7,6 +7,7 @@ mod adaptive;
 mod addresses;
 mod breaker;
 mod lanes;
+mod metrics;
 mod pool;
 mod rates;
 mod restarts;
@@ -19,6 +20,7 @@ pub use adaptive::AdaptiveKeepalive;
 pub use addresses::{Addresses, ParseSubnetError, Rate, Subnet};
 pub use breaker::BreakerConfig;
 pub use lanes::{LaneConfig, Lanes, WhenSlow};
+pub use metrics::Metrics;
 pub use pool::PoolConfig;
 pub use rates::{RateLimit, Rates, WhenOver};
 pub use restarts::Restarts;
@@ -76,6 +78,8 @@ pub struct Config {
     pub rates: Option<Rates>,
     /// Sockets, buffers and waiting.
     pub io: Io,
+    /// What each core measures of itself.
+    pub metrics: Metrics,
     /// Where the engine's randomness begins (jitter, instance number, node id). Default: drawn from the system. Set it to replay a run.
     pub seed: Option<u64>,
 }
@@ -370,6 +374,7 @@ impl Config {
         self.rates.as_ref().map_or(Ok(()), |rates| rates.validate(self))?;
         self.breaker.validate()?;
         self.pool.validate(self.limits.channels)?;
+        self.metrics.validate()?;
         self.check_io()
     }
 
@@ -500,6 +505,7 @@ impl Default for Config {
             recorder: 0,
             rates: None,
             io: Io::default(),
+            metrics: Metrics::default(),
             seed: None,
         }
     }
@@ -675,6 +681,7 @@ mod tests {
         assert_eq!(field(&|c| c.timeouts.request_floor = Duration::ZERO), "timeouts.request_floor");
         assert_eq!(field(&|c| c.listen.push("10.0.0.1:1".parse().unwrap())), "listen");
         assert_eq!(field(&|c| c.io.write_budget = 1000), "io.write_budget");
+        assert_eq!(field(&|c| c.metrics.handler_budget = Some(Duration::from_micros(999))), "metrics.handler_budget");
         assert_eq!(field(&|c| c.acks.bytes = 1 << 20), "acks.bytes");
         assert_eq!(field(&|c| c.acks.window = 1023), "acks.window");
         assert_eq!(field(&|c| c.restarts.most = 4097), "restarts.most");

@@ -22,13 +22,17 @@ use crate::reactor::files;
 use crate::reactor::inbox::{Fabric, Inbox, Signal};
 use crate::reactor::{Clock, Farewell, Reactor, WAKER, listener};
 use crate::rng::Rng;
-use crate::shard::{Control, Shard, Shared, Supervised, drop_quietly};
+use crate::shard::{Control, Shard, Shared, drop_quietly};
+use crate::time::Timestamp;
+use crate::watchdog::Watchdog;
 
 /// A running engine. Dropping it shuts it down, as [`Engine::shutdown`] does.
 pub struct Engine<C: Send + 'static = ()> {
     handle: Handle<C>,
     fabric: Arc<Fabric<C>>,
     threads: Vec<JoinHandle<Farewell>>,
+    /// Ends after the cores, so that it sees what keeps them.
+    watchdog: Option<Watchdog>,
     addresses: Vec<SocketAddr>,
     warnings: Vec<Warning>,
 }
@@ -109,7 +113,7 @@ impl<C: Send + 'static> Engine<C> {
         let mut rng = Rng::new(config.seed.unwrap_or_else(random_seed));
         let shared = Shared::new(Arc::new(config), &mut rng);
         let (fabric, polls) = make_fabric(shared)?;
-        let starter = Starter { fabric: Arc::clone(&fabric), factory: Arc::new(factory), clock: Clock::new() };
+        let starter = Starter { fabric: Arc::clone(&fabric), factory: Arc::new(factory) };
         let mut threads = Vec::new();
         let (ready, started) = bounded(polls.len());
         let mut listeners = Some(listeners);
@@ -128,11 +132,18 @@ impl<C: Send + 'static> Engine<C> {
             stop(&fabric, threads);
             return Err(error);
         }
+        let watchdog = match watch(&fabric) {
+            Ok(watchdog) => watchdog,
+            Err(source) => {
+                stop(&fabric, threads);
+                return Err(StartError::Core { core: 0, source });
+            }
+        };
         for warning in &warnings {
             log::warn!("{warning}");
         }
         log::info!("started: {} cores, node {}, listening on {addresses:?}", threads.len(), fabric.shared.node);
-        Ok(Self { handle: Handle::new(Arc::clone(&fabric)), fabric, threads, addresses, warnings })
+        Ok(Self { handle: Handle::new(Arc::clone(&fabric)), fabric, threads, watchdog, addresses, warnings })
     }
 
     /// A handle for any thread.
@@ -191,6 +202,7 @@ impl<C: Send + 'static> Engine<C> {
 
     fn stop(&mut self) -> ShutdownReport {
         let report = stop(&self.fabric, std::mem::take(&mut self.threads));
+        self.watchdog = None;
         log::info!("stopped: {report:?}");
         report
     }
@@ -236,6 +248,14 @@ fn stop<C>(fabric: &Fabric<C>, threads: Vec<JoinHandle<Farewell>>) -> ShutdownRe
     report
 }
 
+/// The thread that looks after handlers, if they have a budget.
+fn watch<C: Send + 'static>(fabric: &Arc<Fabric<C>>) -> io::Result<Option<Watchdog>> {
+    let Some(budget) = fabric.shared.config.metrics.handler_budget else { return Ok(None) };
+    let cores = fabric.inboxes.iter().map(|inbox| Arc::clone(&inbox.watch)).collect();
+    let clock = fabric.clock;
+    Watchdog::start(cores, budget, move || clock.now() - Timestamp::ORIGIN).map(Some)
+}
+
 fn listen(config: &Config) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
     let open = |&address: &SocketAddr| {
         let opened = listener::bind(address).and_then(|socket| socket.local_addr().map(|local| (socket, local)));
@@ -251,7 +271,7 @@ fn make_fabric<C>(shared: Shared) -> Result<(Arc<Fabric<C>>, Vec<Poll>), StartEr
     };
     let made: Vec<_> = (0..shared.config.cores.count()).map(make).collect::<Result<_, _>>()?;
     let (inboxes, polls): (Vec<_>, Vec<_>) = made.into_iter().unzip();
-    Ok((Arc::new(Fabric { shared, inboxes: inboxes.into() }), polls))
+    Ok((Arc::new(Fabric { shared, clock: Clock::new(), inboxes: inboxes.into() }), polls))
 }
 
 /// What a core says when it is about to run: where it could not be pinned, or why it cannot run.
@@ -273,7 +293,6 @@ fn await_cores(started: &Receiver<Ready>, cores: usize, warnings: &mut Vec<Warni
 struct Starter<C, F> {
     fabric: Arc<Fabric<C>>,
     factory: Arc<F>,
-    clock: Clock,
 }
 
 impl<C: Send + 'static, F> Starter<C, F> {
@@ -289,15 +308,14 @@ impl<C: Send + 'static, F> Starter<C, F> {
         H: Handler<Command = C>,
         F: Fn(usize) -> H + Send + Sync + 'static,
     {
-        let (fabric, factory, clock) = (Arc::clone(&self.fabric), Arc::clone(&self.factory), self.clock);
+        let (fabric, factory) = (Arc::clone(&self.fabric), Arc::clone(&self.factory));
         let may_spin = affinity::may_spin(fabric.inboxes.len());
         std::thread::Builder::new().name(format!("corecast-{core}")).spawn(move || {
             mark_core_thread();
             let _closed = CloseOnExit { fabric: Arc::clone(&fabric), core };
             let warning = pin(&fabric.shared.config.cores, core);
-            let shard = Shard::new(core, fabric.shared.clone(), seed, clock.now());
-            let handler = Supervised::new(core, move |core| factory(core));
-            let mut reactor = Reactor::new(shard, handler, fabric, clock, poll, may_spin);
+            let shard = Shard::new(core, fabric.shared.clone(), seed, fabric.clock.now());
+            let mut reactor = Reactor::new(shard, move |core| factory(core), fabric, poll, may_spin);
             let listening = reactor.listen(sockets).map_err(|source| StartError::Core { core, source });
             let failed = listening.is_err();
             let told = ready.send(listening.map(|()| warning));

@@ -169,7 +169,7 @@ mod tests {
             "      0.000012 s  received   Data, type 7, 120 bytes",
             "      0.000012 s  queued     Pong",
             "      1.500000 s  dropped    3 messages, messages_expired",
-            "     61.000000 s  closed     the peer sent nothing for keepalive.timeout",
+            "     61.000000 s  closed     the peer sent nothing for keepalive.timeout, or did not answer keepalive.adaptive.probes pings",
         ];
         assert_eq!(record.to_string(), table.join("\n"));
     }

@@ -1,12 +1,14 @@
 //! The engine from any thread.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{RecvTimeoutError, bounded};
+use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::codec::{CodecError, Typed, encode_with};
 use crate::config::Admission;
@@ -14,7 +16,7 @@ use crate::dial::Dial;
 use crate::error::{AllowError, CloseReason, QueryError, RequestError, SendError};
 use crate::handler::Responder;
 use crate::id::{DialId, NodeId, PeerId, Topic};
-use crate::metrics::Stats;
+use crate::metrics::{Counter, Histograms, Stats, prometheus_text};
 use crate::notice::Notice;
 use crate::proto::RequestTimeout;
 use crate::reactor::inbox::{Command, Fabric, Signal};
@@ -328,28 +330,85 @@ impl<C: Send + 'static> Handle<C> {
     /// The established peers of all cores. Blocks until every core has answered, at most for `timeout`; on a core thread it answers
     /// `WouldDeadlock` instead.
     pub fn peers(&self, timeout: Duration) -> Result<Vec<PeerSnapshot>, QueryError> {
+        let parts = self.ask(0..self.cores(), timeout, Signal::Snapshot)?;
+        let reasons: HashMap<NodeId, CloseReason> = parts.iter().flat_map(|part| &part.endings).copied().collect();
+        let mut peers: Vec<PeerSnapshot> = parts.into_iter().flat_map(|part| part.peers).collect();
+        peers.iter_mut().for_each(|peer| peer.last_reason = reasons.get(&peer.info.node).copied());
+        Ok(peers)
+    }
+
+    /// Requests to peers that wait for a response, of all cores, as each last published it ([`Counter::PendingRequests`]). Takes no lock,
+    /// disturbs no core. [`Handle::peers`] says to whom.
+    #[must_use]
+    pub fn pending_requests(&self) -> u64 {
+        self.stats().get(Counter::PendingRequests)
+    }
+
+    /// The histograms of all cores together, since the start; two readings say what was between them. Blocks until every core has answered,
+    /// at most for `timeout`; on a core thread it answers `WouldDeadlock` instead. Nothing is in them where [`crate::Metrics::histograms`]
+    /// is off.
+    ///
+    /// Each core copies its own, which takes it about 30 us: for every few seconds, not for every few turns.
+    pub fn histograms(&self, timeout: Duration) -> Result<Histograms, QueryError> {
+        let parts = self.ask(0..self.cores(), timeout, Signal::Histograms)?;
+        let mut sum = Histograms::default();
+        parts.iter().for_each(|part| sum.merge(part));
+        Ok(sum)
+    }
+
+    /// The same of one core. `Stopped` for one that has ended, or that there is not.
+    pub fn core_histograms(&self, core: usize, timeout: Duration) -> Result<Histograms, QueryError> {
+        let mut parts = self.ask(core..core.saturating_add(1).min(self.cores()), timeout, Signal::Histograms)?;
+        parts.pop().map(|part| *part).ok_or(QueryError::Stopped)
+    }
+
+    /// Everything that is counted and measured in Prometheus's text format, for an endpoint of the application's own: see
+    /// [`prometheus_text`], and the feature `prometheus` for an endpoint that is there. Blocks as [`Handle::histograms`] does; but a core
+    /// that does not answer in time has empty histograms, and its counters as it last published them.
+    pub fn prometheus_text(&self, timeout: Duration) -> Result<String, QueryError> {
+        if ON_CORE.get() {
+            return Err(QueryError::WouldDeadlock);
+        }
+        let mut histograms = vec![Histograms::default(); self.cores()];
+        self.read_histograms(timeout, &mut histograms);
+        Ok(self.exposition(&histograms))
+    }
+
+    /// Reads the histograms of all cores that answer; those of the others stay as they are.
+    pub(crate) fn read_histograms(&self, timeout: Duration, histograms: &mut [Histograms]) {
+        let deadline = Instant::now() + timeout.min(LONGEST_WAIT);
+        for (core, histograms) in histograms.iter_mut().enumerate() {
+            if let Ok(read) = self.core_histograms(core, deadline.saturating_duration_since(Instant::now())) {
+                *histograms = read;
+            }
+        }
+    }
+
+    pub(crate) fn exposition(&self, histograms: &[Histograms]) -> String {
+        let stats: Vec<Stats> = (0..self.cores()).map(|core| self.core_stats(core)).collect();
+        prometheus_text(&stats, histograms)
+    }
+
+    /// What each of these cores answers, those left out that have ended.
+    fn ask<T>(&self, cores: Range<usize>, timeout: Duration, question: impl Fn(Sender<T>) -> Signal) -> Result<Vec<T>, QueryError> {
         if ON_CORE.get() {
             return Err(QueryError::WouldDeadlock);
         }
         let deadline = Instant::now() + timeout.min(LONGEST_WAIT);
-        let (reply, answers) = bounded(self.cores());
-        let alive: Vec<usize> = (0..self.cores()).filter(|&core| !self.fabric.shared.credits[core].is_closed()).collect();
+        let (reply, answers) = bounded(cores.len());
+        let alive: Vec<usize> = cores.filter(|&core| !self.fabric.shared.credits[core].is_closed()).collect();
         if alive.is_empty() {
             return Err(QueryError::Stopped);
         }
-        for &core in &alive {
-            self.fabric.signal(core, Signal::Snapshot(reply.clone()));
-        }
+        alive.iter().for_each(|&core| self.fabric.signal(core, question(reply.clone())));
         drop(reply);
-        let mut peers = Vec::new();
-        for _ in alive {
-            match answers.recv_deadline(deadline) {
-                Ok(part) => peers.extend(part),
-                Err(RecvTimeoutError::Timeout) => return Err(QueryError::TimedOut),
-                Err(RecvTimeoutError::Disconnected) => return Err(QueryError::Stopped),
-            }
-        }
-        Ok(peers)
+        let answer = |_| {
+            answers.recv_deadline(deadline).map_err(|error| match error {
+                RecvTimeoutError::Timeout => QueryError::TimedOut,
+                RecvTimeoutError::Disconnected => QueryError::Stopped,
+            })
+        };
+        alive.iter().map(answer).collect()
     }
 
     /// The counters of all cores together, as each last published them. Takes no lock.
@@ -363,6 +422,6 @@ impl<C: Send + 'static> Handle<C> {
     /// The counters of one core; all zero for one that there is not.
     #[must_use]
     pub fn core_stats(&self, core: usize) -> Stats {
-        self.fabric.inboxes.get(core).map(|inbox| inbox.stats()).unwrap_or_default()
+        self.fabric.inboxes.get(core).map(|inbox| inbox.stats(core)).unwrap_or_default()
     }
 }

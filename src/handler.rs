@@ -5,7 +5,7 @@ mod panics;
 use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use panics::{AfterPanic, Callback, HandlerPanic};
 
@@ -371,6 +371,29 @@ impl<'a> Context<'a> {
         Self { shard }
     }
 
+    /// A send begins. In one read batch of many it is measured, and only then is the clock read.
+    #[inline]
+    fn begin_encoding(&self) -> Option<Instant> {
+        self.shard.notes_encoding().then(Instant::now)
+    }
+
+    /// What a send takes counts as encoding.
+    // Always: it is nothing but a few branches around the call.
+    #[inline(always)]
+    fn encode<R>(&mut self, send: impl FnOnce(&mut Shard) -> R) -> R {
+        let began = self.begin_encoding();
+        let result = self.shard.enter(send);
+        self.end_encoding(began);
+        result
+    }
+
+    #[inline]
+    fn end_encoding(&self, began: Option<Instant>) {
+        if let Some(began) = began {
+            self.shard.note_encoding(began.elapsed());
+        }
+    }
+
     /// This core, from 0.
     #[must_use]
     pub fn core(&self) -> usize {
@@ -394,51 +417,59 @@ impl<'a> Context<'a> {
     /// The answer is about the peer's outbox. For a peer of another core it is [`Sent::Forwarded`], and costs an allocation.
     pub fn send(&mut self, peer: PeerId, meta: impl Into<Meta>, body: &[u8]) -> Result<Sent, SendError> {
         let meta = self.shard.resolve(meta.into());
-        self.shard.enter(|shard| shard.send(peer, Payload::data(meta, body)))
+        self.encode(|shard| shard.send(peer, Payload::data(meta, body)))
     }
 
     /// Sends an encoded message: by reference where it is large.
     pub fn send_frame(&mut self, peer: PeerId, frame: &Frame) -> Result<Sent, SendError> {
-        self.shard.enter(|shard| shard.send(peer, Payload::Frame(frame)))
+        self.encode(|shard| shard.send(peer, Payload::Frame(frame)))
     }
 
     /// Sends all of these, in order, or none.
     pub fn send_batch(&mut self, peer: PeerId, frames: &[Frame]) -> Result<Sent, SendError> {
-        self.shard.enter(|shard| shard.send_batch(peer, frames))
+        self.encode(|shard| shard.send_batch(peer, frames))
     }
 
     /// Encodes a typed message and sends it.
     pub fn send_typed<M: Typed>(&mut self, peer: PeerId, message: &M) -> Result<Sent, TypedSendError> {
-        encode_with(message, |body| self.send(peer, M::meta(), body))?.map_err(TypedSendError::Send)
+        let meta = self.shard.resolve(M::meta());
+        let sent = self.encode(|shard| encode_with(message, |body| shard.send(peer, Payload::data(meta, body))));
+        sent?.map_err(TypedSendError::Send)
     }
 
     /// Encodes a message once, to be sent many times, cut into fragments as this engine's configuration says.
     pub fn frame(&self, meta: impl Into<Meta>, body: &[u8]) -> Result<Frame, FrameError> {
-        self.shard.frame(meta.into(), body)
+        let began = self.begin_encoding();
+        let result = self.shard.frame(meta.into(), body);
+        self.end_encoding(began);
+        result
     }
 
     /// Encodes a typed message once, to be sent many times.
     pub fn frame_typed<M: Typed>(&self, message: &M) -> Result<Frame, CodecError> {
-        encode_with(message, |body| self.frame(M::meta(), body))?.map_err(CodecError::TooLong)
+        let began = self.begin_encoding();
+        let frame = encode_with(message, |body| self.shard.frame(M::meta(), body));
+        self.end_encoding(began);
+        frame?.map_err(CodecError::TooLong)
     }
 
     /// Sends to every established peer of every core, or, on error, to none. A peer that has said that it takes only shorter messages is
     /// passed by, which is counted (`sends_refused`); so is one that was sent as much as [`crate::Rates::send`] allows
     /// (`deliveries_refused`, `sends_rate_limited`).
     pub fn broadcast(&mut self, frame: &Frame) -> Result<(), SendError> {
-        self.shard.enter(|shard| shard.broadcast(frame, None))
+        self.encode(|shard| shard.broadcast(frame, None))
     }
 
     /// Sends to every established peer of every core but one: the one it came from, say.
     pub fn broadcast_except(&mut self, frame: &Frame, except: PeerId) -> Result<(), SendError> {
-        self.shard.enter(|shard| shard.broadcast(frame, Some(except)))
+        self.encode(|shard| shard.broadcast(frame, Some(except)))
     }
 
     /// Sends all of these, in order, to every established peer of every core, or, on error, none to anyone: one reservation, one queue
     /// operation and at most one wake for each other core, however many there are. More bytes than a turn may broadcast, half of
     /// `Limits::outbox_hard`, are refused (`LogFull`).
     pub fn broadcast_batch(&mut self, frames: &[Frame]) -> Result<(), SendError> {
-        self.shard.enter(|shard| shard.broadcast_batch(frames))
+        self.encode(|shard| shard.broadcast_batch(frames))
     }
 
     /// Sends to every peer, of every core, that has subscribed to the topic, or, on error, to none. The frame is encoded once; small
@@ -452,7 +483,7 @@ impl<'a> Context<'a> {
     /// `LogFull`: this turn's publishes and broadcasts take half of `Limits::outbox_hard`, or their copies a quarter of this core's part
     /// of `Limits::send_bytes`, or what was published before is not written yet. Go on in a later turn.
     pub fn publish(&mut self, topic: Topic, frame: &Frame) -> Result<(), SendError> {
-        self.shard.enter(|shard| shard.publish(topic, frame))
+        self.encode(|shard| shard.publish(topic, frame))
     }
 
     /// How many peers of this core have subscribed to a topic. Takes as long as there are some: to be asked before something is encoded,
@@ -499,13 +530,13 @@ impl<'a> Context<'a> {
     ) -> Result<Sent, SendError> {
         let (core, meta) = (self.shard.core(), self.shard.resolve(meta.into()));
         let timeout = timeout.into();
-        self.shard.enter(|shard| shard.request(peer, meta, body, timeout, crate::proto::Origin::Handler { core, tag }))
+        self.encode(|shard| shard.request(peer, meta, body, timeout, crate::proto::Origin::Handler { core, tag }))
     }
 
     /// Answers a request.
     pub fn respond(&mut self, responder: Responder, meta: impl Into<Meta>, body: &[u8]) -> Result<Sent, SendError> {
         let meta = self.shard.resolve(meta.into());
-        self.shard.enter(|shard| shard.send(responder.peer, Payload::response(meta, responder.correlation, body)))
+        self.encode(|shard| shard.send(responder.peer, Payload::response(meta, responder.correlation, body)))
     }
 
     /// Ends a peer: what is queued leaves first, then a goodbye.

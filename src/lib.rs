@@ -104,6 +104,11 @@
 //! on all or on none. A latch says whether the core is awake, so a wake costs a syscall only when it sleeps. Core 0 also accepts and has
 //! the directory: who is connected, who is to be dialled. It is on no message path.
 //!
+//! A core measures itself in memory of its own: counters ([`Counter`]), accounts of where its time goes, histograms ([`Measure`]).
+//! Counters are published into atomics that only it writes, histograms are copied when somebody asks ([`Handle::histograms`]), and nothing
+//! of it is per peer. Only a snapshot of peers is ([`Handle::peers`]). A handler's call that takes too long is named by a watchdog
+//! ([`Metrics::handler_budget`]). [`Handle::prometheus_text`] has all of it as text; the feature `prometheus` serves it.
+//!
 //! # Promises
 //!
 //! * At most once per connection, never duplicated, never reordered within a lane of one sender to one peer (only a frame that takes the
@@ -260,17 +265,21 @@ mod rate;
 mod reactor;
 mod receipt;
 mod rng;
+#[cfg(feature = "prometheus")]
+mod scrape;
 mod shard;
 #[cfg(test)]
 mod tests;
 mod time;
+mod watchdog;
 mod wheel;
 mod wire;
 
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
 pub use config::{
     Acks, AdaptiveKeepalive, Addresses, Admission, BackoffConfig, BreakerConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes,
-    Limits, Noise, ParseSubnetError, PoolConfig, Rate, RateLimit, Rates, Restarts, Security, Spin, Subnet, Timeouts, WhenOver, WhenSlow,
+    Limits, Metrics, Noise, ParseSubnetError, PoolConfig, Rate, RateLimit, Rates, Restarts, Security, Spin, Subnet, Timeouts, WhenOver,
+    WhenSlow,
 };
 pub use connect::{ConnectError, PendingPeer};
 pub use dial::{Dial, ParseDialError};
@@ -289,13 +298,16 @@ pub use handler::{
 pub use id::{DialId, NetworkId, NodeId, ParseIdError, PeerId, Topic};
 pub use identity::{Identity, NetworkSecret};
 pub use key_file::{KeyFileError, KeyFileProblem};
-pub use metrics::{Counter, Stats};
+pub use metrics::{Counter, Histogram, Histograms, Measure, Stats, prometheus_text};
 pub use notice::Notice;
 pub use pending::{PendingReceipt, ReceiptError};
 pub use proto::RequestTimeout;
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
-pub use shard::PeerSnapshot;
+#[cfg(feature = "prometheus")]
+pub use scrape::{EndpointError, PrometheusEndpoint};
+pub use shard::{LaneBytes, PeerSnapshot};
 pub use time::Timestamp;
+pub use watchdog::Overrun;
 pub use wire::{Frame, FrameError, GoodbyeCode, Kind as FrameKind, Lane, Meta, RefusalCode};
 
 /// The README's example is compiled and run with the documentation's.

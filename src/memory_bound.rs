@@ -1,6 +1,7 @@
 //! How much memory an engine takes at most.
 
 use crate::config::Config;
+use crate::metrics::Histograms;
 use crate::reactor::bound as reactor;
 use crate::shard::bound as shard;
 use crate::wire::message_wire_len;
@@ -19,7 +20,8 @@ impl Config {
     /// Not in it: the kernel's socket buffers, the threads' stacks and what the allocator itself needs; the handlers and what they keep,
     /// values kept with peers, and commands (`Handler::Command`) as far as they are larger than a message's entry in a queue or point to
     /// memory of their own; the allow-list, about 130 bytes a node; frames that the application holds on to, and what its own calls return
-    /// ([`crate::Handle::peers`], responses to [`crate::Handle::request_blocking`], what a [`crate::PendingReceipt`] has been told).
+    /// ([`crate::Handle::peers`], [`crate::Handle::histograms`], responses to [`crate::Handle::request_blocking`], what a
+    /// [`crate::PendingReceipt`] has been told).
     #[must_use]
     pub fn memory_bound(&self) -> usize {
         let (limits, io, cores) = (&self.limits, &self.io, self.cores.count());
@@ -28,6 +30,7 @@ impl Config {
         let longest = message_wire_len(true, limits.max_message, limits.fragment);
         let per_core = [
             CORE,
+            if self.metrics.histograms { Histograms::BYTES } else { 0 },
             // What is read goes through here, and what the kernel announces.
             io.receive_buffer,
             io.events * reactor::EVENT,

@@ -3,17 +3,25 @@
 //! A core counts in plain integers of its own and publishes them, all at once, into atomics that only it writes: before it sleeps, and
 //! every few milliseconds while it does not. Reading takes no lock and disturbs no core. The set of counters is fixed; none is per peer.
 
+mod exposition;
+mod histogram;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use exposition::prometheus_text;
+pub use histogram::{Histogram, Histograms, Measure};
+
+use crate::watchdog::Overrun;
+
 macro_rules! counters {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
-        /// One figure of [`Stats`]. All only grow, except where "now" is said.
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal),* $(,)?) => {
+        /// One figure of [`Stats`]. All only grow, except where "now" is said: see [`Counter::is_level`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[repr(u8)]
         pub enum Counter {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl Counter {
@@ -24,6 +32,12 @@ macro_rules! counters {
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Counter::$variant => $name,)* }
+            }
+
+            /// What it counts, in the words of its documentation.
+            #[must_use]
+            pub const fn description(self) -> &'static str {
+                match self { $(Counter::$variant => concat!($($doc),*).trim_ascii(),)* }
             }
         }
 
@@ -292,8 +306,29 @@ counters! {
     Turns = "turns",
     /// Times that the core went to sleep.
     Sleeps = "sleeps",
+    /// Calls of the handler that ran for longer than `metrics.handler_budget`. See [`Stats::last_overrun`].
+    HandlerOverruns = "handler_overruns",
     /// Processor time of the core's thread, nanoseconds.
     CpuNanos = "cpu_ns",
+    /// Time that the core spent asking the kernel what is ready while there was work, nanoseconds. This and the others of time are zero
+    /// where `Metrics::time` is off.
+    TimePoll = "time_poll_ns",
+    /// Time that the core waited for work, asleep or looking for it, nanoseconds.
+    TimeIdle = "time_idle_ns",
+    /// Time spent on what came from other cores, handles and listeners, commands' handlers among it, nanoseconds.
+    TimeInbox = "time_inbox_ns",
+    /// Time spent reading sockets, and on handshakes, nanoseconds. This and the next three are divided by samples.
+    TimeRead = "time_read_ns",
+    /// Time spent decrypting and decoding what was read, nanoseconds.
+    TimeDecode = "time_decode_ns",
+    /// Time spent in the handler for what was read, nanoseconds.
+    TimeHandler = "time_handler_ns",
+    /// Time spent encoding and queueing what the handler has sent meanwhile, nanoseconds.
+    TimeEncode = "time_encode_ns",
+    /// Time spent on timers, on what the application is told outside of reading, and on connecting and closing, nanoseconds.
+    TimeEvents = "time_events_ns",
+    /// Time spent writing to sockets, encryption among it, nanoseconds.
+    TimeWrite = "time_write_ns",
     /// Established peers now.
     Peers = "peers",
     /// Cores that let nobody more in now, because the engine was told to go: `Handle::drain`.
@@ -314,6 +349,10 @@ counters! {
     ReassemblyBytes = "reassembly_bytes",
     /// Bytes of buffers for what has not arrived whole, lent out or kept, now.
     BufferBytes = "buffer_bytes",
+    /// Bytes of memory for what is to be sent, kept for the next or lent and not fitted to what is in it, now.
+    OutboxPoolBytes = "outbox_pool_bytes",
+    /// Requests to peers of this core that wait for a response now.
+    PendingRequests = "pending_requests",
     /// Timers set now.
     Timers = "timers",
     /// Acknowledged sends of this core that have no outcome yet, now.
@@ -322,15 +361,24 @@ counters! {
     ReceiptBytes = "receipt_bytes",
 }
 
+impl Counter {
+    /// Whether it says how much there is now, instead of how often something has happened.
+    #[must_use]
+    pub fn is_level(self) -> bool {
+        self.description().split(|letter: char| !letter.is_alphanumeric()).any(|word| word == "now")
+    }
+}
+
 /// A reading of the counters of one core, or of all of them together.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stats {
     values: [u64; COUNTERS],
+    last_overrun: Option<Overrun>,
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { values: [0; COUNTERS] }
+        Self { values: [0; COUNTERS], last_overrun: None }
     }
 }
 
@@ -345,6 +393,33 @@ impl Stats {
     /// Every figure, in the order of [`Counter::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (Counter, u64)> + '_ {
         Counter::ALL.iter().map(|&counter| (counter, self.get(counter)))
+    }
+
+    /// The part of the buffers for unfinished frames and messages that were memory used before, 0 to 1; `None` before the first. Well
+    /// under 1 in steady work: raise `Limits::buffer_pool`.
+    #[must_use]
+    pub fn buffer_hit_rate(&self) -> Option<f64> {
+        let (hits, misses) = (self.get(Counter::BufferHits), self.get(Counter::BufferMisses));
+        (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64)
+    }
+
+    /// Bytes of memory that messages have now, in either direction: broadcast logs, what is queued for single peers, what has not arrived
+    /// whole, the pools of both, and the frames of acknowledged sends. A large frame that several peers wait for counts for each. What
+    /// peers, dials and addresses take besides is in [`crate::Config::memory_bound`] alone.
+    #[must_use]
+    pub fn memory_held(&self) -> u64 {
+        let holders = [Counter::LogBytes, Counter::PrivateBytes, Counter::OutboxPoolBytes, Counter::BufferBytes, Counter::ReceiptBytes];
+        holders.iter().map(|&holder| self.get(holder)).sum()
+    }
+
+    /// The last call of a handler that ran for longer than [`crate::Metrics::handler_budget`]; `None` where there was none, or none is set.
+    #[must_use]
+    pub fn last_overrun(&self) -> Option<Overrun> {
+        self.last_overrun
+    }
+
+    pub(crate) fn set_last_overrun(&mut self, last: Option<Overrun>) {
+        self.last_overrun = last;
     }
 
     #[inline]
@@ -367,6 +442,7 @@ impl Stats {
         for (mine, theirs) in self.values.iter_mut().zip(other.values) {
             *mine += theirs;
         }
+        self.last_overrun = [self.last_overrun, other.last_overrun].into_iter().flatten().max_by_key(|overrun| overrun.at);
     }
 }
 
@@ -395,7 +471,7 @@ impl Published {
     }
 
     pub(crate) fn read(&self) -> Stats {
-        Stats { values: std::array::from_fn(|index| self.values[index].load(Ordering::Relaxed)) }
+        Stats { values: std::array::from_fn(|index| self.values[index].load(Ordering::Relaxed)), last_overrun: None }
     }
 }
 

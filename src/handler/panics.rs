@@ -7,6 +7,7 @@ use crate::id::{NodeId, PeerId};
 /// A method of [`crate::Handler`] that the engine calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[repr(u8)]
 pub enum Callback {
     /// `on_start`, of a core's first handler.
     Start,
@@ -53,6 +54,31 @@ pub enum Callback {
 }
 
 impl Callback {
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Self; 21] = [
+        Self::Start,
+        Self::Authorize,
+        Self::Connected,
+        Self::Message,
+        Self::Request,
+        Self::Response,
+        Self::Drained,
+        Self::Slow,
+        Self::RateLimited,
+        Self::Subscribed,
+        Self::Unsubscribed,
+        Self::SendFailed,
+        Self::DialFailed,
+        Self::Pooled,
+        Self::Breaker,
+        Self::GoingAway,
+        Self::Closed,
+        Self::Command,
+        Self::Acked,
+        Self::Receipt,
+        Self::Timer,
+    ];
+
     /// The method's name.
     #[must_use]
     pub const fn name(self) -> &'static str {

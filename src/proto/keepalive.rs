@@ -71,19 +71,17 @@ impl Keepalive {
         if self.inbound.take(now, 1) { Ok(()) } else { Err(Violation::PingFlood) }
     }
 
-    /// A pong came: it must be the answer to a ping that is outstanding. Those before it stay without an answer.
-    pub(crate) fn handle_pong(&mut self, now: Timestamp, nonce: u64) -> Result<(), Violation> {
+    /// A pong came: it must be the answer to a ping that is outstanding. Those before it stay without an answer. Returns how long that took,
+    /// where it is a measure.
+    pub(crate) fn handle_pong(&mut self, now: Timestamp, nonce: u64) -> Result<Option<Duration>, Violation> {
         let later = u64::from(self.last).checked_sub(nonce).ok_or(Violation::UnsolicitedPong)?;
         if later >= u64::from(self.outstanding) {
             return Err(Violation::UnsolicitedPong);
         }
         self.outstanding = later as u16;
-        if later == 0
-            && let Some(sent) = self.sent.take()
-        {
-            self.rtt.record(now - sent);
-        }
-        Ok(())
+        let took = if later == 0 { self.sent.take().map(|sent| now - sent) } else { None };
+        took.inspect(|&took| self.rtt.record(took));
+        Ok(took)
     }
 
     /// A ping that is no measure: its pong will be late for other reasons than the way that it takes. Returns its nonce.
@@ -167,7 +165,7 @@ mod tests {
         assert!(matches!(keepalive.poll(at(5000), &config(None)), Life::Probe { nonce: 1, .. }));
         assert_eq!(keepalive.handle_pong(at(5007), 2), Err(Violation::UnsolicitedPong));
         keepalive.handle_bytes(at(5007));
-        assert_eq!(keepalive.handle_pong(at(5007), 1), Ok(()));
+        assert_eq!(keepalive.handle_pong(at(5007), 1), Ok(Some(Duration::from_millis(7))));
         assert_eq!(keepalive.rtt(), Some(Duration::from_millis(7)));
         assert_eq!(keepalive.handle_pong(at(5008), 1), Err(Violation::UnsolicitedPong));
         assert!(matches!(keepalive.poll(at(10_007), &config(None)), Life::Probe { nonce: 2, .. }));
@@ -186,13 +184,13 @@ mod tests {
         assert_eq!(keepalive.poll(at(5000), &config), Life::Probe { nonce: 1, look_again: at(10_000) });
         assert_eq!(keepalive.poll(at(10_000), &config), Life::Alive { look_again: at(15_000) });
         keepalive.handle_bytes(at(10_500));
-        assert_eq!(keepalive.handle_pong(at(10_500), 1), Ok(()));
+        assert!(keepalive.handle_pong(at(10_500), 1).is_ok());
         assert_eq!(keepalive.rtt(), Some(Duration::from_millis(5500)));
         // 5.5 s and four times 2.75 s are more than is left.
         assert_eq!(keepalive.poll(at(15_500), &config), Life::Probe { nonce: 2, look_again: at(25_500) });
         for nonce in 2..100 {
             keepalive.handle_bytes(at(10_000 * nonce + 100));
-            assert_eq!(keepalive.handle_pong(at(10_000 * nonce + 100), nonce), Ok(()));
+            assert!(keepalive.handle_pong(at(10_000 * nonce + 100), nonce).is_ok());
             assert!(matches!(keepalive.poll(at(10_000 * (nonce + 1)), &config), Life::Probe { .. }));
         }
         // Pings have been answered in 100 ms for long: the floor holds.
@@ -208,20 +206,20 @@ mod tests {
         let mut keepalive = Keepalive::new(at(0), 4, 8);
         assert!(matches!(keepalive.poll(at(5000), &config), Life::Probe { nonce: 1, .. }));
         keepalive.handle_bytes(at(5001));
-        assert_eq!(keepalive.handle_pong(at(5001), 1), Ok(()));
+        assert!(keepalive.handle_pong(at(5001), 1).is_ok());
         for (now, nonce) in [(10_001, 2), (11_001, 3), (13_001, 4)] {
             assert!(matches!(keepalive.poll(at(now), &config), Life::Probe { nonce: sent, .. } if sent == nonce));
         }
         keepalive.handle_bytes(at(13_500));
-        assert_eq!(keepalive.handle_pong(at(13_500), 3), Ok(()));
+        assert!(keepalive.handle_pong(at(13_500), 3).is_ok());
         assert_eq!(keepalive.handle_pong(at(13_500), 2), Err(Violation::UnsolicitedPong), "answered with the one after it");
         assert_eq!(keepalive.rtt(), Some(Duration::from_millis(1)));
-        assert_eq!(keepalive.handle_pong(at(13_501), 4), Ok(()));
+        assert!(keepalive.handle_pong(at(13_501), 4).is_ok());
         assert_eq!(keepalive.rtt(), Some(Duration::from_micros(63_375)));
         assert_eq!(keepalive.handle_pong(at(13_501), 5), Err(Violation::UnsolicitedPong));
         // A sign of life is no measure, and what was measured before it is none any more.
         assert_eq!(keepalive.reassure(), 5);
-        assert_eq!(keepalive.handle_pong(at(19_000), 5), Ok(()));
+        assert!(keepalive.handle_pong(at(19_000), 5).is_ok());
         assert_eq!(keepalive.rtt(), Some(Duration::from_micros(63_375)));
     }
 

@@ -52,6 +52,8 @@ pub(crate) enum Received<'a> {
     Ack(u64),
     /// The other side will leave.
     GoAway(GoAway),
+    /// The other side has answered a ping; after so long, where that is a measure of the way.
+    Pong(Option<Duration>),
     /// The other side leaves.
     Goodbye(Goodbye),
 }
@@ -173,10 +175,7 @@ impl Peer {
                 }
                 Ok(Received::Queued(self.queue_control(pool, &control_frame(Kind::Pong, *nonce))))
             }
-            (Kind::Pong, Some(nonce)) => {
-                self.keepalive.handle_pong(now, u64::from_le_bytes(*nonce))?;
-                Ok(Received::Handled)
-            }
+            (Kind::Pong, Some(nonce)) => Ok(Received::Pong(self.keepalive.handle_pong(now, u64::from_le_bytes(*nonce))?)),
             (Kind::Subscribe, Some(topic)) => Ok(Received::Subscribe(Topic(u64::from_le_bytes(*topic)))),
             (Kind::Unsubscribe, Some(topic)) => Ok(Received::Unsubscribe(Topic(u64::from_le_bytes(*topic)))),
             (Kind::Ack, Some(id)) => Ok(Received::Ack(u64::from_le_bytes(*id))),

@@ -10,18 +10,23 @@ use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use mio::Waker;
 use mio::net::TcpStream;
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Clock;
 use super::latch::Latch;
 use crate::endpoint::Endpoint;
 use crate::error::{DialError, RequestError, SendError};
 use crate::id::{NodeId, PeerId};
-use crate::metrics::{Counter, Published, Stats};
+use crate::metrics::{Counter, Histograms, Published, Stats};
 use crate::proto::RequestTimeout;
 use crate::receipt::{Receipt, Target};
-use crate::shard::{Control, Credit, Mail, Owned, PeerSnapshot, Shared, Ticket, drop_quietly, reserve_all};
+use crate::shard::{Control, Credit, Mail, Owned, Shared, Snapshot, Ticket, drop_quietly, reserve_all};
+use crate::time::Timestamp;
+use crate::watchdog::Watch;
 use crate::wire::Meta;
 
 /// A thread that waits for a response gets it here.
@@ -92,17 +97,33 @@ pub(crate) enum Signal {
         address: SocketAddr,
         ticket: Ticket,
     },
-    Snapshot(Sender<Vec<PeerSnapshot>>),
+    Snapshot(Sender<Snapshot>),
+    Histograms(Sender<Box<Histograms>>),
     /// A thread waits until this core's peers have gone: it hears of that by the end of this sender.
     Landing(Sender<()>),
+}
+
+/// Of what each thread pushes, one in so many says since when it waits. A read of the clock takes as long as a push; a prime, so that
+/// batches of a round number do not have the same one of theirs measured each time.
+const STAMPED: u32 = 13;
+
+thread_local! {
+    static UNTIL_STAMP: Cell<u32> = const { Cell::new(0) };
+}
+
+/// What waits in a queue, and for some since when.
+#[derive(Debug)]
+pub(crate) struct Queued<T> {
+    pub(crate) what: T,
+    pub(crate) since: Option<Timestamp>,
 }
 
 /// One core's queues, as everybody sees them.
 #[derive(Debug)]
 pub(crate) struct Inbox<C> {
     pub(crate) control: SegQueue<Signal>,
-    pub(crate) cores: ArrayQueue<Mail>,
-    pub(crate) handles: ArrayQueue<Command<C>>,
+    pub(crate) cores: ArrayQueue<Queued<Mail>>,
+    pub(crate) handles: ArrayQueue<Queued<Command<C>>>,
     pub(crate) handle_credit: Credit,
     /// Room for close and dial from outside.
     pub(crate) outside_credit: Credit,
@@ -110,6 +131,8 @@ pub(crate) struct Inbox<C> {
     pub(crate) published: CachePadded<Published>,
     /// What producers were refused. They count it, so it is not among what the core publishes.
     refused: CachePadded<AtomicU64>,
+    /// What the core says of its handler, and the watchdog of that.
+    pub(crate) watch: Arc<Watch>,
     waker: Waker,
 }
 
@@ -125,14 +148,17 @@ impl<C> Inbox<C> {
             latch: CachePadded::new(Latch::new()),
             published: CachePadded::new(Published::new()),
             refused: CachePadded::new(AtomicU64::new(0)),
+            watch: Arc::default(),
             waker,
         }
     }
 
-    /// The core's counters as it last published them, and what its inbox refused.
-    pub(crate) fn stats(&self) -> Stats {
+    /// The counters of this core as it last published them, with what others count for it.
+    pub(crate) fn stats(&self, core: usize) -> Stats {
         let mut stats = self.published.read();
         stats.add(Counter::InboxRefused, self.refused.load(Ordering::Relaxed));
+        stats.add(Counter::HandlerOverruns, self.watch.overruns());
+        stats.set_last_overrun(self.watch.last(core));
         stats
     }
 
@@ -159,10 +185,22 @@ impl<C> Inbox<C> {
 #[derive(Debug)]
 pub(crate) struct Fabric<C> {
     pub(crate) shared: Shared,
+    pub(crate) clock: Clock,
     pub(crate) inboxes: Box<[Inbox<C>]>,
 }
 
 impl<C> Fabric<C> {
+    /// Since when what is pushed now waits, where it is one of those that are measured.
+    #[inline]
+    fn stamp(&self) -> Option<Timestamp> {
+        if !self.shared.config.metrics.histograms {
+            return None;
+        }
+        let left = UNTIL_STAMP.get();
+        UNTIL_STAMP.set(left.checked_sub(1).unwrap_or(STAMPED - 1));
+        (left == 0).then(|| self.clock.now())
+    }
+
     pub(crate) fn signal(&self, core: usize, signal: Signal) {
         self.inboxes[core].control.push(signal);
         self.inboxes[core].notify();
@@ -208,7 +246,7 @@ impl<C> Fabric<C> {
     /// Mail from core to core: its room is reserved.
     pub(crate) fn deliver(&self, core: usize, mail: Mail) {
         let inbox = &self.inboxes[core];
-        let refused = inbox.cores.push(mail);
+        let refused = inbox.cores.push(Queued { what: mail, since: self.stamp() });
         assert!(refused.is_ok(), "the credit is never more than the queue holds");
         inbox.notify();
     }
@@ -222,13 +260,13 @@ impl<C> Fabric<C> {
         if !inbox.handle_credit.reserve(command.cost()) {
             return Err((command, inbox.full(core)));
         }
-        self.push(core, command);
+        self.push(core, command, self.stamp());
         Ok(())
     }
 
-    fn push(&self, core: usize, command: Command<C>) {
+    fn push(&self, core: usize, command: Command<C>, since: Option<Timestamp>) {
         let inbox = &self.inboxes[core];
-        let refused = inbox.handles.push(command);
+        let refused = inbox.handles.push(Queued { what: command, since });
         assert!(refused.is_ok(), "the credit is never more than the queue holds");
         inbox.notify();
         if self.shared.credits[core].is_closed() {
@@ -244,8 +282,9 @@ impl<C> Fabric<C> {
         }
         let credits = alive().map(|core| (core, &self.inboxes[core].handle_credit)).collect::<CoreList<'_>>();
         reserve_all(credits.iter(), cost).map_err(|core| self.inboxes[core].full(core))?;
+        let since = self.stamp();
         for (core, _) in credits.iter() {
-            self.push(core, Command::Mail(make()));
+            self.push(core, Command::Mail(make()), since);
         }
         Ok(())
     }
@@ -273,7 +312,6 @@ impl<'a> FromIterator<(usize, &'a Credit)> for CoreList<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use mio::{Events, Poll};
@@ -297,7 +335,7 @@ mod tests {
             (Inbox::new(&shared, Waker::new(poll.registry(), WAKER).unwrap()), poll)
         };
         let (inboxes, polls): (Vec<_>, Vec<_>) = (0..cores).map(make).unzip();
-        (Arc::new(Fabric { shared, inboxes: inboxes.into() }), polls)
+        (Arc::new(Fabric { shared, clock: Clock::new(), inboxes: inboxes.into() }), polls)
     }
 
     fn batch(count: usize) -> Vec<Frame> {
@@ -335,7 +373,7 @@ mod tests {
         assert!(!polls.iter_mut().any(was_woken));
         let (twice, more) = (2 * cost(&batch(50)), cost(&batch(20)));
         assert_eq!(queued(&fabric), [(2, (2, twice)), (2, (2, twice)), (2, (2, twice)), (3, (3, twice + more))]);
-        let commands: Vec<_> = std::iter::from_fn(|| fabric.inboxes[3].handles.pop()).collect();
+        let commands: Vec<_> = std::iter::from_fn(|| fabric.inboxes[3].handles.pop()).map(|queued| queued.what).collect();
         assert!(commands.iter().map(Command::cost).sum::<usize>() == twice + more, "what is given back is what was reserved");
     }
 
@@ -352,6 +390,6 @@ mod tests {
         assert_eq!((refused.reason, refused.value.len()), (SendError::InboxFull { core: 2 }, 20));
         assert_eq!(queued(&fabric), before);
         assert!(!polls.iter_mut().any(was_woken));
-        assert_eq!(fabric.inboxes[2].stats().get(Counter::InboxRefused), 2);
+        assert_eq!(fabric.inboxes[2].stats(2).get(Counter::InboxRefused), 2);
     }
 }

@@ -5,16 +5,17 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Interest};
 
+use super::accounts::{Phase, RawSample};
 use super::connections::{Source, source, token};
-use super::inbox::{Command, Report, ReportTo, Signal};
+use super::inbox::{Command, Queued, Report, ReportTo, Signal};
 use super::socket::{ReadResult, Socket, WriteResult};
 use super::{ALARM, Ending, PUBLISH_INTERVAL, Reactor, Taken, WAKER};
 use crate::error::RequestError;
 use crate::handler::Handler;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Measure};
 use crate::proto::{Origin, Slices};
 use crate::receipt::Target;
-use crate::shard::{Action, Asker, Conn, Control, Mail, ReadOutcome};
+use crate::shard::{Action, Asker, Conn, Control, Mail, ReadOutcome, Shard};
 use crate::time::Timestamp;
 use crate::wire::Meta;
 
@@ -25,10 +26,19 @@ const FLUSH_STEP: usize = 32;
 /// Reads of one handshake in one turn. A handshake needs three; what a refused connection still sends is read on with the next turn.
 const HALF_READS: usize = 8;
 
+/// What the kernel took at once.
+#[inline]
+fn measure_batch(shard: &mut Shard, bytes: usize) {
+    if bytes > 0 {
+        shard.measure(Measure::Batch, bytes as u64);
+    }
+}
+
 impl<H: Handler> Reactor<H> {
     pub(super) fn turn(&mut self, events: &mut Events) {
-        self.wait(events);
+        let waited = self.wait(events);
         let now = self.clock.now();
+        self.accounts.end(waited, now);
         self.shard.begin_turn(now, self.meant);
         self.meant = now;
         self.drain_inbox();
@@ -36,12 +46,15 @@ impl<H: Handler> Reactor<H> {
             self.mark(event);
         }
         self.accept_all();
+        self.end_phase(Phase::Inbox);
         self.read_ready();
+        self.end_phase(Phase::Read);
         self.shard.handle_timeouts();
         self.shard.settle(&mut self.handler);
         // Before the flush, so that other cores begin while this one writes, and new peers have their sockets.
         self.send_mail();
         self.act();
+        self.end_phase(Phase::Events);
         self.flush();
         self.act();
         self.send_mail();
@@ -50,8 +63,36 @@ impl<H: Handler> Reactor<H> {
             self.landing = None;
         }
         self.watch_messages(now);
+        self.end_turn(now);
         if now - self.published_at >= PUBLISH_INTERVAL {
             self.publish(now);
+        }
+    }
+
+    /// What was done since the last border is over.
+    #[inline]
+    fn end_phase(&mut self, phase: Phase) {
+        if self.accounts.is_on() {
+            let now = self.clock.now();
+            self.accounts.end(phase, now);
+        }
+    }
+
+    /// The last border of a turn, which began with the wake.
+    fn end_turn(&mut self, began: Timestamp) {
+        if self.accounts.is_on() || self.fabric.shared.config.metrics.histograms {
+            let now = self.clock.now();
+            self.accounts.end(Phase::Write, now);
+            self.shard.measure(Measure::Turn, (now - began).as_nanos() as u64);
+        }
+    }
+
+    /// What waits since then has been taken out.
+    #[inline]
+    fn measure_queueing(&mut self, since: Option<Timestamp>) {
+        if let Some(since) = since {
+            let waited = self.clock.now() - since;
+            self.shard.measure(Measure::Queueing, waited.as_nanos() as u64);
         }
     }
 
@@ -61,12 +102,14 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Gets events: at once while there is work, else after looking for some time, else asleep.
-    fn wait(&mut self, events: &mut Events) {
+    /// Says what that was.
+    fn wait(&mut self, events: &mut Events) -> Phase {
         if self.has_work() {
-            return self.poll(events, Some(Duration::ZERO));
+            self.poll(events, Some(Duration::ZERO));
+            return Phase::Poll;
         }
         if self.spinner.is_open() && self.spin(events) {
-            return;
+            return Phase::Idle;
         }
         let now = self.clock.now();
         self.publish(now);
@@ -82,6 +125,7 @@ impl<H: Handler> Reactor<H> {
             self.poll(events, Some(Duration::ZERO));
         }
         self.inbox().latch.wake_up();
+        Phase::Idle
     }
 
     /// Looks for work without sleeping. Says whether there is any.
@@ -155,7 +199,8 @@ impl<H: Handler> Reactor<H> {
             if !self.shard.wants_mail() {
                 return;
             }
-            let Some(mail) = self.fabric.inboxes[core].cores.pop() else { return };
+            let Some(Queued { what: mail, since }) = self.fabric.inboxes[core].cores.pop() else { return };
+            self.measure_queueing(since);
             let cost = mail.cost();
             self.taken.cores += 1;
             self.shard.handle_mail(mail);
@@ -170,7 +215,8 @@ impl<H: Handler> Reactor<H> {
             if !self.shard.wants_mail() {
                 return;
             }
-            let Some(command) = self.inbox().handles.pop() else { return };
+            let Some(Queued { what: command, since }) = self.inbox().handles.pop() else { return };
+            self.measure_queueing(since);
             let cost = command.cost();
             self.taken.handles += 1;
             match command {
@@ -201,6 +247,7 @@ impl<H: Handler> Reactor<H> {
             // Whoever asked may have given up.
             Signal::Snapshot(reply) => drop(reply.try_send(self.shard.snapshot())),
             Signal::Landing(waiting) => self.landing = Some(waiting),
+            Signal::Histograms(reply) => drop(reply.try_send(self.shard.histograms())),
         }
     }
 
@@ -311,14 +358,19 @@ impl<H: Handler> Reactor<H> {
         while self.shard.wants_read(slot) {
             let Some(socket) = self.connections.get(conn) else { return };
             let most = self.buffer.len().min(self.shard.read_limit(slot));
+            let sample = if self.accounts.is_sampled() { Some(self.clock.now()) } else { None };
             let bytes = match socket.read(&mut self.buffer[..most]) {
                 ReadResult::Bytes(bytes) => bytes,
                 ReadResult::Eof => return self.shard.handle_eof(slot),
                 ReadResult::WouldBlock => return,
                 ReadResult::Failed(kind) => return self.shard.handle_error(slot, kind),
             };
+            self.accounts.count_batch();
             let drained = bytes < most && !socket.read_closed;
-            let outcome = self.shard.handle_read(&mut self.handler, slot, &self.buffer[..bytes]);
+            let outcome = match sample {
+                None => self.shard.handle_read(&mut self.handler, slot, &self.buffer[..bytes]),
+                Some(began) => self.read_sampled(slot, bytes, began),
+            };
             if drained || outcome == ReadOutcome::Stop {
                 return;
             }
@@ -327,6 +379,20 @@ impl<H: Handler> Reactor<H> {
                 return self.connections.make_ready(conn);
             }
         }
+    }
+
+    /// What was read since `began`, with a close look at how long its parts take.
+    #[cold]
+    #[inline(never)]
+    fn read_sampled(&mut self, slot: u32, bytes: usize, began: Timestamp) -> ReadOutcome {
+        let read = self.clock.now();
+        self.handler.handler().begin();
+        self.shard.begin_encoding();
+        let outcome = self.shard.handle_read(&mut self.handler, slot, &self.buffer[..bytes]);
+        let ((sends, sent), (calls, called)) = (self.shard.end_encoding(), self.handler.handler().end());
+        let rest = self.clock.now() - read;
+        self.accounts.take(RawSample { read: read - began, rest, calls, called, sends, sent });
+        outcome
     }
 
     fn read_half(&mut self, half: u32) {
@@ -406,7 +472,10 @@ impl<H: Handler> Reactor<H> {
             }
         };
         match result {
-            WriteResult::Taken { bytes, full } => self.shard.advance(slot, bytes, full),
+            WriteResult::Taken { bytes, full } => {
+                measure_batch(&mut self.shard, bytes);
+                self.shard.advance(slot, bytes, full);
+            }
             WriteResult::Failed(kind) => self.shard.handle_error(slot, kind),
         }
     }
@@ -423,6 +492,7 @@ impl<H: Handler> Reactor<H> {
                 WriteResult::Taken { bytes, full } => (bytes, full),
                 WriteResult::Failed(kind) => return self.shard.handle_error(slot, kind),
             };
+            measure_batch(&mut self.shard, bytes);
             budget = budget.saturating_sub(bytes);
             if !self.shard.advance_sealed(slot, bytes, full, budget == 0) {
                 return;

@@ -1,12 +1,14 @@
 //! Reasons to counters, and the figures that are levels.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::Shard;
+use super::slots::Entry;
 use crate::error::{CloseReason, DecodeError, HandshakeError, Slow, Violation};
 use crate::handler::PeerInfo;
-use crate::id::PeerId;
-use crate::metrics::{Counter, Stats};
+use crate::id::{NodeId, PeerId};
+use crate::metrics::{Counter, Histograms, Measure, Stats};
 use crate::wire::RefusalCode;
 
 /// A peer, as it was when it was asked about.
@@ -17,8 +19,10 @@ pub struct PeerSnapshot {
     pub id: PeerId,
     /// What its handshake said.
     pub info: PeerInfo,
-    /// Bytes that it has still to receive.
+    /// Bytes that it has still to receive, and a few for keeping track of them: what `Limits::outbox_soft` and `outbox_hard` bound.
     pub queued_bytes: usize,
+    /// The same by lane, without those few. What is in a sealed record that has begun to leave is not in it any more.
+    pub lanes: LaneBytes,
     /// Whether its socket takes nothing for now.
     pub blocked: bool,
     /// Whether reading from it is paused: by the application, for lack of memory, or because it sends more than `Rates::receive` allows.
@@ -33,6 +37,38 @@ pub struct PeerSnapshot {
     pub response_time: Option<Duration>,
     /// How long it has been established.
     pub age: Duration,
+    /// Why the last connection with its node ended, on whichever channel. `None`: there was none since the engine's start, or it has been
+    /// forgotten, since only the last `Limits::max_peers` nodes are remembered; or core 0 has ended.
+    pub last_reason: Option<CloseReason>,
+}
+
+/// Bytes that wait in each lane of a peer's outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LaneBytes {
+    /// The engine's own frames: pings, acknowledgements, subscriptions.
+    pub control: usize,
+    /// See [`crate::Lane::High`].
+    pub high: usize,
+    /// See [`crate::Lane::Normal`].
+    pub normal: usize,
+    /// See [`crate::Lane::Bulk`].
+    pub bulk: usize,
+}
+
+/// What one core answers about its peers. Core 0 also says why connections with nodes have ended, whichever core had them.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) peers: Vec<PeerSnapshot>,
+    pub(crate) endings: Vec<(NodeId, CloseReason)>,
+}
+
+/// What the handler's sends have taken in a read batch that the driver looks at closely. Whoever sends has the clock.
+#[derive(Debug, Default)]
+pub(super) struct Encoding {
+    on: bool,
+    sends: Cell<u32>,
+    spent: Cell<Duration>,
 }
 
 impl Stats {
@@ -134,6 +170,8 @@ impl Shard {
             (Counter::ReassemblyBytes, self.budget.used()),
             (Counter::BufferBytes, self.buffers.held()),
             (Counter::Timers, self.wheel.len()),
+            (Counter::PendingRequests, self.requests),
+            (Counter::OutboxPoolBytes, self.pool.kept()),
             (Counter::Receipts, self.receipts.len()),
             (Counter::ReceiptBytes, self.receipts.bytes()),
         ] {
@@ -150,14 +188,54 @@ impl Shard {
         &mut self.stats
     }
 
+    /// What sends take is to be noted from here on.
+    pub(crate) fn begin_encoding(&mut self) {
+        self.encoding = Encoding { on: true, ..Encoding::default() };
+    }
+
+    /// How many there were since, and how long they took.
+    pub(crate) fn end_encoding(&mut self) -> (u32, Duration) {
+        self.encoding.on = false;
+        (self.encoding.sends.get(), self.encoding.spent.get())
+    }
+
+    #[inline]
+    pub(crate) fn notes_encoding(&self) -> bool {
+        self.encoding.on
+    }
+
+    /// A send took so long.
+    pub(crate) fn note_encoding(&self, took: Duration) {
+        self.encoding.sends.set(self.encoding.sends.get() + 1);
+        self.encoding.spent.set(self.encoding.spent.get() + took);
+    }
+
+    /// Records a value, where histograms are kept. The driver records here what only it sees.
+    #[inline]
+    pub(crate) fn measure(&mut self, measure: Measure, value: u64) {
+        if let Some(histograms) = &mut self.histograms {
+            histograms.record(measure, value);
+        }
+    }
+
+    /// A copy of the histograms; nothing in them where they are off.
+    pub(crate) fn histograms(&self) -> Box<Histograms> {
+        self.histograms.clone().unwrap_or_default()
+    }
+
     /// The established peers, as they are now.
-    pub(crate) fn snapshot(&self) -> Vec<PeerSnapshot> {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let established = self.slots.iter().filter(|(_, entry)| entry.is_established());
-        established
+        let lanes = |entry: &Entry| {
+            let [control, high, normal, bulk] = entry.peer.outbox.waiting(&self.logs);
+            LaneBytes { control, high, normal, bulk }
+        };
+        let peers = established
             .map(|(slot, entry)| PeerSnapshot {
                 id: self.slots.id(slot),
                 info: entry.cold.info.clone(),
                 queued_bytes: entry.peer.outbox.claimed(&self.logs),
+                lanes: lanes(entry),
                 blocked: entry.blocked,
                 paused: entry.paused || entry.starved || entry.delayed,
                 pending_requests: entry.peer.pending_requests(),
@@ -165,7 +243,10 @@ impl Shard {
                 rtt: entry.peer.keepalive.rtt(),
                 response_time: entry.peer.response_time(),
                 age: self.now - entry.cold.established_at,
+                last_reason: None,
             })
-            .collect()
+            .collect();
+        let endings = self.endings.iter().flat_map(|endings| endings.iter()).collect();
+        Snapshot { peers, endings }
     }
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use super::acks::{ACK_LEN, OPEN, OPEN_SLOT};
 use super::breaker::Breakers;
 use super::directory::Directory;
+use super::endings::Endings;
 use super::flush::RECLAIM_STEP;
 use super::gate::{Gate, MAX_LEAVING};
 use super::half_open::HalfOpen;
@@ -127,7 +128,8 @@ pub(crate) fn recorded(config: &Config) -> usize {
     super::recorder::bound(config)
 }
 
-/// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists.
+/// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists; and why
+/// its node's last connection ended.
 pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + size_of::<Cold>()
     + Seat::BYTES
@@ -136,7 +138,8 @@ pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + Landing::ASKED
     + TIMER
     // How it began and how it ends, its first message, and what the pool is told of it.
-    + 3 * CONTROL
+    + 4 * CONTROL
+    + Endings::ENTRY
     + 4 * EVENT
     + 4 * ACTION
     + Watch::PEER

@@ -46,6 +46,8 @@ impl Shard {
         let was_read = self.slots.at(slot).is_read() && !self.slots.at(slot).resuming;
         self.slots.unestablish();
         self.stats.count_close(reason);
+        let node = self.slots.at(slot).cold.info.node;
+        self.out.control(0, Control::Over { node, reason });
         self.give_ledger(slot);
         self.tell_closed(slot, reason);
         let entry = self.slots.at_mut(slot);

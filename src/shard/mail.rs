@@ -182,6 +182,11 @@ pub(crate) enum Control {
     Unpin {
         endpoint: Endpoint,
     },
+    /// A connection with this node has ended, for this reason.
+    Over {
+        node: NodeId,
+        reason: CloseReason,
+    },
     /// What is open of the connection that has this grant and is over, or could not begin: it is for the next one.
     Ledger {
         grant: u64,

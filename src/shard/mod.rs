@@ -21,6 +21,7 @@ mod check;
 mod close;
 mod credit;
 mod directory;
+mod endings;
 mod flush;
 mod gate;
 mod half_open;
@@ -50,7 +51,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use account::PeerSnapshot;
+pub(crate) use account::Snapshot;
+pub use account::{LaneBytes, PeerSnapshot};
 pub(crate) use allowed::Listed;
 pub(crate) use credit::{Credit, reserve_all};
 pub(crate) use mail::{Control, Mail, Owned};
@@ -68,7 +70,7 @@ use crate::endpoint::{BreakerState, Endpoint};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::handler::{Backlog, RateLimited};
 use crate::id::{DialId, NodeId, PeerId};
-use crate::metrics::Stats;
+use crate::metrics::{Histograms, Stats};
 use crate::proto::{Budget, Keys, Logs, Quanta, QueuedPool};
 use crate::receipt::Receipt;
 use crate::rng::Rng;
@@ -314,6 +316,7 @@ pub(crate) struct Shard {
     actions: VecDeque<Action>,
     out: Outgoing,
     /// On core 0 only, as the directory.
+    endings: Option<endings::Endings>,
     gate: Option<Gate>,
     directory: Option<Directory>,
     next_dial: u64,
@@ -336,6 +339,10 @@ pub(crate) struct Shard {
     /// Bytes that were still queued for peers that ended during the shutdown.
     unsent_bytes: u64,
     stats: Stats,
+    /// None where they are off.
+    histograms: Option<Box<Histograms>>,
+    /// What sends take, while the driver wants to know.
+    encoding: account::Encoding,
 }
 
 impl Shard {
@@ -393,6 +400,7 @@ impl Shard {
             events: VecDeque::new(),
             actions: VecDeque::new(),
             out: Outgoing { core, ..Outgoing::default() },
+            endings: (core == 0).then(|| endings::Endings::new(config.limits.max_peers)),
             gate: (core == 0).then(|| Gate::new(Arc::clone(config))),
             directory: (core == 0).then(|| Directory::new(Arc::clone(config), shared.node, shared.listed.clone())),
             next_dial: 0,
@@ -409,6 +417,8 @@ impl Shard {
             shutting_down: false,
             unsent_bytes: 0,
             stats: Stats::default(),
+            histograms: config.metrics.histograms.then(Box::default),
+            encoding: account::Encoding::default(),
             shared,
         }
     }

@@ -11,7 +11,7 @@ use crate::error::{CloseReason, RequestError, SendError, Violation};
 use crate::flight::FlightEvent;
 use crate::handler::{Callback, Handler, Message, Responder};
 use crate::id::PeerId;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Measure};
 use crate::proto::{Opened, Origin, Received, Timer};
 use crate::wire::{FrameDecoder, HEADER_LEN, Kind, MAX_FRAME_PAYLOAD, Meta};
 
@@ -148,7 +148,7 @@ impl Shard {
             match entry.peer.handle_frame(self.now, frame, &self.shared.config, &mut self.budget, &mut self.buffers, &mut self.pool)? {
                 Received::Message { kind, meta, correlation, body } => self.deliver(handler, peer, kind, meta, correlation, body)?,
                 Received::Assembled => self.deliver_assembled(handler, peer)?,
-                Received::Handled => self.note_life(slot),
+                Received::Handled => {}
                 Received::Queued(bytes) => {
                     self.record_control(slot, Kind::Pong, HEADER_LEN + 8);
                     self.control_queued(slot, bytes);
@@ -157,6 +157,12 @@ impl Shard {
                 Received::Subscribe(topic) => self.handle_subscribe(handler, peer, topic)?,
                 Received::Unsubscribe(topic) => self.handle_unsubscribe(handler, peer, topic),
                 Received::GoAway(frame) => self.handle_go_away(handler, peer, frame),
+                Received::Pong(after) => {
+                    self.note_life(slot);
+                    if let Some(after) = after {
+                        self.measure(Measure::RoundTrip, after.as_nanos() as u64);
+                    }
+                }
                 Received::Goodbye(goodbye) => {
                     self.note_goodbye(slot, goodbye);
                     self.close(slot, CloseReason::Goodbye(goodbye.code));

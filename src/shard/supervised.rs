@@ -76,6 +76,11 @@ impl<H: Handler> Supervised<H> {
         Self { handler: factory(core), factory: Box::new(factory), recent: VecDeque::new() }
     }
 
+    /// The handler, for what is no call of the application's.
+    pub(crate) fn handler(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
     /// Calls the handler; `None` where it panicked, and is another by now. `about` is asked only then.
     #[inline]
     pub(super) fn call<R>(

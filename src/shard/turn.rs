@@ -57,6 +57,11 @@ impl Shard {
             Control::AttemptFailed { dial, error, fault, parting } => {
                 self.with_directory(|directory, means| directory.attempt_failed(dial, error, fault, parting, means));
             }
+            Control::Over { node, reason } => {
+                if let Some(endings) = &mut self.endings {
+                    endings.note(node, reason);
+                }
+            }
             Control::Dial { id, dial, home } => self.with_directory(|directory, means| directory.dial(id, dial, home, means)),
             Control::CancelDial { id } => self.with_directory(|directory, means| directory.cancel(id, means)),
             Control::Allow { node } => self.with_directory(|directory, _| directory.allow(node)),

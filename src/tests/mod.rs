@@ -23,6 +23,7 @@ mod scenarios_admission;
 mod scenarios_expiry;
 mod scenarios_landing;
 mod scenarios_memory;
+mod scenarios_metrics;
 mod scenarios_panics;
 mod scenarios_pool;
 mod scenarios_rates;

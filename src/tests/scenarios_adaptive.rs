@@ -53,7 +53,7 @@ impl World {
 fn sim_a_peer_whose_round_trips_are_known_is_given_up_after_the_last_ping_in_vain() {
     let mut world = pair(adaptive(), config());
     world.run(30 * SECOND);
-    let rtt = world.nodes[0].cores[0].shard.snapshot()[0].rtt;
+    let rtt = world.nodes[0].cores[0].shard.snapshot().peers[0].rtt;
     assert!(rtt.is_some_and(|rtt| rtt < Duration::from_millis(4)), "{rtt:?}");
     let pings = world.count(0, Counter::PingsSent);
     world.net.vanish(0);
@@ -98,7 +98,7 @@ fn sim_nobody_is_given_up_on_a_link_that_becomes_slower_and_slower() {
         world.set_latency(millis);
         world.run(60 * SECOND);
         assert_eq!((world.closed(0), world.closed(1)), (vec![], vec![]), "{millis} ms");
-        let rtt = world.nodes[0].cores[0].shard.snapshot()[0].rtt.expect("a ping was answered");
+        let rtt = world.nodes[0].cores[0].shard.snapshot().peers[0].rtt.expect("a ping was answered");
         assert!(rtt > Duration::from_millis(millis), "{rtt:?} at {millis} ms");
     }
     // It has got used to that: now three pings wait longer than the ceiling allows.
@@ -136,7 +136,7 @@ fn sim_pings_are_never_a_flood_to_the_other_side() {
 fn sim_a_pause_does_not_look_like_a_long_way() {
     let mut world = pair(adaptive(), config());
     world.run(20 * SECOND);
-    let rtt = |world: &World| world.nodes[0].cores[0].shard.snapshot()[0].rtt.expect("a ping was answered");
+    let rtt = |world: &World| world.nodes[0].cores[0].shard.snapshot().peers[0].rtt.expect("a ping was answered");
     let before = rtt(&world);
     // It stops reading while its ping is under way.
     let peer = world.peer(0);
@@ -161,7 +161,7 @@ fn sim_requests_wait_for_as_long_as_responses_take_between_floor_and_ceiling() {
     world.add_node(config(), &Mood::quiet());
     world.on(0, |actor, cx| actor.dial(cx, crate::dial::Dial::to(super::sim::address(1)).once()));
     world.run(100 * MILLI);
-    let wait = |world: &World| world.nodes[0].cores[0].shard.snapshot()[0].response_time;
+    let wait = |world: &World| world.nodes[0].cores[0].shard.snapshot().peers[0].response_time;
     assert_eq!(wait(&world), None);
     // Steady: the estimate is what a response takes, and what is waited for is the floor.
     world.set_latency(10);

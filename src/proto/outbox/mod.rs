@@ -286,7 +286,7 @@ impl Outbox {
     }
 
     /// Bytes of each lane.
-    fn waiting(&self, logs: &Logs) -> [usize; LANES] {
+    pub(crate) fn waiting(&self, logs: &Logs) -> [usize; LANES] {
         let mut waiting = self.queued.as_ref().map_or([0; LANES], |queued| queued.lanes.each_ref().map(|queue| queue.bytes));
         for (log, waiting) in waiting[CONTROL + 1..].iter_mut().enumerate() {
             *waiting += self.lane_behind(log, logs);

@@ -23,7 +23,6 @@ impl QueuedPool {
     }
 
     /// Bytes of memory that are kept, or were lent and not fitted.
-    #[cfg(test)]
     pub(crate) fn kept(&self) -> usize {
         self.kept
     }

@@ -199,20 +199,21 @@ fn settle(engines: &Engines, baseline: &Baseline) {
     }
 }
 
-const LEVELS: [Counter; 9] = [
+const LEVELS: [Counter; 10] = [
     Counter::Peers,
     Counter::HalfOpen,
     Counter::Subscriptions,
     Counter::LogBytes,
     Counter::PrivateBytes,
     Counter::ReassemblyBytes,
+    Counter::PendingRequests,
     Counter::Timers,
     Counter::Receipts,
     Counter::ReceiptBytes,
 ];
 const COUNTED_LAST: [Counter; 3] = [Counter::Established, Counter::MessagesSent, Counter::ClosedGoodbye];
 /// As much as there was to do: bytes, turns, buffers.
-const VOLUMES: [Counter; 11] = [
+const VOLUMES: [Counter; 21] = [
     Counter::MessagesReceived,
     Counter::BytesReceived,
     Counter::BytesSent,
@@ -224,6 +225,16 @@ const VOLUMES: [Counter; 11] = [
     Counter::Turns,
     Counter::Sleeps,
     Counter::CpuNanos,
+    Counter::TimePoll,
+    Counter::TimeIdle,
+    Counter::TimeInbox,
+    Counter::TimeRead,
+    Counter::TimeDecode,
+    Counter::TimeHandler,
+    Counter::TimeEncode,
+    Counter::TimeEvents,
+    Counter::TimeWrite,
+    Counter::OutboxPoolBytes,
 ];
 
 impl Outcome {
