@@ -353,7 +353,9 @@ fn a_thousand_stuck_subscribers_of_a_thousand_topics_keep_nothing_in_the_log() {
         if number % 2 == 0 {
             publish(TOPIC, &node.handle().frame(1, &body).unwrap());
         } else {
-            node.handle().broadcast(node.handle().frame(1, &body).unwrap()).unwrap();
+            // The core that has none of the readers may be behind: nobody waits for it.
+            let frame = node.handle().frame(1, &body).unwrap();
+            eventually("the broadcast is taken", || node.handle().broadcast(frame.clone()).is_ok());
         }
         if number % 100 == 99 {
             (number - 99..=number).for_each(|number| reader.expect_data(1, &[&number.to_le_bytes()[..], &[2; 600]].concat()));
