@@ -158,7 +158,14 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
 
 /// One wish to be connected, from `dial` until it is established, has failed for good, or is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DialId(pub(crate) u64);
+pub struct DialId(pub(crate) NonZeroU64);
+
+impl DialId {
+    /// Who asks for dials counts them from 1: handles together in space 0, each core in the next ones.
+    pub(crate) fn new(space: usize, number: u64) -> Self {
+        Self(NonZeroU64::new((space as u64) << 48 | number).expect("they are counted from 1"))
+    }
+}
 
 /// What messages are about, as publishers and subscribers have agreed: any number.
 ///
