@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use mio::{Poll, Waker};
 
+use crate::address::Address;
 use crate::config::{Config, Cores};
 use crate::error::StartError;
 use crate::handle::{Handle, mark_core_thread};
@@ -18,7 +19,8 @@ use crate::id::NodeId;
 use crate::reactor::affinity;
 use crate::reactor::files;
 use crate::reactor::inbox::{Fabric, Inbox, Signal};
-use crate::reactor::{Clock, Farewell, Reactor, WAKER, listener};
+use crate::reactor::listener::{self, Bound};
+use crate::reactor::{Clock, Farewell, Reactor, WAKER};
 use crate::rng::Rng;
 use crate::shard::{Control, Shard, Shared};
 
@@ -27,7 +29,8 @@ pub struct Engine<C: Send + 'static = ()> {
     handle: Handle<C>,
     fabric: Arc<Fabric<C>>,
     threads: Vec<JoinHandle<Farewell>>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
+    local_addrs: Vec<SocketAddr>,
     warnings: Vec<Warning>,
 }
 
@@ -127,7 +130,8 @@ impl<C: Send + 'static> Engine<C> {
             log::warn!("{warning}");
         }
         log::info!("started: {} cores, node {}, listening on {addresses:?}", threads.len(), fabric.shared.node);
-        Ok(Self { handle: Handle::new(Arc::clone(&fabric)), fabric, threads, addresses, warnings })
+        let local_addrs = addresses.iter().filter_map(Address::socket_addr).collect();
+        Ok(Self { handle: Handle::new(Arc::clone(&fabric)), fabric, threads, addresses, local_addrs, warnings })
     }
 
     /// A handle for any thread.
@@ -136,9 +140,16 @@ impl<C: Send + 'static> Engine<C> {
         self.handle.clone()
     }
 
-    /// Where the engine listens, in the order of `Config::listen`, with the ports that were given for 0.
+    /// The IP addresses and ports where the engine listens, in the order of `Config::listen`, with the ports that were given for 0. Paths
+    /// are not among them, since they are what `Config::listen` has: see [`Engine::addresses`].
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// Wherever the engine listens, in the order of `Config::listen`, with the ports that were given for 0.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
@@ -202,10 +213,13 @@ fn stop<C>(fabric: &Fabric<C>, threads: Vec<JoinHandle<Farewell>>) -> ShutdownRe
     report
 }
 
-fn listen(config: &Config) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
-    let open = |&address: &SocketAddr| {
-        let opened = listener::bind(address).and_then(|socket| socket.local_addr().map(|local| (socket, local)));
-        opened.map_err(|source| StartError::Listen { address, source })
+fn listen(config: &Config) -> Result<(Vec<Bound>, Vec<Address>), StartError> {
+    let open = |address: &Address| {
+        let bound = listener::bind(address, config.io.unix_mode)?;
+        match bound.address() {
+            Ok(local) => Ok((bound, local)),
+            Err(source) => Err(StartError::Listen { address: address.clone(), source }),
+        }
     };
     config.listen.iter().map(open).collect::<Result<Vec<_>, _>>().map(|opened| opened.into_iter().unzip())
 }
@@ -243,14 +257,7 @@ struct Starter<C, F> {
 }
 
 impl<C: Send + 'static, F> Starter<C, F> {
-    fn spawn<H>(
-        &self,
-        core: usize,
-        poll: Poll,
-        sockets: Vec<TcpListener>,
-        seed: u64,
-        ready: Sender<Ready>,
-    ) -> io::Result<JoinHandle<Farewell>>
+    fn spawn<H>(&self, core: usize, poll: Poll, sockets: Vec<Bound>, seed: u64, ready: Sender<Ready>) -> io::Result<JoinHandle<Farewell>>
     where
         H: Handler<Command = C>,
         F: Fn(usize) -> H + Send + Sync + 'static,

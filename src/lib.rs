@@ -216,6 +216,7 @@
 //! The wire protocol is specified byte by byte in `src/wire/WIRE.md`.
 #![forbid(unsafe_code)]
 
+mod address;
 #[cfg(any(test, feature = "bench-internals"))]
 #[doc(hidden)]
 pub mod bench;
@@ -248,6 +249,7 @@ mod time;
 mod wheel;
 mod wire;
 
+pub use address::{Address, Credentials, ParseAddressError, UnixPath, UnixPathError};
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
 pub use config::{
     Acks, Addresses, Admission, BackoffConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes, Limits, Noise, ParseSubnetError,

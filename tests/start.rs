@@ -38,7 +38,7 @@ impl Handler for Quiet {
 fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    match Engine::start(loopback().listen(address), |_| Quiet).unwrap_err() {
+    match Engine::start(loopback().listen(address.into()), |_| Quiet).unwrap_err() {
         StartError::Listen { address: named, source } => {
             assert_eq!(named, address);
             assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
@@ -48,14 +48,14 @@ fn a_port_that_is_taken_is_named() {
     // An engine's own port as well.
     let first = Engine::start(config(), |_| Quiet).unwrap();
     let address = first.local_addrs()[0];
-    let error = Engine::start(Config::plaintext().listen(address), |_| Quiet).unwrap_err();
-    assert!(matches!(error, StartError::Listen { address: named, .. } if named == address));
+    let error = Engine::start(Config::plaintext().listen(address.into()), |_| Quiet).unwrap_err();
+    assert!(matches!(&error, StartError::Listen { address: named, .. } if *named == address));
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     // And it is free again with the engine, whoever was connected.
     let raw = Raw::establish(address, Hello::node(1));
     first.shutdown();
     drop(raw);
-    Engine::start(Config::plaintext().listen(address), |_| Quiet).unwrap().shutdown();
+    Engine::start(Config::plaintext().listen(address.into()), |_| Quiet).unwrap().shutdown();
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn several_listeners_lead_to_the_same_engine() {
         addresses.push("[::1]:0".parse().unwrap());
     }
     let mut config = Config::plaintext().cores(Cores::Unpinned(2));
-    config.listen = addresses.clone();
+    config.listen = addresses.iter().map(|&address| address.into()).collect();
     let node = Node::echo(config);
     let local = node.engine.local_addrs().to_vec();
     assert_eq!(local.len(), addresses.len());

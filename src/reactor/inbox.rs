@@ -9,12 +9,12 @@ use crossbeam::channel::Sender;
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use mio::Waker;
-use mio::net::TcpStream;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::latch::Latch;
+use super::socket::Socket;
+use crate::address::Address;
 use crate::error::{RequestError, SendError};
 use crate::id::{NodeId, PeerId};
 use crate::metrics::{Counter, Published, Stats};
@@ -76,8 +76,8 @@ pub(crate) enum Signal {
     Outside(Control),
     /// A connection that another core has accepted. It has not been read from, and no poll knows it.
     Accepted {
-        stream: TcpStream,
-        address: SocketAddr,
+        socket: Socket,
+        address: Address,
         ticket: Ticket,
     },
     Snapshot(Sender<Vec<PeerSnapshot>>),

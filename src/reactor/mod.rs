@@ -29,17 +29,17 @@ pub(crate) mod inbox;
 mod latch;
 pub(crate) mod listener;
 mod socket;
+mod socket_file;
 mod spin;
 mod sync;
 mod turn;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use crate::handler::Handler;
 use crate::metrics::Counter;
@@ -48,7 +48,7 @@ use crate::time::Timestamp;
 use alarm::Alarm;
 use connections::Connections;
 use inbox::{Fabric, Inbox, ReplyTo, ReportTo};
-use listener::Listener;
+use listener::{Bound, Listener};
 use spin::Spinner;
 
 /// The waker's token, and the alarm's. Others carry the connection: see `connections`.
@@ -173,10 +173,10 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Takes over listening sockets.
-    pub(crate) fn listen(&mut self, sockets: Vec<TcpListener>) -> io::Result<()> {
+    pub(crate) fn listen(&mut self, sockets: Vec<Bound>) -> io::Result<()> {
         for (index, socket) in sockets.into_iter().enumerate() {
             let mut listener = Listener::new(socket);
-            self.poll.registry().register(listener.socket_mut(), connections::listener_token(index), Interest::READABLE)?;
+            listener.register(self.poll.registry(), connections::listener_token(index))?;
             self.listeners.push(listener);
         }
         Ok(())

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use mio::Events;
 use mio::event::Event;
-use mio::{Events, Interest};
 
 use super::connections::{Source, source, token};
 use super::inbox::{Command, Report, ReportTo, Signal};
@@ -194,7 +194,7 @@ impl<H: Handler> Reactor<H> {
                 self.inbox().outside_credit.release(0);
                 self.shard.handle_control(control);
             }
-            Signal::Accepted { stream, address, ticket } => self.adopt(stream, address, ticket),
+            Signal::Accepted { socket, address, ticket } => self.adopt(socket, address, ticket),
             // Whoever asked may have given up.
             Signal::Snapshot(reply) => drop(reply.try_send(self.shard.snapshot())),
         }
@@ -274,6 +274,9 @@ impl<H: Handler> Reactor<H> {
             match socket.finish_connect() {
                 None => return,
                 Some(Ok(())) => {
+                    if let Some(credentials) = socket.credentials() {
+                        self.shard.handle_credentials(half, credentials);
+                    }
                     let drawn = self.fabric.shared.with_entropy(|entropy| self.shard.handle_connected(half, entropy));
                     if let Err(error) = drawn {
                         return self.shard.handle_half_error(half, error.kind());
@@ -425,7 +428,7 @@ impl<H: Handler> Reactor<H> {
     fn act(&mut self) {
         while let Some(action) = self.shard.poll_action() {
             match action {
-                Action::Connect { half, address, source } => match Socket::connect(address, source) {
+                Action::Connect { half, address, source } => match Socket::connect(&address, source) {
                     Ok(socket) => {
                         socket.configure(&self.fabric.shared.config);
                         self.register(half, socket);
@@ -455,7 +458,7 @@ impl<H: Handler> Reactor<H> {
         let (from, to) = (Conn::Half(half), Conn::Peer(slot));
         let Some(mut socket) = self.connections.remove(from) else { return };
         socket.queued = false;
-        let registered = self.poll.registry().reregister(socket.stream_mut(), token(to), Interest::READABLE | Interest::WRITABLE);
+        let registered = socket.rename(self.poll.registry(), token(to));
         self.connections.insert(to, socket);
         match registered {
             // What came after the handshake may have come with its last bytes, and its edge is gone.

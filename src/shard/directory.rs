@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use super::ledgers::{Ledgers, Load};
 use super::mail::{Ask, Control, HalfRef};
 use super::places::Places;
 use super::{Deadline, Outgoing};
+use crate::address::Address;
 use crate::config::{Config, Security};
 use crate::dial::Dial;
 use crate::error::DialError;
@@ -52,7 +52,7 @@ impl Key {
 }
 
 /// Where a dial leads: address, channel, and by which of our names.
-type Target = (SocketAddr, u16, [u8; 8]);
+type Target = (Address, u16, [u8; 8]);
 
 /// A connection that may be, or is.
 #[derive(Debug)]
@@ -405,7 +405,7 @@ impl Directory {
     }
 
     fn target(&self, dial: &Dial) -> Target {
-        (dial.address, dial.channel, self.short(self.name(dial)))
+        (dial.address.clone(), dial.channel, self.short(self.name(dial)))
     }
 
     /// A node may be a peer from now on.

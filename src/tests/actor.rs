@@ -2,14 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::oracle::{Item, Oracle, STAMP, Told};
 use crate::dial::Dial;
 use crate::error::{CloseReason, DialError, RequestError, SendError};
-use crate::handler::{Backlog, Context, Direction, Handler, Message, PeerInfo, Responder, Sent, TimerId};
+use crate::handler::{Backlog, Context, Handler, Message, PeerInfo, Responder, Sent, TimerId};
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::receipt::{AckId, Receipt};
 use crate::rng::Rng;
@@ -325,7 +324,8 @@ impl Actor {
 impl Handler for Actor {
     type Command = Task;
 
-    fn authorize(&mut self, node: NodeId, _address: SocketAddr, direction: Direction) -> bool {
+    fn authorize(&mut self, info: &PeerInfo) -> bool {
+        let PeerInfo { node, direction, .. } = *info;
         self.oracle.borrow_mut().tell(self.engine, None, Told::Asked { node, direction });
         !self.unwanted.contains(&node)
     }

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use corecast::{
-    AckId, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Engine, Frame, Handle, Handler, Message, Meta,
-    NodeId, PeerId, PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
+    AckId, Backlog, CloseReason, Config, Context, Counter, DialError, DialId, Engine, Frame, Handle, Handler, Message, Meta, PeerId,
+    PeerInfo, Receipt, RequestError, Responder, SendError, ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -107,7 +107,7 @@ pub(crate) enum Mode {
 const AGAIN: u64 = u64::MAX;
 
 /// Whether a node is wanted: `Handler::authorize`.
-pub(crate) type Judge = Arc<dyn Fn(NodeId, SocketAddr, Direction) -> bool + Send + Sync>;
+pub(crate) type Judge = Arc<dyn Fn(&PeerInfo) -> bool + Send + Sync>;
 
 pub(crate) struct Probe {
     mode: Mode,
@@ -138,8 +138,8 @@ impl Probe {
 impl Handler for Probe {
     type Command = Act;
 
-    fn authorize(&mut self, node: NodeId, address: SocketAddr, direction: Direction) -> bool {
-        self.judge.as_ref().is_none_or(|judge| judge(node, address, direction))
+    fn authorize(&mut self, info: &PeerInfo) -> bool {
+        self.judge.as_ref().is_none_or(|judge| judge(info))
     }
 
     fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
@@ -245,7 +245,7 @@ impl Node {
     }
 
     /// Reports every message, and lets in whom the judge wants.
-    pub(crate) fn judging(config: Config, judge: impl Fn(NodeId, SocketAddr, Direction) -> bool + Send + Sync + 'static) -> Self {
+    pub(crate) fn judging(config: Config, judge: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) -> Self {
         Self::with(config, Mode::Report, Some(Arc::new(judge)))
     }
 
