@@ -63,6 +63,9 @@ pub struct Config {
 }
 
 /// The threads of the engine. Each core is one thread with its own event loop, peers and memory.
+///
+/// More than there are processors, two on one processor or on two hyperthreads of one, and a limit on processor time are warned of:
+/// [`crate::Warning`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cores {
     /// So many threads, placed by the kernel's scheduler. The default is one: an embedding program should decide on pinning itself,

@@ -18,11 +18,13 @@ use crate::handler::Handler;
 use crate::id::NodeId;
 use crate::reactor::affinity;
 use crate::reactor::files;
+use crate::reactor::host::Host;
 use crate::reactor::inbox::{Fabric, Inbox, Signal};
 use crate::reactor::listener::{self, Bound};
 use crate::reactor::{Clock, Farewell, Reactor, WAKER};
 use crate::rng::Rng;
 use crate::shard::{Control, Shard, Shared};
+use crate::warning::Warning;
 
 /// A running engine. Dropping it shuts it down, as [`Engine::shutdown`] does.
 pub struct Engine<C: Send + 'static = ()> {
@@ -32,44 +34,6 @@ pub struct Engine<C: Send + 'static = ()> {
     addresses: Vec<Address>,
     local_addrs: Vec<SocketAddr>,
     warnings: Vec<Warning>,
-}
-
-/// Something at start that is not as it was asked for, or will not carry what was asked for. The engine runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Warning {
-    /// `Config::cores`: the kernel, or this process's mask, does not give that processor. The core runs unpinned.
-    PinRefused {
-        /// The core.
-        core: usize,
-        /// The processor that it was to have.
-        processor: usize,
-    },
-    /// The process might open fewer files than `limits.max_peers` and `limits.max_half_open` need, so its limit was raised (`ulimit -Sn`;
-    /// the hard limit allowed it). It is the whole process's.
-    FileLimitRaised {
-        /// How many it might open.
-        from: u64,
-        /// How many it may open now: just as many as are needed.
-        to: u64,
-    },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PinRefused { core, processor } => {
-                write!(
-                    f,
-                    "config.cores: core {core} could not be pinned to processor {processor} and runs unpinned; \
-                     check the process's affinity mask"
-                )
-            }
-            Self::FileLimitRaised { from, to } => {
-                write!(f, "limits.max_peers and limits.max_half_open need {to} files: the process's limit was raised from {from} to that")
-            }
-        }
-    }
 }
 
 /// How a shutdown went.
@@ -103,11 +67,14 @@ impl<C: Send + 'static> Engine<C> {
     {
         config.validate()?;
         let mut warnings = Vec::from_iter(ensure_files(&config)?);
+        let host = Host::here();
+        warnings.extend(host.warnings(&config));
+        let may_spin = host.may_spin(config.cores.count());
         let (listeners, addresses) = listen(&config)?;
         let mut rng = Rng::new(config.seed.unwrap_or_else(random_seed));
         let shared = Shared::new(Arc::new(config), &mut rng);
         let (fabric, polls) = make_fabric(shared)?;
-        let starter = Starter { fabric: Arc::clone(&fabric), factory: Arc::new(factory), clock: Clock::new() };
+        let starter = Starter { fabric: Arc::clone(&fabric), factory: Arc::new(factory), clock: Clock::new(), may_spin };
         let mut threads = Vec::new();
         let (ready, started) = bounded(polls.len());
         let mut listeners = Some(listeners);
@@ -159,7 +126,7 @@ impl<C: Send + 'static> Engine<C> {
         self.fabric.shared.node
     }
 
-    /// What is not as it was asked for.
+    /// What is not as it was asked for, or will not carry what was asked for. Found out once, at start.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
@@ -254,6 +221,7 @@ struct Starter<C, F> {
     fabric: Arc<Fabric<C>>,
     factory: Arc<F>,
     clock: Clock,
+    may_spin: bool,
 }
 
 impl<C: Send + 'static, F> Starter<C, F> {
@@ -262,8 +230,7 @@ impl<C: Send + 'static, F> Starter<C, F> {
         H: Handler<Command = C>,
         F: Fn(usize) -> H + Send + Sync + 'static,
     {
-        let (fabric, factory, clock) = (Arc::clone(&self.fabric), Arc::clone(&self.factory), self.clock);
-        let may_spin = affinity::may_spin(fabric.inboxes.len());
+        let (fabric, factory, clock, may_spin) = (Arc::clone(&self.fabric), Arc::clone(&self.factory), self.clock, self.may_spin);
         std::thread::Builder::new().name(format!("corecast-{core}")).spawn(move || {
             mark_core_thread();
             let _closed = CloseOnExit { fabric: Arc::clone(&fabric), core };

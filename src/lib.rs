@@ -246,6 +246,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod time;
+mod warning;
 mod wheel;
 mod wire;
 
@@ -256,7 +257,7 @@ pub use config::{
     Rate, Security, Spin, Subnet, Timeouts, WhenSlow,
 };
 pub use dial::{Dial, ParseDialError};
-pub use engine::{Engine, ShutdownReport, Warning};
+pub use engine::{Engine, ShutdownReport};
 pub use error::{
     AllowError, CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow,
     StartError, Violation,
@@ -271,6 +272,7 @@ pub use pending::{PendingReceipt, ReceiptError};
 pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
 pub use shard::PeerSnapshot;
 pub use time::Timestamp;
+pub use warning::Warning;
 pub use wire::{Frame, FrameError, GoodbyeCode, Lane, Meta, RefusalCode};
 
 /// The README's example is compiled and run with the documentation's.

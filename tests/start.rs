@@ -132,6 +132,24 @@ fn a_processor_that_cannot_be_had_is_a_warning() {
 }
 
 #[test]
+fn what_the_host_will_not_carry_is_a_warning() {
+    // Not by what is available: a quota makes that fewer.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let first: usize = list.trim().split([',', '-']).next().unwrap().parse().unwrap();
+    let node = Node::echo(config().cores(Cores::Pinned(vec![first, first])));
+    assert!(node.engine.warnings().contains(&Warning::SameProcessor { cores: [0, 1], processor: first }), "{:?}", node.engine.warnings());
+    Raw::establish(node.address(), Hello::node(1)).echo(1, b"runs all the same");
+    node.finish();
+
+    let is_small = std::thread::available_parallelism().unwrap().get() < 200;
+    let node = Node::echo(config().cores(Cores::Unpinned(200)));
+    let warned = |warning: &Warning| matches!(warning, Warning::MoreCoresThanProcessors { cores: 200, processors: 1.. });
+    assert_eq!(node.engine.warnings().iter().any(warned), is_small, "{:?}", node.engine.warnings());
+    node.finish();
+}
+
+#[test]
 fn several_listeners_lead_to_the_same_engine() {
     let mut addresses: Vec<SocketAddr> =
         vec!["127.0.0.1:0".parse().unwrap(), "127.0.0.2:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];

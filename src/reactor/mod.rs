@@ -25,6 +25,7 @@ pub(crate) mod bound;
 mod connections;
 mod entropy;
 pub(crate) mod files;
+pub(crate) mod host;
 pub(crate) mod inbox;
 mod latch;
 pub(crate) mod listener;
