@@ -12,14 +12,21 @@ use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use common::node::{Node, Seen};
 use common::place::{Place, listening};
-use common::raw::{Hello, READY, header};
-use common::{LIVENESS, Wire};
+use common::raw::{Hello, READY, data, header};
+use common::{LIVENESS, NEVER, Wire};
 use corecast::{
     Address, CloseReason, Context, Cores, Counter, Dial, DialError, Direction, Engine, Frame, Handler, Message, NodeId, PeerId, StartError,
 };
+
+/// Of the engine so far; what is published is older than the core's last sleep, so it is woken for it.
+fn turns(node: &Node) -> u64 {
+    node.run(0, |_| ());
+    node.count(Counter::Turns)
+}
 
 struct Quiet;
 
@@ -302,6 +309,39 @@ fn a_path_that_cannot_be_dialled_is_tried_again_with_backoff() {
     let odd = client.handle().dial(Dial::to(address).source(ours).channel(1).once()).unwrap();
     assert_eq!(client.dial_failed(odd), (DialError::Connect(ErrorKind::InvalidInput), None));
     client.engine.shutdown();
+    server.finish();
+}
+
+/// The kernel tells of room whenever something was read, and nobody waits for any.
+#[test]
+fn what_the_other_side_reads_costs_this_side_nothing() {
+    const MESSAGES: u64 = 200;
+    let place = Place::new();
+    let mut config = listening(Wire::Plaintext, &place.address("node.sock"));
+    (config.keepalive.interval, config.keepalive.timeout) = (NEVER, 2 * NEVER);
+    let mut server = Node::report(config);
+    let mut raw = UnixStream::connect(place.path("node.sock")).unwrap();
+    raw.write_all(&Hello::node(1).greeting()).unwrap();
+    raw.read_exact(&mut [0; 96]).unwrap();
+    raw.write_all(&header(0, READY, 0, 0)).unwrap();
+    let (peer, _) = server.connected();
+    for _ in 0..MESSAGES {
+        server.run(0, move |cx| cx.send(peer, 1, b"one write each").unwrap());
+    }
+    server.counts(Counter::MessagesSent, MESSAGES);
+    let before = turns(&server);
+    for _ in 0..MESSAGES {
+        raw.read_exact(&mut data(1, b"one write each")).unwrap();
+        // There is no event to wait for: that is what is looked for.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    raw.write_all(&data(1, b"done")).unwrap();
+    server.message(peer);
+    let turns = turns(&server) - before;
+    // Two: for what the peer said, and for the asking. Told of each read, the kernel puts some together: 16 and more.
+    assert!(turns < 8, "{turns} turns for {MESSAGES} messages that were read");
+    drop(raw);
+    server.closed(peer);
     server.finish();
 }
 

@@ -22,11 +22,16 @@ const SEND: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const SEND: SendFlags = SendFlags::empty();
 
-/// What a socket is of. Only connecting and options tell them apart: reading and writing are the same calls.
+/// What a socket is of. Connecting, options and events tell them apart: reading and writing are the same calls.
+///
+/// The kernel tells of room in a TCP socket only after there was none. Of room in a Unix-domain socket it tells each time that the other
+/// side has read something, so there it is asked only while room is waited for: else each message would cost its sender a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Tcp,
     Unix,
+    /// Room is waited for, or the end of `connect`.
+    UnixFull,
 }
 
 /// A socket, and what is known of its edges.
@@ -82,7 +87,7 @@ impl Socket {
         let socket = match (address, source) {
             (Address::Tcp(address), None) => TcpStream::connect(*address)?.into(),
             (Address::Tcp(address), Some(source)) => Self::connect_from(source, *address)?,
-            (Address::Unix(path), None) => UnixStream::connect(path)?.into(),
+            (Address::Unix(path), None) => Self::new(UnixStream::connect(path)?.into(), Family::UnixFull),
             (Address::Unix(_), Some(_)) => return Err(ErrorKind::InvalidInput.into()),
         };
         Ok(Self { connecting: true, ..socket })
@@ -101,21 +106,49 @@ impl Socket {
         }
     }
 
-    /// Makes it part of a loop, both directions.
-    pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut SourceFd(&self.fd.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE)
+    fn interest(&self) -> Interest {
+        match self.family {
+            Family::Tcp | Family::UnixFull => Interest::READABLE | Interest::WRITABLE,
+            Family::Unix => Interest::READABLE,
+        }
     }
 
-    /// The same loop knows it by another token from now on.
-    pub(super) fn rename(&self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.reregister(&mut SourceFd(&self.fd.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE)
+    /// Makes it part of a loop.
+    pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut SourceFd(&self.fd.as_raw_fd()), token, self.interest())
+    }
+
+    /// The same loop knows it by another token from now on, or is asked for something else.
+    pub(super) fn reregister(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.reregister(&mut SourceFd(&self.fd.as_raw_fd()), token, self.interest())
+    }
+
+    /// A write was not taken whole: room is to be an event.
+    pub(super) fn await_room(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self.family {
+            Family::Tcp | Family::UnixFull => Ok(()),
+            Family::Unix => {
+                self.family = Family::UnixFull;
+                self.reregister(registry, token)
+            }
+        }
+    }
+
+    /// There was that event.
+    #[inline]
+    pub(super) fn has_room(&mut self, registry: &Registry, token: Token) {
+        if self.family == Family::UnixFull {
+            self.family = Family::Unix;
+            // Where that fails, there are more events than are needed.
+            let _ = self.reregister(registry, token);
+        }
     }
 
     /// Whose process is at the other end, where the kernel says so.
     pub(super) fn credentials(&self) -> Option<Credentials> {
         match self.family {
             Family::Tcp => None,
-            Family::Unix => credentials(&self.fd),
+            Family::Unix | Family::UnixFull => credentials(&self.fd),
         }
     }
 
@@ -145,7 +178,7 @@ impl Socket {
         if let Some(bytes) = config.io.socket_receive_buffer {
             let _ = socket.set_recv_buffer_size(bytes);
         }
-        if self.family == Family::Unix {
+        if self.family != Family::Tcp {
             return;
         }
         let _ = socket.set_tcp_nodelay(true);

@@ -259,6 +259,9 @@ impl<H: Handler> Reactor<H> {
                     self.connections.make_ready(conn);
                 }
                 if event.is_writable() || event.is_write_closed() || event.is_error() {
+                    if let Some(socket) = self.connections.get(conn) {
+                        socket.has_room(self.poll.registry(), event.token());
+                    }
                     match conn {
                         Conn::Peer(slot) => self.shard.handle_writable(slot),
                         Conn::Half(half) => self.half_writable(half),
@@ -351,8 +354,25 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         match socket.write(output) {
-            WriteResult::Taken { bytes, .. } => self.shard.half_advance(half, bytes),
+            WriteResult::Taken { bytes, full } => {
+                self.shard.half_advance(half, bytes);
+                if full {
+                    self.await_room(Conn::Half(half));
+                }
+            }
             WriteResult::Failed(kind) => self.shard.handle_half_error(half, kind),
+        }
+    }
+
+    /// A write was not taken whole.
+    #[cold]
+    fn await_room(&mut self, conn: Conn) {
+        let Some(socket) = self.connections.get(conn) else { return };
+        if let Err(error) = socket.await_room(self.poll.registry(), token(conn)) {
+            match conn {
+                Conn::Peer(slot) => self.shard.handle_error(slot, error.kind()),
+                Conn::Half(half) => self.shard.handle_half_error(half, error.kind()),
+            }
         }
     }
 
@@ -400,7 +420,12 @@ impl<H: Handler> Reactor<H> {
             }
         };
         match result {
-            WriteResult::Taken { bytes, full } => self.shard.advance(slot, bytes, full),
+            WriteResult::Taken { bytes, full } => {
+                self.shard.advance(slot, bytes, full);
+                if full {
+                    self.await_room(Conn::Peer(slot));
+                }
+            }
             WriteResult::Failed(kind) => self.shard.handle_error(slot, kind),
         }
     }
@@ -418,7 +443,11 @@ impl<H: Handler> Reactor<H> {
                 WriteResult::Failed(kind) => return self.shard.handle_error(slot, kind),
             };
             budget = budget.saturating_sub(bytes);
-            if !self.shard.advance_sealed(slot, bytes, full, budget == 0) {
+            let more = self.shard.advance_sealed(slot, bytes, full, budget == 0);
+            if full {
+                return self.await_room(Conn::Peer(slot));
+            }
+            if !more {
                 return;
             }
         }
@@ -458,7 +487,7 @@ impl<H: Handler> Reactor<H> {
         let (from, to) = (Conn::Half(half), Conn::Peer(slot));
         let Some(mut socket) = self.connections.remove(from) else { return };
         socket.queued = false;
-        let registered = socket.rename(self.poll.registry(), token(to));
+        let registered = socket.reregister(self.poll.registry(), token(to));
         self.connections.insert(to, socket);
         match registered {
             // What came after the handshake may have come with its last bytes, and its edge is gone.
