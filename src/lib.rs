@@ -193,7 +193,11 @@
 //! replaced by restarting all nodes: between those with the old and those with the new there is no connection.
 //!
 //! **Plaintext** ([`Config::plaintext`]) protects nothing: whoever can reach the socket can read, change and claim anything. It has a
-//! preamble of its own, and stays on loopback unless a second flag says otherwise.
+//! preamble of its own, and stays on loopback and on Unix-domain sockets unless a second flag says otherwise.
+//!
+//! **Unix-domain sockets** ([`Address`]) are reached by who may write to their file ([`Io::unix_mode`]: the user of this process), and the
+//! kernel says whose process came ([`PeerInfo::credentials`]), which [`Handler::authorize`] can go by. The handshake is the same. Limits by
+//! address do not hold there ([`Addresses`]).
 //!
 //! # Where this departs from common practice, and why
 //!
