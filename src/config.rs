@@ -13,7 +13,6 @@ mod rates;
 mod restarts;
 mod security;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use adaptive::AdaptiveKeepalive;
@@ -26,6 +25,7 @@ pub use rates::{RateLimit, Rates, WhenOver};
 pub use restarts::Restarts;
 pub use security::{Admission, Cipher, Noise, Security};
 
+use crate::address::Address;
 use crate::buffers::MEDIUM;
 use crate::error::ConfigError;
 use crate::id::{NetworkId, NodeId, PeerId};
@@ -49,7 +49,11 @@ pub struct Config {
     /// to be left out, since the name is the public key.
     pub node: Option<NodeId>,
     /// Where to listen. Port 0 takes a free one: see [`crate::Engine::local_addrs`]. Default: nowhere, the engine only dials.
-    pub listen: Vec<SocketAddr>,
+    ///
+    /// A Unix-domain socket is a file with the mode [`Io::unix_mode`], which is removed when the engine stops listening. One that is left
+    /// from a process that is gone is replaced. Where somebody listens already, or where something is that is no socket (a symbolic link,
+    /// too), the engine does not start ([`crate::StartError::Listen`], [`crate::StartError::NotASocket`]) and touches nothing.
+    pub listen: Vec<Address>,
     /// How many cores, and whether they are pinned. Default: one, not pinned.
     pub cores: Cores,
     /// Bounds on messages, peers and memory.
@@ -85,6 +89,9 @@ pub struct Config {
 }
 
 /// The threads of the engine. Each core is one thread with its own event loop, peers and memory.
+///
+/// More than there are processors, two on one processor or on two hyperthreads of one, and a limit on processor time are warned of:
+/// [`crate::Warning`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cores {
     /// So many threads, placed by the kernel's scheduler. The default is one: an embedding program should decide on pinning itself,
@@ -315,13 +322,17 @@ pub struct Io {
     /// Steps of encrypted handshakes that a core computes in one turn. Default 8. One takes about 100 us, so that established peers wait
     /// for strangers for less than a millisecond. What comes beyond that waits for the next turn (`handshakes_deferred`).
     pub handshakes: usize,
-    /// `SO_SNDBUF` of each connection, bytes. Default: the kernel's own tuning.
+    /// `SO_SNDBUF` of each connection, bytes. Default: the kernel's own tuning; for Unix-domain sockets, `net.core.wmem_default`.
     pub send_buffer: Option<usize>,
     /// `SO_RCVBUF` of each connection, bytes. Default: the kernel's own tuning.
     pub socket_receive_buffer: Option<usize>,
     /// `TCP_NOTSENT_LOWAT`, bytes: how much the kernel takes beyond what is in flight. Less keeps more of the order in the engine's lanes.
-    /// Default: not set. Linux only.
+    /// Default: not set. Linux only, and TCP only.
     pub notsent_lowat: Option<u32>,
+    /// The mode of the files of listening Unix-domain sockets: who may write to one may connect. Default 0o600, the user of this process.
+    /// It is what the file has whatever the process's umask says, and at no time can anybody connect whom it leaves out: the socket
+    /// listens only when the file has it. The directory's mode counts as well.
+    pub unix_mode: u32,
 }
 
 impl Config {
@@ -337,9 +348,10 @@ impl Config {
         Self { security: Security::Plaintext { allow_remote: false }, admission: Some(Admission::Open), ..Self::default() }
     }
 
-    /// The same, listening on `address` as well.
+    /// The same, listening on `address` as well: `"127.0.0.1:7000".parse()?`, `"unix:/run/node.sock".parse()?`, or a
+    /// [`std::net::SocketAddr`] with `.into()`.
     #[must_use]
-    pub fn listen(mut self, address: SocketAddr) -> Self {
+    pub fn listen(mut self, address: Address) -> Self {
         self.listen.push(address);
         self
     }
@@ -352,10 +364,10 @@ impl Config {
     }
 
     /// Whether the security allows this address to be listened on or dialled.
-    pub(crate) fn allows(&self, address: &SocketAddr) -> bool {
+    pub(crate) fn allows(&self, address: &Address) -> bool {
         match self.security {
             Security::Noise(_) => true,
-            Security::Plaintext { allow_remote } => allow_remote || address.ip().to_canonical().is_loopback(),
+            Security::Plaintext { allow_remote } => allow_remote || address.is_local(),
         }
     }
 
@@ -389,7 +401,7 @@ impl Config {
                 return Err(ConfigError {
                     field: "listen",
                     value: Some(index as u64),
-                    expected: "the position of a loopback address: plaintext elsewhere needs \
+                    expected: "the position of a loopback or unix: address: plaintext elsewhere needs \
                                Security::Plaintext { allow_remote: true }",
                     bound: None,
                 });
@@ -478,7 +490,8 @@ impl Config {
         at_least("io.flush_peers", io.flush_peers, 1, "at least 1")?;
         within("io.events", io.events, 1, 1 << 16, "1 to 65536")?;
         at_least("io.handshakes", io.handshakes, 1, "at least 1")?;
-        at_least("io.accepts", io.accepts, 1, "at least 1")
+        at_least("io.accepts", io.accepts, 1, "at least 1")?;
+        within("io.unix_mode", io.unix_mode as usize, 0, 0o777, "0o000 to 0o777: read, write and execute bits")
     }
 }
 
@@ -607,6 +620,7 @@ impl Default for Io {
             send_buffer: None,
             socket_receive_buffer: None,
             notsent_lowat: None,
+            unix_mode: 0o600,
         }
     }
 }

@@ -94,13 +94,13 @@ impl<C: Send + 'static> Handle<C> {
 
     /// The target need not be kept connected any more: see [`crate::Context::unpin`].
     pub fn unpin(&self, target: impl Into<Endpoint>) -> Result<(), SendError> {
-        let mail = Mail::Unpin { endpoint: target.into() };
+        let mail = Mail::Unpin { endpoint: Box::new(target.into()) };
         self.fabric.command(0, Command::Mail(mail)).map_err(|(_, reason)| reason)
     }
 
     fn ask_pool(&self, endpoint: Endpoint, pin: bool) -> Result<PendingPeer, SendError> {
         let (reply, answer) = bounded(1);
-        self.fabric.command(0, Command::Connect { endpoint, pin, reply }).map_err(|(_, reason)| reason)?;
+        self.fabric.command(0, Command::Connect { endpoint: Box::new(endpoint), pin, reply }).map_err(|(_, reason)| reason)?;
         Ok(PendingPeer { answer, outcome: None })
     }
 }

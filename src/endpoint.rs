@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use crate::address::Address;
 use crate::dial::Dial;
 use crate::id::NodeId;
 
@@ -10,19 +11,19 @@ use crate::id::NodeId;
 ///
 /// With Noise a target that is to be dialled has both. A node alone is enough where it is connected already, or where the pool has been
 /// told its address before. An address alone is for plaintext, where nobody can prove who answers there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Endpoint {
     /// The node that has to answer.
     pub node: Option<NodeId>,
     /// Where to dial it.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Address>,
 }
 
 impl Endpoint {
     /// What a dial means.
     pub(crate) fn of(dial: &Dial) -> Self {
-        Self { node: dial.expected, address: Some(dial.address) }
+        Self { node: dial.expected, address: Some(dial.address.clone()) }
     }
 }
 
@@ -32,15 +33,27 @@ impl From<NodeId> for Endpoint {
     }
 }
 
-impl From<SocketAddr> for Endpoint {
-    fn from(address: SocketAddr) -> Self {
+impl From<Address> for Endpoint {
+    fn from(address: Address) -> Self {
         Self { node: None, address: Some(address) }
     }
 }
 
-impl From<(NodeId, SocketAddr)> for Endpoint {
-    fn from((node, address): (NodeId, SocketAddr)) -> Self {
-        Self { node: Some(node), address: Some(address) }
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Address::from(address).into()
+    }
+}
+
+impl<A: Into<Address>> From<(NodeId, A)> for Endpoint {
+    fn from((node, address): (NodeId, A)) -> Self {
+        Self { node: Some(node), address: Some(address.into()) }
+    }
+}
+
+impl From<&Endpoint> for Endpoint {
+    fn from(endpoint: &Endpoint) -> Self {
+        endpoint.clone()
     }
 }
 
@@ -53,7 +66,7 @@ impl From<&Dial> for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.node, self.address) {
+        match (self.node, &self.address) {
             (Some(node), Some(address)) => write!(f, "{node}@{address}"),
             (Some(node), None) => node.fmt(f),
             (None, Some(address)) => address.fmt(f),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use mio::{Poll, Waker};
 
+use crate::address::Address;
 use crate::config::{Config, Cores};
 use crate::error::StartError;
 use crate::handle::{Handle, mark_core_thread};
@@ -19,11 +20,14 @@ use crate::metrics::Counter;
 use crate::notice::Notice;
 use crate::reactor::affinity;
 use crate::reactor::files;
+use crate::reactor::host::Host;
 use crate::reactor::inbox::{Fabric, Inbox, Signal};
-use crate::reactor::{Clock, Farewell, Reactor, WAKER, listener};
+use crate::reactor::listener::{self, Bound};
+use crate::reactor::{Clock, Farewell, Reactor, WAKER};
 use crate::rng::Rng;
 use crate::shard::{Control, Shard, Shared, drop_quietly};
 use crate::time::Timestamp;
+use crate::warning::Warning;
 use crate::watchdog::Watchdog;
 
 /// A running engine. Dropping it shuts it down, as [`Engine::shutdown`] does.
@@ -33,46 +37,9 @@ pub struct Engine<C: Send + 'static = ()> {
     threads: Vec<JoinHandle<Farewell>>,
     /// Ends after the cores, so that it sees what keeps them.
     watchdog: Option<Watchdog>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
+    local_addrs: Vec<SocketAddr>,
     warnings: Vec<Warning>,
-}
-
-/// Something at start that is not as it was asked for, or will not carry what was asked for. The engine runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Warning {
-    /// `Config::cores`: the kernel, or this process's mask, does not give that processor. The core runs unpinned.
-    PinRefused {
-        /// The core.
-        core: usize,
-        /// The processor that it was to have.
-        processor: usize,
-    },
-    /// The process might open fewer files than `limits.max_peers` and `limits.max_half_open` need, so its limit was raised (`ulimit -Sn`;
-    /// the hard limit allowed it). It is the whole process's.
-    FileLimitRaised {
-        /// How many it might open.
-        from: u64,
-        /// How many it may open now: just as many as are needed.
-        to: u64,
-    },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PinRefused { core, processor } => {
-                write!(
-                    f,
-                    "config.cores: core {core} could not be pinned to processor {processor} and runs unpinned; \
-                     check the process's affinity mask"
-                )
-            }
-            Self::FileLimitRaised { from, to } => {
-                write!(f, "limits.max_peers and limits.max_half_open need {to} files: the process's limit was raised from {from} to that")
-            }
-        }
-    }
 }
 
 /// How a shutdown went.
@@ -109,11 +76,14 @@ impl<C: Send + 'static> Engine<C> {
     {
         config.validate()?;
         let mut warnings = Vec::from_iter(ensure_files(&config)?);
+        let host = Host::here();
+        warnings.extend(host.warnings(&config));
+        let may_spin = host.may_spin(config.cores.count());
         let (listeners, addresses) = listen(&config)?;
         let mut rng = Rng::new(config.seed.unwrap_or_else(random_seed));
         let shared = Shared::new(Arc::new(config), &mut rng);
         let (fabric, polls) = make_fabric(shared)?;
-        let starter = Starter { fabric: Arc::clone(&fabric), factory: Arc::new(factory) };
+        let starter = Starter { fabric: Arc::clone(&fabric), factory: Arc::new(factory), may_spin };
         let mut threads = Vec::new();
         let (ready, started) = bounded(polls.len());
         let mut listeners = Some(listeners);
@@ -143,7 +113,8 @@ impl<C: Send + 'static> Engine<C> {
             log::warn!("{warning}");
         }
         log::info!("started: {} cores, node {}, listening on {addresses:?}", threads.len(), fabric.shared.node);
-        Ok(Self { handle: Handle::new(Arc::clone(&fabric)), fabric, threads, watchdog, addresses, warnings })
+        let local_addrs = addresses.iter().filter_map(Address::socket_addr).collect();
+        Ok(Self { handle: Handle::new(Arc::clone(&fabric)), fabric, threads, watchdog, addresses, local_addrs, warnings })
     }
 
     /// A handle for any thread.
@@ -152,9 +123,16 @@ impl<C: Send + 'static> Engine<C> {
         self.handle.clone()
     }
 
-    /// Where the engine listens, in the order of `Config::listen`, with the ports that were given for 0.
+    /// The IP addresses and ports where the engine listens, in the order of `Config::listen`, with the ports that were given for 0. Paths
+    /// are not among them, since they are what `Config::listen` has: see [`Engine::addresses`].
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// Wherever the engine listens, in the order of `Config::listen`, with the ports that were given for 0.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
@@ -164,7 +142,7 @@ impl<C: Send + 'static> Engine<C> {
         self.fabric.shared.node
     }
 
-    /// What is not as it was asked for.
+    /// What is not as it was asked for, or will not carry what was asked for. Found out once, at start.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
@@ -256,10 +234,13 @@ fn watch<C: Send + 'static>(fabric: &Arc<Fabric<C>>) -> io::Result<Option<Watchd
     Watchdog::start(cores, budget, move || clock.now() - Timestamp::ORIGIN).map(Some)
 }
 
-fn listen(config: &Config) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
-    let open = |&address: &SocketAddr| {
-        let opened = listener::bind(address).and_then(|socket| socket.local_addr().map(|local| (socket, local)));
-        opened.map_err(|source| StartError::Listen { address, source })
+fn listen(config: &Config) -> Result<(Vec<Bound>, Vec<Address>), StartError> {
+    let open = |address: &Address| {
+        let bound = listener::bind(address, config.io.unix_mode)?;
+        match bound.address() {
+            Ok(local) => Ok((bound, local)),
+            Err(source) => Err(StartError::Listen { address: address.clone(), source }),
+        }
     };
     config.listen.iter().map(open).collect::<Result<Vec<_>, _>>().map(|opened| opened.into_iter().unzip())
 }
@@ -293,23 +274,16 @@ fn await_cores(started: &Receiver<Ready>, cores: usize, warnings: &mut Vec<Warni
 struct Starter<C, F> {
     fabric: Arc<Fabric<C>>,
     factory: Arc<F>,
+    may_spin: bool,
 }
 
 impl<C: Send + 'static, F> Starter<C, F> {
-    fn spawn<H>(
-        &self,
-        core: usize,
-        poll: Poll,
-        sockets: Vec<TcpListener>,
-        seed: u64,
-        ready: Sender<Ready>,
-    ) -> io::Result<JoinHandle<Farewell>>
+    fn spawn<H>(&self, core: usize, poll: Poll, sockets: Vec<Bound>, seed: u64, ready: Sender<Ready>) -> io::Result<JoinHandle<Farewell>>
     where
         H: Handler<Command = C>,
         F: Fn(usize) -> H + Send + Sync + 'static,
     {
-        let (fabric, factory) = (Arc::clone(&self.fabric), Arc::clone(&self.factory));
-        let may_spin = affinity::may_spin(fabric.inboxes.len());
+        let (fabric, factory, may_spin) = (Arc::clone(&self.fabric), Arc::clone(&self.factory), self.may_spin);
         std::thread::Builder::new().name(format!("corecast-{core}")).spawn(move || {
             mark_core_thread();
             let _closed = CloseOnExit { fabric: Arc::clone(&fabric), core };

@@ -12,9 +12,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::{Address, UnixPath};
 use crate::wire::{GoodbyeCode, RefusalCode};
 
 /// Bytes that are no frame.
@@ -389,9 +389,14 @@ pub enum StartError {
     /// A listening socket could not be opened.
     Listen {
         /// The address, from `Config::listen`.
-        address: SocketAddr,
-        /// What the kernel said.
+        address: Address,
+        /// What the kernel said. `AddrInUse`: somebody listens there.
         source: io::Error,
+    },
+    /// Where a Unix-domain socket was to be made is something that is none: a file, a directory, a symbolic link. It was not touched.
+    NotASocket {
+        /// The path, from `Config::listen`.
+        path: UnixPath,
     },
     /// The process may open fewer files than `limits.max_peers`, `limits.max_half_open` and 64 others need, and its limit cannot be raised.
     FileLimit {
@@ -500,9 +505,11 @@ impl fmt::Display for DialError {
             Self::Duplicate => f.write_str("there is a connection to that node and channel already"),
             Self::Full => f.write_str("no room for another peer; raise limits.max_peers (or limits.channels, for a channel beyond those)"),
             Self::PlaintextRemote => {
-                f.write_str("not a loopback address: plaintext elsewhere needs Security::Plaintext { allow_remote: true }")
+                f.write_str("neither a loopback nor a unix: address: plaintext elsewhere needs Security::Plaintext { allow_remote: true }")
             }
-            Self::NodeRequired => f.write_str("which node is meant? with Noise a dial is NodeId@host:port (Dial::node)"),
+            Self::NodeRequired => {
+                f.write_str("which node is meant? with Noise a dial is NodeId@host:port or NodeId@unix:PATH (Dial::node)")
+            }
             Self::NotAllowed => f.write_str("the node is not allowed, on this side or on the other"),
             Self::SelfConnection => f.write_str("the node that is dialled is the one that dials"),
             Self::BreakerOpen { retry_in } => write!(f, "the target has failed too often of late; try again in {retry_in:?}"),
@@ -589,6 +596,9 @@ impl fmt::Display for StartError {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Listen { address, source } => write!(f, "config.listen: cannot listen on {address}: {source}"),
+            Self::NotASocket { path } => {
+                write!(f, "config.listen: {path} exists and is not a socket, so it is not replaced; move it away, or listen elsewhere")
+            }
             Self::FileLimit { limit, needed } => write!(
                 f,
                 "limits.max_peers and limits.max_half_open need {needed} files, but the process may open {limit}; \
@@ -613,7 +623,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Config(error) => Some(error),
-            Self::FileLimit { .. } => None,
+            Self::NotASocket { .. } | Self::FileLimit { .. } => None,
             Self::Listen { source, .. } | Self::Core { source, .. } => Some(source),
         }
     }

@@ -268,8 +268,7 @@ impl<C: Send + 'static> Handle<C> {
     /// Connects to an address. The outcome is `on_connected` on the core that gets the peer (`info.dial` is this id), or `on_dial_failed`
     /// on core 0.
     pub fn dial(&self, dial: Dial) -> Result<DialId, SendError> {
-        // Cores count from (core + 1) << 48 on.
-        let id = DialId(self.next_dial.fetch_add(1, Ordering::Relaxed));
+        let id = DialId::new(0, self.next_dial.fetch_add(1, Ordering::Relaxed));
         self.fabric.outside(0, Control::Dial { id, dial, home: 0 })?;
         Ok(id)
     }

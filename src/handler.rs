@@ -4,11 +4,11 @@ mod panics;
 
 use std::any::Any;
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub use panics::{AfterPanic, Callback, HandlerPanic};
 
+use crate::address::{Address, Credentials};
 use crate::codec::{CodecError, Typed, encode_with};
 use crate::dial::Dial;
 use crate::endpoint::{BreakerState, Endpoint};
@@ -102,8 +102,9 @@ pub struct PeerInfo {
     pub instance: u64,
     /// The channel that the dialler chose: a node can have one connection on each.
     pub channel: u16,
-    /// The other end's address.
-    pub address: SocketAddr,
+    /// Where it is: the other end's IP address and port. The dialling end of a Unix-domain socket has no address of its own, so on both
+    /// sides it is the path of the socket that was dialled.
+    pub address: Address,
     /// Who opened the connection.
     pub direction: Direction,
     /// The dial that led to it.
@@ -112,6 +113,16 @@ pub struct PeerInfo {
     pub max_message: usize,
     /// Whether the other side can be told ahead that this one will go ([`crate::Handle::drain`]).
     pub takes_notice: bool,
+    /// In a box, since most peers have none.
+    pub(crate) credentials: Option<Box<Credentials>>,
+}
+
+impl PeerInfo {
+    /// Whose process opened the other end of a Unix-domain socket, as the kernel says. `None` for TCP, and on systems other than Linux.
+    #[must_use]
+    pub fn credentials(&self) -> Option<Credentials> {
+        self.credentials.as_deref().copied()
+    }
 }
 
 /// The right to answer one request, once. Keep it as long as needed; the requester's deadline is running.
@@ -240,12 +251,13 @@ pub trait Handler: Sized + 'static {
     }
 
     /// Whether this node may be a peer. Asked once for each connection, on the core that will have it, when the other side has said who it
-    /// is (with Noise: has proved it) and before the application hears anything else of it. False refuses it (`NotAllowed`,
+    /// is (with Noise: has proved it) and before the application hears anything else of it: by its name, its address, the user that it
+    /// runs as ([`PeerInfo::credentials`]), and whatever else its handshake says. False refuses it (`NotAllowed`,
     /// `handshake_not_allowed`); a dial goes on with its backoff.
     ///
     /// The allow-list, where there is one, is looked at afterwards: both have to want the node.
-    fn authorize(&mut self, node: NodeId, address: SocketAddr, direction: Direction) -> bool {
-        let _ = (node, address, direction);
+    fn authorize(&mut self, info: &PeerInfo) -> bool {
+        let _ = info;
         true
     }
 
@@ -569,7 +581,7 @@ impl<'a> Context<'a> {
     ///
     /// Errors: `TooManyConnects`, and `InboxFull` or `Stopped` where the first core's inbox has no room, or it has ended.
     pub fn connect(&mut self, target: impl Into<Endpoint>, tag: u64) -> Result<(), SendError> {
-        let target = target.into();
+        let target = Box::new(target.into());
         self.shard.enter(|shard| shard.connect(target, tag, false))
     }
 
@@ -580,14 +592,14 @@ impl<'a> Context<'a> {
     ///
     /// A node whose address the pool does not know is not dialled (`NoAddress`), but what it has dialled itself is kept.
     pub fn pin(&mut self, target: impl Into<Endpoint>, tag: u64) -> Result<(), SendError> {
-        let target = target.into();
+        let target = Box::new(target.into());
         self.shard.enter(|shard| shard.connect(target, tag, true))
     }
 
     /// The target need not be kept connected any more: its connections stay until they are idle for [`crate::PoolConfig::max_idle`]. A
     /// target that was not pinned stays as it is.
     pub fn unpin(&mut self, target: impl Into<Endpoint>) -> Result<(), SendError> {
-        let target = target.into();
+        let target = Box::new(target.into());
         self.shard.enter(|shard| shard.unpin(target))
     }
 

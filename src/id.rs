@@ -160,18 +160,25 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
 ///
 /// The connection pool dials too, by ids of its own: they are seen in [`crate::PeerInfo::dial`], and cancelling them changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DialId(pub(crate) u64);
+pub struct DialId(pub(crate) NonZeroU64);
+
+impl DialId {
+    /// Who asks for dials counts them from 1: handles together in space 0, each core in the next ones.
+    pub(crate) fn new(space: usize, number: u64) -> Self {
+        Self(NonZeroU64::new((space as u64) << 48 | number).expect("they are counted from 1"))
+    }
+}
 
 impl DialId {
     /// Handles count from 1 on, cores from (core + 1) << 48, and the pool from here.
     const POOL: u64 = 0xFFFF << 48;
 
     pub(crate) fn of_pool(number: u64) -> Self {
-        Self(Self::POOL | number)
+        Self(NonZeroU64::MIN.saturating_add(Self::POOL - 1 + number))
     }
 
     pub(crate) fn is_pooled(self) -> bool {
-        self.0 >= Self::POOL
+        self.0.get() >= Self::POOL
     }
 }
 

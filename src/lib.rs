@@ -213,7 +213,11 @@
 //! replaced by restarting all nodes: between those with the old and those with the new there is no connection.
 //!
 //! **Plaintext** ([`Config::plaintext`]) protects nothing: whoever can reach the socket can read, change and claim anything. It has a
-//! preamble of its own, and stays on loopback unless a second flag says otherwise.
+//! preamble of its own, and stays on loopback and on Unix-domain sockets unless a second flag says otherwise.
+//!
+//! **Unix-domain sockets** ([`Address`]) are reached by who may write to their file ([`Io::unix_mode`]: the user of this process), and the
+//! kernel says whose process came ([`PeerInfo::credentials`]), which [`Handler::authorize`] can go by. The handshake is the same. Limits by
+//! address do not hold there ([`Addresses`]).
 //!
 //! # Where this departs from common practice, and why
 //!
@@ -236,6 +240,7 @@
 //! The wire protocol is specified byte by byte in `src/wire/WIRE.md`.
 #![forbid(unsafe_code)]
 
+mod address;
 #[cfg(any(test, feature = "bench-internals"))]
 #[doc(hidden)]
 pub mod bench;
@@ -271,10 +276,12 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod time;
+mod warning;
 mod watchdog;
 mod wheel;
 mod wire;
 
+pub use address::{Address, Credentials, ParseAddressError, UnixPath, UnixPathError};
 pub use codec::{Bincode, BincodeSerde, Codec, CodecError, Typed};
 pub use config::{
     Acks, AdaptiveKeepalive, Addresses, Admission, BackoffConfig, BreakerConfig, Cipher, Config, Cores, Io, Keepalive, LaneConfig, Lanes,
@@ -284,7 +291,7 @@ pub use config::{
 pub use connect::{ConnectError, PendingPeer};
 pub use dial::{Dial, ParseDialError};
 pub use endpoint::{BreakerState, Endpoint};
-pub use engine::{Engine, ShutdownReport, Warning};
+pub use engine::{Engine, ShutdownReport};
 pub use error::{
     AllowError, CloseReason, ConfigError, DecodeError, DialError, HandshakeError, Initiator, QueryError, RequestError, SendError, Slow,
     StartError, Violation,
@@ -307,6 +314,7 @@ pub use receipt::{AckFailure, AckId, Receipt, ReceiptId, Target};
 pub use scrape::{EndpointError, PrometheusEndpoint};
 pub use shard::{LaneBytes, PeerSnapshot};
 pub use time::Timestamp;
+pub use warning::Warning;
 pub use watchdog::Overrun;
 pub use wire::{Frame, FrameError, GoodbyeCode, Kind as FrameKind, Lane, Meta, RefusalCode};
 

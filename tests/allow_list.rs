@@ -6,7 +6,6 @@
 
 mod common;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use common::node::{Node, Seen};
 use common::raw::{Hello, Raw, refusal};
 use common::{eventually, eventually_stats, loopback};
 use corecast::{
-    Admission, AllowError, CloseReason, Config, Cores, Counter, Dial, DialError, Direction, GoodbyeCode, Identity, NodeId, PeerId,
+    Admission, AllowError, CloseReason, Config, Cores, Counter, Dial, DialError, Direction, GoodbyeCode, Identity, NodeId, PeerId, PeerInfo,
 };
 
 fn id(name: u8) -> NodeId {
@@ -165,21 +164,21 @@ fn an_engine_that_is_open_has_no_list_to_change() {
     assert!(matches!(handle.allow(id(2)), Err(AllowError::Send(_))));
 }
 
-type Asked = Arc<Mutex<Vec<(NodeId, SocketAddr, Direction)>>>;
+type Asked = Arc<Mutex<Vec<PeerInfo>>>;
 
 /// An engine whose handler does not want these, and whom it was asked about.
 fn judging(config: Config, unwanted: Vec<NodeId>) -> (Node, Asked) {
     let asked = Asked::default();
     let note = Arc::clone(&asked);
-    let node = Node::judging(config, move |node, address, direction| {
-        note.lock().unwrap().push((node, address, direction));
-        !unwanted.contains(&node)
+    let node = Node::judging(config, move |info| {
+        note.lock().unwrap().push(info.clone());
+        !unwanted.contains(&info.node)
     });
     (node, asked)
 }
 
 #[test]
-fn the_handler_is_asked_about_each_node_with_its_address_and_direction() {
+fn the_handler_is_asked_about_each_node_with_all_that_is_known_of_it() {
     let plain = |name: u8| {
         let mut config = loopback();
         config.node = Some(id(name));
@@ -195,15 +194,18 @@ fn the_handler_is_asked_about_each_node_with_its_address_and_direction() {
 
         one.handle().dial(Dial::node(id(9), server.address()).once()).unwrap();
         let (_, info) = server.connected();
-        one.connected();
-        assert_eq!(*by_server.lock().unwrap(), [(id(1), info.address, Direction::Accepted)]);
-        assert_eq!(*by_one.lock().unwrap(), [(id(9), server.address(), Direction::Dialled)]);
+        let (_, dialled) = one.connected();
+        assert_eq!((info.node, info.direction), (id(1), Direction::Accepted));
+        assert_eq!((dialled.node, dialled.direction), (id(9), Direction::Dialled));
+        assert_eq!(dialled.address, server.address());
+        assert_eq!(*by_server.lock().unwrap(), [info]);
+        assert_eq!(*by_one.lock().unwrap(), [dialled]);
 
         let refused = two.handle().dial(Dial::node(id(9), server.address()).once()).unwrap();
         assert_eq!(two.dial_failed(refused), (DialError::NotAllowed, None));
         server.counts(Counter::HandshakeNotAllowed, 1);
         assert_eq!(
-            by_server.lock().unwrap()[1..].iter().map(|asked| (asked.0, asked.2)).collect::<Vec<_>>(),
+            by_server.lock().unwrap()[1..].iter().map(|asked| (asked.node, asked.direction)).collect::<Vec<_>>(),
             [(id(2), Direction::Accepted)]
         );
         // Encrypted, the dialler is still to be asked when it hears of that; in the clear it never learns who that was.
@@ -213,7 +215,9 @@ fn the_handler_is_asked_about_each_node_with_its_address_and_direction() {
         assert_eq!(one.dial_failed(unwanted), (DialError::NotAllowed, None));
         one.counts(Counter::HandshakeNotAllowed, 1);
         other.counts(Counter::HandshakeGoodbye, 1);
-        assert_eq!(by_one.lock().unwrap()[1..], [(id(8), other.address(), Direction::Dialled)]);
+        let asked =
+            by_one.lock().unwrap()[1..].iter().map(|asked| (asked.node, asked.address.clone(), asked.direction)).collect::<Vec<_>>();
+        assert_eq!(asked, [(id(8), other.address().into(), Direction::Dialled)]);
 
         assert!(server.leftovers().is_empty() && two.leftovers().is_empty() && one.leftovers().is_empty());
         one.engine.shutdown();

@@ -415,7 +415,10 @@ fn a_handle_outlives_its_engine_and_says_so() {
     assert_eq!(handle.broadcast_batch(vec![frame]).unwrap_err().reason, SendError::Stopped);
     let Err(refused) = copy.post(0, Box::new(|_| ())) else { panic!("nobody takes this") };
     assert_eq!(refused.reason, SendError::Stopped);
-    assert_eq!(copy.dial(corecast::Dial::to("127.0.0.1:1".parse().unwrap())), Err(SendError::Stopped));
+    assert_eq!(
+        copy.dial(corecast::Dial::to(corecast::Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))))),
+        Err(SendError::Stopped)
+    );
     assert_eq!(handle.peers(LIVENESS).unwrap_err(), QueryError::Stopped);
     // The figures stay readable.
     assert!(handle.stats().get(Counter::Turns) > 0);

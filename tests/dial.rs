@@ -13,7 +13,9 @@ use std::time::Duration;
 use common::node::{Node, Seen};
 use common::raw::{GOODBYE, Hello, RawListener, data, goodbye};
 use common::{LIVENESS, NEVER, eventually_idle, loopback};
-use corecast::{CloseReason, Config, Cores, Counter, Dial, DialError, DialId, Direction, GoodbyeCode, HandshakeError, NodeId, RefusalCode};
+use corecast::{
+    Address, CloseReason, Config, Cores, Counter, Dial, DialError, DialId, Direction, GoodbyeCode, HandshakeError, NodeId, RefusalCode,
+};
 
 /// Dials again soon.
 fn config() -> Config {
@@ -44,7 +46,7 @@ fn a_dial_goes_on_until_somebody_listens() {
     let listener = RawListener::listen(socket);
     let raw = listener.establish(Hello::node(1));
     let (_, info) = node.connected();
-    assert_eq!((info.dial, info.direction, info.channel, info.address), (Some(dial), Direction::Dialled, 9, address));
+    assert_eq!((info.dial, info.direction, info.channel, info.address), (Some(dial), Direction::Dialled, 9, address.into()));
     assert_eq!(info.node, NodeId(raw.hello.node));
     common::eventually_stats(&node.handle(), "all attempts but the last have failed", |stats| {
         stats.get(Counter::DialFailures) >= 6 && stats.get(Counter::DialAttempts) == stats.get(Counter::DialFailures) + 1
@@ -183,7 +185,7 @@ fn another_node_than_expected_is_not_connected_to() {
 fn plaintext_does_not_leave_the_machine_unasked() {
     let mut node = Node::report(config());
     for address in ["192.0.2.1:9", "[2001:db8::1]:9", "[::ffff:192.0.2.1]:9", "0.0.0.0:9"] {
-        let dial = node.handle().dial(Dial::to(address.parse().unwrap())).unwrap();
+        let dial = node.handle().dial(Dial::to(address.parse::<Address>().unwrap())).unwrap();
         assert_eq!(node.dial_failed(dial), (DialError::PlaintextRemote, None));
     }
     assert_eq!(node.count(Counter::DialAttempts), 0);
@@ -353,7 +355,7 @@ fn a_dial_comes_from_the_address_that_it_names() {
     let mut node = Node::report(config());
     let source = "127.1.2.3".parse().unwrap();
     let dial = node.handle().dial(Dial::to(server.address()).source(source)).unwrap();
-    assert_eq!(server.connected().1.address.ip(), source);
+    assert_eq!(server.connected().1.address.ip(), Some(source));
     assert_eq!(node.connected().1.dial, Some(dial));
     // An address of another family, and one that is not ours.
     for (source, error) in [("::1", ErrorKind::InvalidInput), ("192.0.2.1", ErrorKind::AddrNotAvailable)] {

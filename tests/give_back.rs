@@ -16,7 +16,7 @@ use common::raw::{
     BULK, FRAGMENT, HIGH, Hello, NORMAL, PREAMBLE, REQUEST, Raw, SUBSCRIBE, acked, control, data, first, frame, goodbye, header,
 };
 use common::{LIVENESS, NEVER, Wire, eventually, eventually_counts, eventually_stats, loopback, open_files};
-use corecast::{CloseReason, Config, Counter, Direction, GoodbyeCode, Handle, NodeId, PeerId, Stats, Target, Topic};
+use corecast::{CloseReason, Config, Counter, GoodbyeCode, Handle, PeerId, PeerInfo, Stats, Target, Topic};
 
 /// Everything that says how much there is now. What the pool of buffers keeps for the next is not a peer's, and has its own bound.
 const LEVELS: &[Counter] = &[
@@ -244,7 +244,7 @@ const ATTEMPTS: &[Attempt] = &[
     }),
 ];
 
-fn judge(node: NodeId, _: std::net::SocketAddr, _: Direction) -> bool {
+fn judge(PeerInfo { node, .. }: &PeerInfo) -> bool {
     if node.0 == Hello::node(STUMBLED_OVER).node {
         std::panic::resume_unwind(Box::new(common::node::MEANT));
     }

@@ -8,7 +8,6 @@
 
 mod common;
 
-use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,9 +18,9 @@ use common::raw::{ACK, BULK, Hello, NORMAL, REQUEST, RESPONSE, Raw, RawListener,
 use common::raw::{control, data, first, frame, go_away};
 use common::{LIVENESS, NEVER, eventually, eventually_counts, eventually_idle, eventually_stats, loopback};
 use corecast::{
-    AfterPanic, Backlog, BreakerState, Callback, CloseReason, Config, Context, Counter, Dial, DialError, DialId, Direction, Endpoint,
-    Engine, Frame, Handler, HandlerPanic, Message, NodeId, Notice, PeerId, PeerInfo, Rate, RateLimit, RateLimited, Rates, Receipt,
-    RequestError, Responder, Restarts, SendError, Target, Topic, WhenOver,
+    AfterPanic, Backlog, BreakerState, Callback, CloseReason, Config, Context, Counter, Dial, DialError, DialId, Endpoint, Engine, Frame,
+    Handler, HandlerPanic, Message, NodeId, Notice, PeerId, PeerInfo, Rate, RateLimit, RateLimited, Rates, Receipt, RequestError,
+    Responder, Restarts, SendError, Target, Topic, WhenOver,
 };
 
 /// A code of WIRE.md.
@@ -118,7 +117,7 @@ impl Handler for Fragile {
         self.rig.verdict.lock().unwrap().unwrap_or_else(|| resume_unwind(Box::new(TEXT)))
     }
 
-    fn authorize(&mut self, _: NodeId, _: SocketAddr, _: Direction) -> bool {
+    fn authorize(&mut self, _: &PeerInfo) -> bool {
         self.rig.call(Callback::Authorize);
         true
     }

@@ -42,17 +42,18 @@ fn a_thread_gets_one_connection_however_often_it_asks() {
         let mut node = Node::report(wire.dialling().cores(Cores::Unpinned(2)));
         let handle = node.handle();
         let target = endpoint(wire, &server);
-        let peer = handle.connect_blocking(target, LIVENESS).unwrap();
+        let peer = handle.connect_blocking(&target, LIVENESS).unwrap();
         assert_eq!(node.connected().0, peer);
         // From any thread at once, and from the cores.
         let answers: Vec<_> = (0..8)
             .map(|_| {
-                let handle = handle.clone();
-                std::thread::spawn(move || handle.connect_blocking(target, LIVENESS))
+                let (handle, target) = (handle.clone(), target.clone());
+                std::thread::spawn(move || handle.connect_blocking(&target, LIVENESS))
             })
             .collect();
         answers.into_iter().for_each(|answer| assert_eq!(answer.join().unwrap(), Ok(peer)));
         for core in [0, 1] {
+            let target = target.clone();
             assert_eq!(node.run(core, move |cx| cx.connect(target, core as u64)), Ok(()));
             assert_eq!(node.pooled(core as u64), (core, Ok(peer)));
         }
@@ -72,7 +73,7 @@ fn a_thread_gets_one_connection_however_often_it_asks() {
         server.counts(Counter::Peers, 0);
         let late = node.run(peer.core(), move |cx| cx.send(peer, 7, b"late")).unwrap_err();
         assert!(matches!(late, SendError::NotConnected | SendError::Closing), "{late}");
-        let again = handle.connect_blocking(target, LIVENESS).unwrap();
+        let again = handle.connect_blocking(&target, LIVENESS).unwrap();
         assert_ne!(again, peer);
         node.engine.shutdown();
         server.finish();
@@ -210,10 +211,10 @@ fn a_call_that_would_wait_for_itself_says_so_and_the_end_of_the_engine_ends_the_
 fn what_the_pool_cannot_do_is_told_with_its_reason() {
     let node = Node::report(Config::plaintext());
     let handle = node.handle();
-    let told = |target: Endpoint| handle.connect_blocking(target, LIVENESS).unwrap_err();
+    let told = |target: Endpoint| handle.connect_blocking(&target, LIVENESS).unwrap_err();
     assert_eq!(told(NodeId([9; 32]).into()), ConnectError::Dial(DialError::NoAddress));
     assert_eq!(told("192.0.2.1:9".parse::<std::net::SocketAddr>().unwrap().into()), ConnectError::Dial(DialError::PlaintextRemote));
-    let own = (node.engine.node_id(), "127.0.0.1:9".parse().unwrap());
+    let own = (node.engine.node_id(), "127.0.0.1:9".parse::<std::net::SocketAddr>().unwrap());
     assert_eq!(told(own.into()), ConnectError::Dial(DialError::SelfConnection));
     let encrypted = Node::report(Wire::Noise.dialling());
     let nobody = encrypted.handle().connect_blocking("127.0.0.1:9".parse::<std::net::SocketAddr>().unwrap(), LIVENESS);

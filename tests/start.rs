@@ -38,7 +38,7 @@ impl Handler for Quiet {
 fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    match Engine::start(loopback().listen(address), |_| Quiet).unwrap_err() {
+    match Engine::start(loopback().listen(address.into()), |_| Quiet).unwrap_err() {
         StartError::Listen { address: named, source } => {
             assert_eq!(named, address);
             assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
@@ -48,14 +48,14 @@ fn a_port_that_is_taken_is_named() {
     // An engine's own port as well.
     let first = Engine::start(config(), |_| Quiet).unwrap();
     let address = first.local_addrs()[0];
-    let error = Engine::start(Config::plaintext().listen(address), |_| Quiet).unwrap_err();
-    assert!(matches!(error, StartError::Listen { address: named, .. } if named == address));
+    let error = Engine::start(Config::plaintext().listen(address.into()), |_| Quiet).unwrap_err();
+    assert!(matches!(&error, StartError::Listen { address: named, .. } if *named == address));
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     // And it is free again with the engine, whoever was connected.
     let raw = Raw::establish(address, Hello::node(1));
     first.shutdown();
     drop(raw);
-    Engine::start(Config::plaintext().listen(address), |_| Quiet).unwrap().shutdown();
+    Engine::start(Config::plaintext().listen(address.into()), |_| Quiet).unwrap().shutdown();
 }
 
 #[test]
@@ -132,6 +132,24 @@ fn a_processor_that_cannot_be_had_is_a_warning() {
 }
 
 #[test]
+fn what_the_host_will_not_carry_is_a_warning() {
+    // Not by what is available: a quota makes that fewer.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let first: usize = list.trim().split([',', '-']).next().unwrap().parse().unwrap();
+    let node = Node::echo(config().cores(Cores::Pinned(vec![first, first])));
+    assert!(node.engine.warnings().contains(&Warning::SameProcessor { cores: [0, 1], processor: first }), "{:?}", node.engine.warnings());
+    Raw::establish(node.address(), Hello::node(1)).echo(1, b"runs all the same");
+    node.finish();
+
+    let is_small = std::thread::available_parallelism().unwrap().get() < 200;
+    let node = Node::echo(config().cores(Cores::Unpinned(200)));
+    let warned = |warning: &Warning| matches!(warning, Warning::MoreCoresThanProcessors { cores: 200, processors: 1.. });
+    assert_eq!(node.engine.warnings().iter().any(warned), is_small, "{:?}", node.engine.warnings());
+    node.finish();
+}
+
+#[test]
 fn several_listeners_lead_to_the_same_engine() {
     let mut addresses: Vec<SocketAddr> =
         vec!["127.0.0.1:0".parse().unwrap(), "127.0.0.2:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
@@ -139,7 +157,7 @@ fn several_listeners_lead_to_the_same_engine() {
         addresses.push("[::1]:0".parse().unwrap());
     }
     let mut config = Config::plaintext().cores(Cores::Unpinned(2));
-    config.listen = addresses.clone();
+    config.listen = addresses.iter().map(|&address| address.into()).collect();
     let node = Node::echo(config);
     let local = node.engine.local_addrs().to_vec();
     assert_eq!(local.len(), addresses.len());

@@ -9,6 +9,11 @@ use super::{ConfigError, at_least, within};
 /// Limits on connections that are accepted, by where they come from. For IPv6 an "address" is a /64: what one customer is given.
 ///
 /// They hold one stranger back from taking the places of all others; whom a connection belongs to is not known yet when they are applied.
+///
+/// A connection to a Unix-domain socket has no address, and none of these limits applies to it: who may come there at all is said by the
+/// file's mode ([`crate::Io::unix_mode`]). The limits on the whole engine hold for it as for all others ([`crate::Limits::max_half_open`],
+/// `max_peers`, [`crate::Timeouts::handshake`]). All connections that come that way count as one subnet when somebody has to give way, so
+/// that neither they nor those from the network can push the others out.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Addresses {

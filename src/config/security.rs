@@ -13,6 +13,7 @@ pub enum Security {
     /// Not at all: whoever can reach the socket can read, change and claim anything. For one machine or a closed wire.
     Plaintext {
         /// Whether addresses other than loopback may be listened on and dialled. False refuses them with an error that says so.
+        /// Unix-domain sockets are this machine's own, and need no flag.
         allow_remote: bool,
     },
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Chunks, pair};
+use crate::address::Address;
 use crate::config::{Admission, Config, Noise, Rate, RateLimit, Rates, Security, WhenOver};
 use crate::handler::{Context, Handler, Message, Responder};
 use crate::id::{PeerId, Topic};
@@ -87,9 +88,9 @@ impl World {
 
     fn establish(&mut self, noise: bool) {
         let [mut dialler, _]: [Handshake; 2] = pair(noise);
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let address = Address::from(SocketAddr::from(([127, 0, 0, 1], 1)));
         self.begin(Duration::ZERO);
-        let ticket = self.shard.admit(address).expect("the address is exempt");
+        let ticket = self.shard.admit(&address).expect("the address is exempt");
         let half = self.shard.handle_accepted(address, ticket, &[4; 32]);
         while self.slot.is_none() {
             let there = dialler.output().len().min(self.shard.half_wanted(half));

@@ -1,15 +1,11 @@
 //! New connections: accepted on core 0, handed over raw to the core with the fewest.
 
-use std::net::SocketAddr;
-
-use mio::Interest;
-use mio::net::TcpStream;
-
 use super::Reactor;
 use super::connections::token;
 use super::inbox::Signal;
 use super::listener::AcceptResult;
 use super::socket::Socket;
+use crate::address::Address;
 use crate::handler::Handler;
 use crate::metrics::Counter;
 use crate::shard::{Conn, Ticket};
@@ -33,7 +29,7 @@ impl<H: Handler> Reactor<H> {
         while self.listeners[index].ready && self.listeners[index].paused_until.is_none() && *budget > 0 {
             *budget -= 1;
             match self.listeners[index].accept(now) {
-                AcceptResult::Connection(stream, address) => self.place(stream, address),
+                AcceptResult::Connection(socket, address) => self.place(socket, address),
                 AcceptResult::WouldBlock => self.listeners[index].ready = false,
                 AcceptResult::Exhausted => self.shard.stats_mut().count(Counter::AcceptPauses),
                 AcceptResult::Failed => self.shard.stats_mut().count(Counter::AcceptErrors),
@@ -46,30 +42,34 @@ impl<H: Handler> Reactor<H> {
         self.listeners.iter().any(|listener| listener.ready && listener.paused_until.is_none())
     }
 
-    fn place(&mut self, stream: TcpStream, address: SocketAddr) {
-        let Some(ticket) = self.shard.admit(address) else { return };
+    fn place(&mut self, socket: Socket, address: Address) {
+        let Some(ticket) = self.shard.admit(&address) else { return };
         if ticket.core() == self.shard.core() {
-            self.adopt(stream, address, ticket);
+            self.adopt(socket, address, ticket);
         } else {
-            self.fabric.signal(ticket.core(), Signal::Accepted { stream, address, ticket });
+            self.fabric.signal(ticket.core(), Signal::Accepted { socket, address, ticket });
         }
     }
 
     /// A connection becomes this core's.
-    pub(super) fn adopt(&mut self, stream: TcpStream, address: SocketAddr, ticket: Ticket) {
-        let socket = Socket::new(stream, false);
+    pub(super) fn adopt(&mut self, socket: Socket, address: Address, ticket: Ticket) {
         socket.configure(&self.fabric.shared.config);
         match self.fabric.shared.with_entropy(|entropy| self.shard.handle_accepted(address, ticket, entropy)) {
-            Ok(half) => self.register(half, socket),
+            Ok(half) => {
+                if let Some(credentials) = socket.credentials() {
+                    self.shard.handle_credentials(half, credentials);
+                }
+                self.register(half, socket);
+            }
             // No key without randomness, and no connection without a key.
             Err(_) => self.shard.stats_mut().count(Counter::AcceptErrors),
         }
     }
 
     /// Makes a half-open connection's socket part of the loop.
-    pub(super) fn register(&mut self, half: u32, mut socket: Socket) {
+    pub(super) fn register(&mut self, half: u32, socket: Socket) {
         let conn = Conn::Half(half);
-        let registered = self.poll.registry().register(socket.stream_mut(), token(conn), Interest::READABLE | Interest::WRITABLE);
+        let registered = socket.register(self.poll.registry(), token(conn));
         self.connections.insert(conn, socket);
         if let Err(error) = registered {
             self.shard.handle_half_error(half, error.kind());

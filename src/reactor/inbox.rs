@@ -9,15 +9,15 @@ use crossbeam::channel::Sender;
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use mio::Waker;
-use mio::net::TcpStream;
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Clock;
 use super::latch::Latch;
+use super::socket::Socket;
+use crate::address::Address;
 use crate::endpoint::Endpoint;
 use crate::error::{DialError, RequestError, SendError};
 use crate::id::{NodeId, PeerId};
@@ -66,7 +66,7 @@ pub(crate) enum Command<C> {
     },
     /// To core 0: a connection of the pool is wanted.
     Connect {
-        endpoint: Endpoint,
+        endpoint: Box<Endpoint>,
         pin: bool,
         reply: PeerTo,
     },
@@ -93,8 +93,8 @@ pub(crate) enum Signal {
     Outside(Control),
     /// A connection that another core has accepted. It has not been read from, and no poll knows it.
     Accepted {
-        stream: TcpStream,
-        address: SocketAddr,
+        socket: Socket,
+        address: Address,
         ticket: Ticket,
     },
     Snapshot(Sender<Snapshot>),

@@ -1,23 +1,54 @@
-//! Listening sockets.
+//! Listening sockets, of both kinds.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, Socket, Type};
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Type};
 
+use super::socket::Socket;
+use super::socket_file::{self, SocketFile};
+use crate::address::{Address, UnixPath};
+use crate::error::StartError;
 use crate::time::Timestamp;
 
 /// How long accepting rests when the process has no file descriptor left. No edge will tell when there is one again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
-/// Opens a listening socket.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+/// A listening socket that is in no loop yet.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Tcp(StdTcpListener),
+    /// The file goes first, while the socket still listens, so that nobody else has taken the path meanwhile.
+    Unix(SocketFile, UnixPath, StdUnixListener),
+}
+
+/// Opens a listening socket. `mode`: of the file of a Unix-domain socket.
+pub(crate) fn bind(address: &Address, mode: u32) -> Result<Bound, StartError> {
+    match address {
+        Address::Tcp(tcp) => bind_tcp(*tcp).map(Bound::Tcp).map_err(|source| StartError::Listen { address: address.clone(), source }),
+        Address::Unix(path) => socket_file::bind(path, mode).map(|(file, socket)| Bound::Unix(file, path.clone(), socket)),
+    }
+}
+
+impl Bound {
+    /// Where it listens, with the port that was given for 0.
+    pub(crate) fn address(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().map(Address::Tcp),
+            Self::Unix(_, path, _) => Ok(path.clone().into()),
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<StdTcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of an earlier run that linger in TIME_WAIT do not keep the port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -29,7 +60,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
 /// A listening socket in the loop of core 0.
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: TcpListener,
+    socket: Listening,
     /// An edge came, or a budget ended, and accepting has not met its end yet.
     pub(super) ready: bool,
     /// Do not accept before.
@@ -38,9 +69,26 @@ pub(super) struct Listener {
     spare: Option<File>,
 }
 
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    /// See [`Bound::Unix`].
+    Unix(#[expect(dead_code, reason = "held for its drop")] SocketFile, UnixPath, UnixListener),
+}
+
+impl Listening {
+    /// The next connection, and where it is from. Who connects to a path has none of its own.
+    fn accept(&self) -> io::Result<(Socket, Address)> {
+        match self {
+            Self::Tcp(socket) => socket.accept().map(|(stream, address)| (stream.into(), address.into())),
+            Self::Unix(_, path, socket) => socket.accept().map(|(stream, _)| (stream.into(), path.clone().into())),
+        }
+    }
+}
+
 /// What accepting gave.
 pub(super) enum AcceptResult {
-    Connection(TcpStream, SocketAddr),
+    Connection(Socket, Address),
     /// Nobody waits.
     WouldBlock,
     /// The process has no file descriptor left.
@@ -50,21 +98,28 @@ pub(super) enum AcceptResult {
 }
 
 impl Listener {
-    pub(super) fn new(socket: StdListener) -> Self {
-        Self { socket: TcpListener::from_std(socket), ready: false, paused_until: None, spare: spare() }
+    pub(super) fn new(bound: Bound) -> Self {
+        let socket = match bound {
+            Bound::Tcp(socket) => Listening::Tcp(TcpListener::from_std(socket)),
+            Bound::Unix(file, path, socket) => Listening::Unix(file, path, UnixListener::from_std(socket)),
+        };
+        Self { socket, ready: false, paused_until: None, spare: spare() }
     }
 
-    pub(super) fn socket_mut(&mut self) -> &mut TcpListener {
-        &mut self.socket
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.socket {
+            Listening::Tcp(socket) => registry.register(socket, token, Interest::READABLE),
+            Listening::Unix(_, _, socket) => registry.register(socket, token, Interest::READABLE),
+        }
     }
 
     pub(super) fn accept(&mut self, now: Timestamp) -> AcceptResult {
         match self.socket.accept() {
-            Ok((stream, address)) => {
+            Ok((socket, address)) => {
                 if self.spare.is_none() {
                     self.spare = spare();
                 }
-                AcceptResult::Connection(stream, address)
+                AcceptResult::Connection(socket, address)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => AcceptResult::WouldBlock,
             Err(error) if is_exhaustion(&error) => {

@@ -28,24 +28,25 @@ pub(crate) mod bound;
 mod connections;
 mod entropy;
 pub(crate) mod files;
+pub(crate) mod host;
 pub(crate) mod inbox;
 mod latch;
 pub(crate) mod listener;
 mod observed;
 mod socket;
+mod socket_file;
 mod spin;
 mod sync;
 mod turn;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use crate::handler::Handler;
 use crate::metrics::Counter;
@@ -55,7 +56,7 @@ use accounts::Accounts;
 use alarm::Alarm;
 use connections::Connections;
 use inbox::{Fabric, Inbox, PeerTo, ReplyTo, ReportTo};
-use listener::Listener;
+use listener::{Bound, Listener};
 use observed::Observed;
 use spin::Spinner;
 
@@ -199,10 +200,10 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Takes over listening sockets.
-    pub(crate) fn listen(&mut self, sockets: Vec<TcpListener>) -> io::Result<()> {
+    pub(crate) fn listen(&mut self, sockets: Vec<Bound>) -> io::Result<()> {
         for (index, socket) in sockets.into_iter().enumerate() {
             let mut listener = Listener::new(socket);
-            self.poll.registry().register(listener.socket_mut(), connections::listener_token(index), Interest::READABLE)?;
+            listener.register(self.poll.registry(), connections::listener_token(index))?;
             self.listeners.push(listener);
         }
         Ok(())

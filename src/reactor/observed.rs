@@ -3,15 +3,14 @@
 //! Ring 0 calls the handler and reads no clock, so whoever wants to know stands in between: an [`Observed`] is a [`Handler`] that passes
 //! every call on. While nobody looks, that costs a call one predictable branch.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Clock;
 use crate::endpoint::{BreakerState, Endpoint};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
-use crate::handler::{AfterPanic, Backlog, Callback, Context, Direction, Handler, HandlerPanic, Message, PeerInfo, RateLimited, Responder};
-use crate::id::{DialId, NodeId, PeerId, Topic};
+use crate::handler::{AfterPanic, Backlog, Callback, Context, Handler, HandlerPanic, Message, PeerInfo, RateLimited, Responder};
+use crate::id::{DialId, PeerId, Topic};
 use crate::notice::Notice;
 use crate::receipt::Receipt;
 use crate::watchdog::{Running, Watch};
@@ -76,8 +75,8 @@ impl<H: Handler> Handler for Observed<H> {
         self.pass(Running::new(Callback::Start), |inner| inner.on_start(cx));
     }
 
-    fn authorize(&mut self, node: NodeId, address: SocketAddr, direction: Direction) -> bool {
-        self.pass(Running::new(Callback::Authorize), |inner| inner.authorize(node, address, direction))
+    fn authorize(&mut self, info: &PeerInfo) -> bool {
+        self.pass(Running::new(Callback::Authorize), |inner| inner.authorize(info))
     }
 
     fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use mio::Events;
 use mio::event::Event;
-use mio::{Events, Interest};
 
 use super::accounts::{Phase, RawSample};
 use super::connections::{Source, source, token};
@@ -243,7 +243,7 @@ impl<H: Handler> Reactor<H> {
                 self.inbox().outside_credit.release(0);
                 self.shard.handle_control(control);
             }
-            Signal::Accepted { stream, address, ticket } => self.adopt(stream, address, ticket),
+            Signal::Accepted { socket, address, ticket } => self.adopt(socket, address, ticket),
             // Whoever asked may have given up.
             Signal::Snapshot(reply) => drop(reply.try_send(self.shard.snapshot())),
             Signal::Landing(waiting) => self.landing = Some(waiting),
@@ -315,6 +315,9 @@ impl<H: Handler> Reactor<H> {
                     self.connections.make_ready(conn);
                 }
                 if event.is_writable() || event.is_write_closed() || event.is_error() {
+                    if let Some(socket) = self.connections.get(conn) {
+                        socket.has_room(self.poll.registry(), event.token());
+                    }
                     match conn {
                         Conn::Peer(slot) => self.shard.handle_writable(slot),
                         Conn::Half(half) => self.half_writable(half),
@@ -330,6 +333,9 @@ impl<H: Handler> Reactor<H> {
             match socket.finish_connect() {
                 None => return,
                 Some(Ok(())) => {
+                    if let Some(credentials) = socket.credentials() {
+                        self.shard.handle_credentials(half, credentials);
+                    }
                     let drawn = self.fabric.shared.with_entropy(|entropy| self.shard.handle_connected(half, entropy));
                     if let Err(error) = drawn {
                         return self.shard.handle_half_error(half, error.kind());
@@ -423,8 +429,25 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         match socket.write(output) {
-            WriteResult::Taken { bytes, .. } => self.shard.half_advance(half, bytes),
+            WriteResult::Taken { bytes, full } => {
+                self.shard.half_advance(half, bytes);
+                if full {
+                    self.await_room(Conn::Half(half));
+                }
+            }
             WriteResult::Failed(kind) => self.shard.handle_half_error(half, kind),
+        }
+    }
+
+    /// A write was not taken whole.
+    #[cold]
+    fn await_room(&mut self, conn: Conn) {
+        let Some(socket) = self.connections.get(conn) else { return };
+        if let Err(error) = socket.await_room(self.poll.registry(), token(conn)) {
+            match conn {
+                Conn::Peer(slot) => self.shard.handle_error(slot, error.kind()),
+                Conn::Half(half) => self.shard.handle_half_error(half, error.kind()),
+            }
         }
     }
 
@@ -475,6 +498,9 @@ impl<H: Handler> Reactor<H> {
             WriteResult::Taken { bytes, full } => {
                 measure_batch(&mut self.shard, bytes);
                 self.shard.advance(slot, bytes, full);
+                if full {
+                    self.await_room(Conn::Peer(slot));
+                }
             }
             WriteResult::Failed(kind) => self.shard.handle_error(slot, kind),
         }
@@ -494,7 +520,11 @@ impl<H: Handler> Reactor<H> {
             };
             measure_batch(&mut self.shard, bytes);
             budget = budget.saturating_sub(bytes);
-            if !self.shard.advance_sealed(slot, bytes, full, budget == 0) {
+            let more = self.shard.advance_sealed(slot, bytes, full, budget == 0);
+            if full {
+                return self.await_room(Conn::Peer(slot));
+            }
+            if !more {
                 return;
             }
         }
@@ -504,7 +534,7 @@ impl<H: Handler> Reactor<H> {
     fn act(&mut self) {
         while let Some(action) = self.shard.poll_action() {
             match action {
-                Action::Connect { half, address, source } => match Socket::connect(address, source) {
+                Action::Connect { half, address, source } => match Socket::connect(&address, source) {
                     Ok(socket) => {
                         socket.configure(&self.fabric.shared.config);
                         self.register(half, socket);
@@ -540,7 +570,7 @@ impl<H: Handler> Reactor<H> {
         let (from, to) = (Conn::Half(half), Conn::Peer(slot));
         let Some(mut socket) = self.connections.remove(from) else { return };
         socket.queued = false;
-        let registered = self.poll.registry().reregister(socket.stream_mut(), token(to), Interest::READABLE | Interest::WRITABLE);
+        let registered = socket.reregister(self.poll.registry(), token(to));
         self.connections.insert(to, socket);
         match registered {
             // What came after the handshake may have come with its last bytes, and its edge is gone.

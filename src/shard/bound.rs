@@ -4,8 +4,6 @@
 //! still there, so its entries are counted four times; five where entries come and go, since it may grow for the places of those that
 //! have gone.
 
-use std::net::SocketAddr;
-
 use super::acks::{ACK_LEN, OPEN, OPEN_SLOT};
 use super::breaker::Breakers;
 use super::directory::Directory;
@@ -23,6 +21,7 @@ use super::receive::{PARKED_READS, parked_read, parked_short_read};
 use super::sealed::Scratch;
 use super::slots::{Cold, Entry};
 use super::{Action, Deadline, Event};
+use crate::address::{Address, Credentials, UnixPath};
 use crate::buffers::{MEDIUM, SMALL};
 use crate::config::{Config, Security};
 use crate::endpoint::{BreakerState, Endpoint};
@@ -132,6 +131,7 @@ pub(crate) fn recorded(config: &Config) -> usize {
 /// its node's last connection ended.
 pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + size_of::<Cold>()
+    + size_of::<Credentials>()
     + Seat::BYTES
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
@@ -166,7 +166,7 @@ pub(crate) fn handshakes(config: &Config, connections: usize) -> usize {
 }
 
 /// A connection in its handshake.
-pub(crate) const HALF_OPEN: usize = 2 * size_of::<HalfOpen>() + TIMER + CONTROL + 4 * ACTION;
+pub(crate) const HALF_OPEN: usize = 2 * size_of::<HalfOpen>() + size_of::<Credentials>() + TIMER + CONTROL + 4 * ACTION;
 
 /// The same, accepted: it may be told to give way.
 pub(crate) const ACCEPTED: usize = HALF_OPEN + Gate::HALF_OPEN + CONTROL;
@@ -178,7 +178,10 @@ pub(crate) const ADDRESS: usize = Gate::ENTRY;
 pub(crate) const GRANT: usize = 4 * Directory::GRANT + 2 * CONTROL;
 
 /// A dial: as the directory knows it, its timer, and the attempt that is under way.
-pub(crate) const DIAL: usize = 4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<SocketAddr>();
+pub(crate) const DIAL: usize = 4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<Address>() + PATH;
+
+/// A path, with its counts of references. A dial has one of its own; accepted connections share their listener's.
+const PATH: usize = UnixPath::MAX + 2 * size_of::<usize>();
 
 /// A breaker's new state, on its way to the application.
 const CHANGED: usize = size_of::<(Endpoint, BreakerState)>();

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 
 /// What there is one breaker for: a target, and which of our names it is dialled by. What a target has against one of them it need not have
 /// against another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Faced {
     pub(super) endpoint: Endpoint,
     /// As in the directory's keys: zero is the engine's own.
@@ -201,7 +201,7 @@ impl Breakers {
             self.next += 1;
             entry.place = (is != BreakerState::Closed, self.next);
             entry.touched = now;
-            self.order.insert(entry.place, *target);
+            self.order.insert(entry.place, target.clone());
         }
         Some((result, (is != was).then_some(is)))
     }
@@ -244,8 +244,8 @@ impl Breakers {
             }
             self.next += 1;
             let place = (false, self.next);
-            self.order.insert(place, *target);
-            self.entries.insert(*target, Entry { breaker: Breaker::new(), place, touched: now, blocked: Vec::new() });
+            self.order.insert(place, target.clone());
+            self.entries.insert(target.clone(), Entry { breaker: Breaker::new(), place, touched: now, blocked: Vec::new() });
         }
         let longest = longest.min(config.max_cool_down);
         let changed = self.change(target, now, |breaker| breaker.failed(probe, now, longest, &config, rng));
@@ -253,14 +253,9 @@ impl Breakers {
     }
 
     fn forget_oldest_closed(&mut self) -> bool {
-        match self.order.first_key_value() {
-            Some((&place @ (false, _), &target)) => {
-                self.order.remove(&place);
-                self.entries.remove(&target);
-                true
-            }
-            _ => false,
-        }
+        let Some(oldest) = self.order.first_entry().filter(|oldest| !oldest.key().0) else { return false };
+        self.entries.remove(&oldest.remove());
+        true
     }
 
     /// The target has proved to be alive.
@@ -341,7 +336,7 @@ mod tests {
     }
 
     fn target(number: u8) -> Faced {
-        let endpoint = Endpoint { node: Some(NodeId([number; 32])), address: Some(([127, 0, 0, 1], 1).into()) };
+        let endpoint = Endpoint { node: Some(NodeId([number; 32])), address: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into()) };
         Faced { endpoint, ours: [0; 8] }
     }
 

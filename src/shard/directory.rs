@@ -11,7 +11,6 @@ mod pooling;
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use super::parting::Parting;
 use super::places::Places;
 use super::pool::{Pool, PoolKey};
 use super::{Deadline, Outgoing};
+use crate::address::Address;
 use crate::config::Config;
 use crate::dial::Dial;
 use crate::error::DialError;
@@ -59,7 +59,7 @@ impl Key {
 }
 
 /// Where a dial leads: address, channel, and by which of our names.
-type Target = (SocketAddr, u16, [u8; 8]);
+type Target = (Address, u16, [u8; 8]);
 
 /// A connection that may be, or is.
 #[derive(Debug)]

@@ -8,12 +8,16 @@
 //! Where as many as `limits.max_half_open` are in their handshake, the oldest of the subnet that has most of them gives way, the newcomer
 //! counted with its own. Only there does an accept cost more the more there are: it looks at each half-open connection, 1 us for 256 of
 //! them. Established peers never give way, and neither do addresses that are exempt.
+//!
+//! Who comes by a Unix-domain socket has no address: there is no entry for it and no limit of its own, but together they are a subnet as
+//! far as giving way goes.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::places::{Crowd, Crowds, Places, Seat, Ticket};
+use crate::address::Address;
 use crate::config::{Config, Rate};
 use crate::metrics::Counter;
 use crate::rate::TokenBucket;
@@ -133,6 +137,8 @@ pub(super) struct Admitted {
 pub(super) struct Gate {
     config: Arc<Config>,
     table: Table,
+    /// Connections by Unix-domain sockets.
+    local: Crowds,
     /// Connections that may have to give way, in the order in which they came. Some are not in their handshake any more.
     seats: VecDeque<Arc<Seat>>,
     /// At this length, those are let go of.
@@ -146,12 +152,18 @@ impl Gate {
     pub(super) const HALF_OPEN: usize = 2 * (Seat::BYTES + 2 * size_of::<Arc<Seat>>());
 
     pub(super) fn new(config: Arc<Config>) -> Self {
-        Self { config, table: Table::default(), seats: VecDeque::new(), prune_at: SMALL }
+        let local = Crowds { address: Arc::default(), subnet: Arc::default() };
+        Self { config, table: Table::default(), local, seats: VecDeque::new(), prune_at: SMALL }
     }
 
     /// A connection came from this address. Its ticket, or the reason why it is to be closed at once.
-    pub(super) fn admit(&mut self, address: IpAddr, places: &Arc<Places>, now: Timestamp) -> Result<Admitted, Counter> {
-        let limits = &self.config.addresses;
+    pub(super) fn admit(&mut self, address: &Address, places: &Arc<Places>, now: Timestamp) -> Result<Admitted, Counter> {
+        let Address::Tcp(address) = address else {
+            let crowds = self.local.clone();
+            let evicted = self.make_way(Some(&crowds.subnet), places)?;
+            return Ok(self.seat(crowds, evicted, places));
+        };
+        let (address, limits) = (address.ip(), &self.config.addresses);
         if limits.exempt.iter().any(|subnet| subnet.contains(address)) {
             let evicted = self.make_way(None, places)?;
             return Ok(Admitted { ticket: places.accept(None), evicted });
@@ -169,12 +181,17 @@ impl Gate {
         let own = known_subnet.map(|entry| Arc::clone(&entry.crowd));
         let evicted = self.make_way(own.as_ref(), places)?;
         let crowds = self.enter(address, subnet, now);
+        Ok(self.seat(crowds, evicted, places))
+    }
+
+    /// A connection that is counted, and may have to give way.
+    fn seat(&mut self, crowds: Crowds, evicted: Option<Arc<Seat>>, places: &Arc<Places>) -> Admitted {
         let ticket = places.accept(Some(crowds));
         self.seats.extend(ticket.seat().cloned());
         if self.seats.len() >= self.prune_at {
             self.prune();
         }
-        Ok(Admitted { ticket, evicted })
+        Admitted { ticket, evicted }
     }
 
     /// Whether what the address and its subnet have already leaves room for one more.
@@ -270,7 +287,11 @@ mod tests {
         }
 
         fn admit(&mut self, address: &str) -> Result<Admitted, Counter> {
-            self.gate.admit(address.parse().unwrap(), &self.places, self.now)
+            let address = match address.parse::<IpAddr>() {
+                Ok(ip) => std::net::SocketAddr::new(ip, 40_000).into(),
+                Err(_) => address.parse().unwrap(),
+            };
+            self.gate.admit(&address, &self.places, self.now)
         }
 
         /// Where nobody has to give way.
@@ -311,6 +332,37 @@ mod tests {
         open.remove(1);
         open.extend((0..2).map(|_| door.knock("10.0.0.1").unwrap()));
         assert_eq!(door.refused("10.0.0.1"), Some(Counter::RefusedIpHalfOpen));
+    }
+
+    #[test]
+    fn who_comes_by_a_path_has_no_limit_of_his_own_and_no_entry() {
+        let mut door = Door::new(|config| (config.addresses.table, config.addresses.peers_per_subnet) = (16, 1));
+        let open: Vec<_> = (0..200).map(|_| door.knock("unix:/run/node.sock").unwrap()).collect();
+        let established: Vec<_> = (0..100).map(|_| door.established("unix:/run/node.sock")).collect();
+        assert_eq!((door.places.in_use().0, door.entries()), (200, 0));
+        drop((open, established));
+        assert_eq!(door.gate.local.subnet.all(), 0);
+    }
+
+    #[test]
+    fn neither_paths_nor_addresses_push_the_others_out() {
+        let four = |config: &mut Config| config.limits.max_half_open = 4;
+        let mut door = Door::unhurried(four);
+        let mut local: Vec<_> = (0..2).map(|_| door.knock("unix:/a").unwrap()).collect();
+        let mut remote: Vec<_> = (0..2).map(|_| door.knock("10.0.0.1").unwrap()).collect();
+        // Whoever comes takes the place of his own kind: they are as many as the others, and one more.
+        for _ in 0..3 {
+            for (address, own) in [("unix:/b", &mut local), ("10.0.0.2", &mut remote)] {
+                let Admitted { ticket, evicted } = door.admit(address).unwrap();
+                assert!(own[0].is_of(&evicted.expect("somebody gives way")), "{address}");
+                own.remove(0);
+                own.push(ticket);
+            }
+        }
+        // A few of many subnets push out those of the path as the most, down to their own number.
+        let few: Vec<_> = (1..3).map(|number| door.admit(&format!("10.0.{number}.1")).unwrap()).collect();
+        assert!(few.iter().all(|admitted| admitted.evicted.is_some()));
+        assert_eq!((door.gate.local.subnet.half_open(), door.places.half_open()), (1, 4));
     }
 
     #[test]

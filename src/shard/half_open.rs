@@ -4,7 +4,6 @@
 //! outbox and no word with the application before the directory has granted them.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::blame::Fault;
@@ -15,6 +14,7 @@ use super::places::{Seat, Ticket};
 use super::slots::{Cold, Entry};
 use super::supervised::{Call, Supervised};
 use super::{Action, Conn, Deadline, Event, Shard};
+use crate::address::{Address, Credentials};
 use crate::dial::Dial;
 use crate::error::{DialError, HandshakeError};
 use crate::handler::{Callback, Direction, Handler, PeerInfo};
@@ -52,7 +52,9 @@ pub(super) struct HalfOpen {
     state: State,
     handshake: Handshake,
     serial: u32,
-    address: SocketAddr,
+    address: Address,
+    /// Of Unix-domain sockets.
+    credentials: Option<Box<Credentials>>,
     dial: Option<DialId>,
     timer: TimerKey,
     /// Taken by the peer that this becomes.
@@ -68,8 +70,20 @@ impl HalfOpen {
         self.grant
     }
 
-    fn direction(&self) -> Direction {
-        if self.handshake.is_dialled() { Direction::Dialled } else { Direction::Accepted }
+    /// What is known of the other side, when it has said its part.
+    fn info(&self, theirs: Hello, authenticated: bool) -> PeerInfo {
+        PeerInfo {
+            node: theirs.node,
+            authenticated,
+            instance: theirs.instance,
+            channel: theirs.channel,
+            address: self.address.clone(),
+            direction: if self.handshake.is_dialled() { Direction::Dialled } else { Direction::Accepted },
+            dial: self.dial,
+            max_message: theirs.max_message as usize,
+            takes_notice: theirs.features & FEATURE_GO_AWAY != 0,
+            credentials: self.credentials.clone(),
+        }
     }
 
     /// Whether it holds nothing any more that only the core can take back; its ticket is gone too, or its peer's.
@@ -85,9 +99,9 @@ impl HalfOpen {
 
 impl Shard {
     /// A connection was taken from a listener: its ticket, or nothing where it is to be closed at once. On core 0 only.
-    pub(crate) fn admit(&mut self, address: SocketAddr) -> Option<Ticket> {
+    pub(crate) fn admit(&mut self, address: &Address) -> Option<Ticket> {
         self.stats.count(Counter::Accepted);
-        match self.gate.as_mut()?.admit(address.ip(), &self.shared.places, self.now) {
+        match self.gate.as_mut()?.admit(address, &self.shared.places, self.now) {
             Ok(Admitted { ticket, evicted }) => {
                 if let Some(seat) = evicted {
                     self.out.control(seat.core(), Control::Evict { seat });
@@ -102,7 +116,7 @@ impl Shard {
     }
 
     /// A connection was accepted for this core. `entropy`: 32 random bytes, for its handshake alone.
-    pub(crate) fn handle_accepted(&mut self, address: SocketAddr, ticket: Ticket, entropy: &[u8; 32]) -> u32 {
+    pub(crate) fn handle_accepted(&mut self, address: Address, ticket: Ticket, entropy: &[u8; 32]) -> u32 {
         let handshake = Handshake::accepted(self.shared.keys.as_ref(), self.hello);
         let half = self.open_half(handshake, State::Shaking, address, None, ticket);
         let open = &mut self.half_open[half as usize];
@@ -133,11 +147,11 @@ impl Shard {
             keys = keys.map(|keys| Arc::new(keys.with_identity(identity)));
         }
         let handshake = Handshake::dialled(keys.as_ref(), hello, dial.expected);
-        let half = self.open_half(handshake, State::Connecting, dial.address, Some(id), ticket);
+        let half = self.open_half(handshake, State::Connecting, dial.address.clone(), Some(id), ticket);
         self.actions.push_back(Action::Connect { half, address: dial.address, source: dial.source });
     }
 
-    fn open_half(&mut self, handshake: Handshake, state: State, address: SocketAddr, dial: Option<DialId>, ticket: Ticket) -> u32 {
+    fn open_half(&mut self, handshake: Handshake, state: State, address: Address, dial: Option<DialId>, ticket: Ticket) -> u32 {
         let timeouts = &self.shared.config.timeouts;
         let limit = if state == State::Connecting { timeouts.connect } else { timeouts.handshake };
         let vacant = self.half_open.vacant_entry();
@@ -150,6 +164,7 @@ impl Shard {
             handshake,
             serial,
             address,
+            credentials: None,
             dial,
             timer,
             ticket: Some(ticket),
@@ -158,6 +173,11 @@ impl Shard {
             ledger: None,
         });
         index
+    }
+
+    /// What the system says of who is at the other end, before its first byte is read.
+    pub(crate) fn handle_credentials(&mut self, half: u32, credentials: Credentials) {
+        self.half_open[half as usize].credentials = Some(Box::new(credentials));
     }
 
     /// The connection that `Action::Connect` asked for is there: the handshake begins. `entropy`: 32 random bytes, for it alone.
@@ -225,9 +245,9 @@ impl Shard {
             Ok(Progress::Pending) => self.actions.push_back(Action::WriteHalf { half }),
             Ok(Progress::Ask(theirs)) => {
                 open.theirs = Some(theirs);
-                let (node, address, direction) = (theirs.node, open.address, open.direction());
-                let about = || Call::of_node(Callback::Authorize, node);
-                let wanted = handler.call(self, about, |handler, _| handler.authorize(node, address, direction));
+                let info = open.info(theirs, self.shared.keys.is_some());
+                let about = || Call::of_node(Callback::Authorize, theirs.node);
+                let wanted = handler.call(self, about, |handler, _| handler.authorize(&info));
                 let open = &mut self.half_open[half as usize];
                 // Who cannot be judged without a panic is not let in.
                 if wanted != Some(true) {
@@ -472,17 +492,7 @@ impl Shard {
             peer.outbox.push_control(&mut self.pool, ready);
             self.sends.settle(0, peer.outbox.used());
         }
-        let info = PeerInfo {
-            node: theirs.node,
-            authenticated: peer.session.is_authenticated(),
-            instance: theirs.instance,
-            channel: theirs.channel,
-            address: open.address,
-            direction: open.direction(),
-            dial: open.dial,
-            max_message: theirs.max_message as usize,
-            takes_notice: theirs.features & FEATURE_GO_AWAY != 0,
-        };
+        let info = open.info(theirs, peer.session.is_authenticated());
         let ledger = open.ledger.take();
         open.grant = None;
         let cold = Cold {

@@ -130,7 +130,7 @@ impl Shard {
     }
 
     /// The handler wants a connection of the pool.
-    pub(crate) fn connect(&mut self, endpoint: Endpoint, tag: u64, pin: bool) -> Result<(), SendError> {
+    pub(crate) fn connect(&mut self, endpoint: Box<Endpoint>, tag: u64, pin: bool) -> Result<(), SendError> {
         if self.connects >= self.shared.config.pool.waiting {
             self.stats.count(Counter::PoolRefused);
             return Err(SendError::TooManyConnects);
@@ -146,11 +146,11 @@ impl Shard {
     }
 
     /// Somebody wants a connection of the pool. On core 0 only. After what this core has already told itself.
-    pub(crate) fn connect_for(&mut self, endpoint: Endpoint, origin: Origin, pin: bool) {
+    pub(crate) fn connect_for(&mut self, endpoint: Box<Endpoint>, origin: Origin, pin: bool) {
         self.out.control(0, Control::Connect { endpoint, origin, pin });
     }
 
-    pub(crate) fn unpin(&mut self, endpoint: Endpoint) -> Result<(), SendError> {
+    pub(crate) fn unpin(&mut self, endpoint: Box<Endpoint>) -> Result<(), SendError> {
         if self.core != 0 {
             return self.forward_mail(0, Mail::Unpin { endpoint });
         }
@@ -159,7 +159,7 @@ impl Shard {
     }
 
     /// The same, for whoever asks. On core 0 only.
-    pub(crate) fn unpin_for(&mut self, endpoint: Endpoint) {
+    pub(crate) fn unpin_for(&mut self, endpoint: Box<Endpoint>) {
         self.out.control(0, Control::Unpin { endpoint });
     }
 

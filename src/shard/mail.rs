@@ -68,13 +68,13 @@ pub(crate) enum Mail {
     Ack(AckId),
     /// To the directory: a connection of the pool is wanted, and, if `pin`, to be kept.
     Connect {
-        endpoint: Endpoint,
+        endpoint: Box<Endpoint>,
         origin: Origin,
         pin: bool,
     },
     /// To the directory: the pool need not keep connections to this target any more.
     Unpin {
-        endpoint: Endpoint,
+        endpoint: Box<Endpoint>,
     },
     /// To the directory: a message for a node, connected or not.
     Route {
@@ -174,13 +174,13 @@ pub(crate) enum Control {
     },
     /// A connection of the pool is wanted; see [`Mail::Connect`].
     Connect {
-        endpoint: Endpoint,
+        endpoint: Box<Endpoint>,
         origin: Origin,
         pin: bool,
     },
     /// See [`Mail::Unpin`].
     Unpin {
-        endpoint: Endpoint,
+        endpoint: Box<Endpoint>,
     },
     /// A connection with this node has ended, for this reason.
     Over {
@@ -274,7 +274,7 @@ pub(crate) enum Control {
     },
     /// The breaker of a target has come into another state.
     Breaker {
-        endpoint: Endpoint,
+        endpoint: Box<Endpoint>,
         state: BreakerState,
     },
     /// Send this to the peer that has this grant. It has taken room in the core's inbox.

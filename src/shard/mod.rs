@@ -47,7 +47,7 @@ mod topics;
 mod turn;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +64,7 @@ pub(crate) use supervised::{Supervised, drop_quietly};
 #[cfg(test)]
 pub(crate) use turn::KEPT_QUEUE;
 
+use crate::address::Address;
 use crate::buffers::BufferPool;
 use crate::config::{Config, Security};
 use crate::endpoint::{BreakerState, Endpoint};
@@ -94,7 +95,7 @@ pub(crate) enum Conn {
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Open a connection, from this address if one is given, and report with `handle_connected` or `handle_half_error`.
-    Connect { half: u32, address: SocketAddr, source: Option<IpAddr> },
+    Connect { half: u32, address: Address, source: Option<IpAddr> },
     /// The half-open connection's socket is the peer's from now on. It may be readable.
     Promote { half: u32, slot: u32 },
     /// Look whether the peer is readable: it was not read for a while.

@@ -4,8 +4,8 @@
 //! in here while it has a connection that the pool has dialled, or somebody waits for one, or it is pinned.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 
+use crate::address::Address;
 use crate::dial::Dial;
 use crate::endpoint::Endpoint;
 use crate::id::{DialId, NodeId};
@@ -13,21 +13,21 @@ use crate::proto::Origin;
 use crate::time::Timestamp;
 
 /// What the pool tells targets apart by: the node where it is known, else the address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum PoolKey {
     Node(NodeId),
-    Address(SocketAddr),
+    Address(Address),
 }
 
 impl PoolKey {
     /// Nothing where nobody is meant.
     pub(super) fn of(endpoint: &Endpoint) -> Option<Self> {
-        endpoint.node.map(Self::Node).or(endpoint.address.map(Self::Address))
+        endpoint.node.map(Self::Node).or_else(|| endpoint.address.clone().map(Self::Address))
     }
 
     /// The target that a dial leads to.
     pub(super) fn of_dial(dial: &Dial) -> Self {
-        dial.expected.map_or(Self::Address(dial.address), Self::Node)
+        dial.expected.map_or_else(|| Self::Address(dial.address.clone()), Self::Node)
     }
 
     pub(super) fn node(&self) -> Option<NodeId> {
@@ -49,7 +49,7 @@ pub(super) struct Channel {
 #[derive(Debug)]
 pub(super) struct Target {
     /// Where it is dialled, as it was last said.
-    pub(super) address: Option<SocketAddr>,
+    pub(super) address: Option<Address>,
     pub(super) pinned: bool,
     pub(super) waiters: VecDeque<Origin>,
     channels: Vec<Channel>,
@@ -110,7 +110,7 @@ impl Pool {
     /// The target that was asked for longest ago, of those that `may_go` lets. Looks at all of them.
     pub(super) fn oldest(&self, may_go: impl Fn(&PoolKey, &Target) -> bool) -> Option<PoolKey> {
         let targets = self.targets.iter().filter(|(key, target)| !target.pinned && target.waiters.is_empty() && may_go(key, target));
-        targets.min_by_key(|(_, target)| target.asked).map(|(key, _)| *key)
+        targets.min_by_key(|(_, target)| target.asked).map(|(key, _)| key.clone())
     }
 
     pub(super) fn remove(&mut self, key: &PoolKey) {

@@ -464,8 +464,7 @@ impl Shard {
 
     pub(crate) fn dial(&mut self, dial: Dial) -> DialId {
         self.next_dial += 1;
-        // Handles count in a space of their own: see `engine`.
-        let id = DialId((self.core as u64 + 1) << 48 | self.next_dial);
+        let id = DialId::new(self.core + 1, self.next_dial);
         self.out.control(0, Control::Dial { id, dial, home: self.core });
         id
     }

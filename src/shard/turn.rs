@@ -51,9 +51,9 @@ impl Shard {
             Control::Idle { grant } => self.with_directory(|directory, means| directory.idle(grant, means)),
             Control::Pressed { grant, pressed } => self.with_directory(|directory, _| directory.pressed(grant, pressed)),
             Control::Connect { endpoint, origin, pin } => {
-                self.with_directory(|directory, means| directory.pool_connect(endpoint, origin, pin, means));
+                self.with_directory(|directory, means| directory.pool_connect(*endpoint, origin, pin, means));
             }
-            Control::Unpin { endpoint } => self.with_directory(|directory, means| directory.unpin(endpoint, means)),
+            Control::Unpin { endpoint } => self.with_directory(|directory, means| directory.unpin(*endpoint, means)),
             Control::AttemptFailed { dial, error, fault, parting } => {
                 self.with_directory(|directory, means| directory.attempt_failed(dial, error, fault, parting, means));
             }
@@ -78,7 +78,7 @@ impl Shard {
             Control::EndAttempt { dial, expired } => self.end_attempt(dial, expired),
             Control::CloseIdle { grant, peer, at_once } => self.close_idle(grant, peer, at_once),
             Control::Pooled { origin, result } => self.pooled(origin, result),
-            Control::Breaker { endpoint, state } => self.events.push_back(Event::Breaker(Box::new((endpoint, state)))),
+            Control::Breaker { endpoint, state } => self.events.push_back(Event::Breaker(Box::new((*endpoint, state)))),
             Control::Deliver { grant, node, channel, delivery } => {
                 self.shared.credits[self.core].release(delivery.frame.as_bytes().len());
                 self.deliver_by_grant(grant, node, channel, delivery);

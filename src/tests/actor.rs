@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::endpoint::{BreakerState, Endpoint};
 use crate::error::{CloseReason, DialError, RequestError, SendError};
 use crate::flight::{FlightEvent, FlightRecord};
 use crate::handler::{
-    AfterPanic, Backlog, Callback, Context, Direction, Handler, HandlerPanic, Message, PeerInfo, RateLimited, Responder, Sent, TimerId,
+    AfterPanic, Backlog, Callback, Context, Handler, HandlerPanic, Message, PeerInfo, RateLimited, Responder, Sent, TimerId,
 };
 use crate::id::{DialId, NodeId, PeerId, Topic};
 use crate::notice::Notice;
@@ -169,7 +168,7 @@ impl Actor {
     /// Takes back what it has pinned. Returns how many there was no room to take back.
     pub(super) fn unpin_all(&mut self, cx: &mut Context<'_>) -> usize {
         let mut pins = self.kept.pins.borrow_mut();
-        pins.retain(|&pin| cx.unpin(pin).is_err());
+        pins.retain(|pin| cx.unpin(pin).is_err());
         pins.len()
     }
 
@@ -390,7 +389,7 @@ impl Actor {
     /// Asks the pool for a connection. Returns the tag of the answer.
     pub(super) fn connect(&mut self, cx: &mut Context<'_>, target: impl Into<Endpoint>, pin: bool) -> Result<u64, SendError> {
         let (target, tag) = (target.into(), self.next_id());
-        let result = if pin { cx.pin(target, tag) } else { cx.connect(target, tag) };
+        let result = if pin { cx.pin(&target, tag) } else { cx.connect(&target, tag) };
         if result.is_ok() {
             self.oracle.borrow_mut().connects(self.engine, tag);
             self.kept.pins.borrow_mut().extend(pin.then_some(target));
@@ -449,7 +448,8 @@ impl Handler for Actor {
         AfterPanic::Continue
     }
 
-    fn authorize(&mut self, node: NodeId, _address: SocketAddr, direction: Direction) -> bool {
+    fn authorize(&mut self, info: &PeerInfo) -> bool {
+        let PeerInfo { node, direction, .. } = *info;
         self.oracle.borrow_mut().tell(self.engine, None, Told::Asked { node, direction });
         self.stumble(Callback::Authorize, None);
         !self.unwanted.contains(&node)

@@ -8,6 +8,7 @@
 
 mod acks;
 mod actor;
+mod addresses;
 mod batches;
 mod keys;
 mod lanes;

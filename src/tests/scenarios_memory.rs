@@ -168,7 +168,7 @@ fn sim_the_room_of_queues_that_a_burst_has_filled_is_given_back() {
         world.task(0, core, move |actor, cx| {
             (0..5_000).for_each(|_| _ = actor.send(cx, theirs, META, 24));
             (0..1_000).for_each(|_| _ = actor.request(cx, mine, META, 24, Duration::from_millis(5)));
-            (0..5_000).for_each(|_| cx.cancel_dial(crate::id::DialId(1)));
+            (0..5_000).for_each(|_| cx.cancel_dial(crate::id::DialId::new(0, 1)));
         });
         world.run(SECOND);
         assert_eq!(world.responses(0).len(), 1_000 * (core + 1));

@@ -61,15 +61,15 @@ fn dial_errors(world: &World, node: usize) -> Vec<DialError> {
 }
 
 /// Asks on a core, and says what comes within `patience`.
-fn ask_within(world: &mut World, node: usize, core: usize, target: Endpoint, patience: u64) -> Answer {
-    let before = answers(world, node).len();
+fn ask_within(world: &mut World, node: usize, core: usize, target: impl Into<Endpoint>, patience: u64) -> Answer {
+    let (before, target) = (answers(world, node).len(), target.into());
     world.task(node, core, move |actor, cx| assert!(actor.connect(cx, target, false).is_ok()));
     assert!(world.run_until(patience, |world| answers(world, node).len() > before), "no answer");
     answers(world, node)[before]
 }
 
 fn ask(world: &mut World, target: impl Into<Endpoint>) -> Answer {
-    ask_within(world, 0, 0, target.into(), 10 * SECOND)
+    ask_within(world, 0, 0, target, 10 * SECOND)
 }
 
 fn pin(world: &mut World, target: impl Into<Endpoint>) {
@@ -95,11 +95,11 @@ fn sim_a_miss_is_dialled_and_a_hit_is_the_same_connection() {
         let make = |config: Config| if encrypted { sealed(config) } else { config };
         let mut world = world([make(config().cores(Cores::Unpinned(2))), make(config())]);
         let target = Endpoint::from(&dial_to(&world.nodes[0].config, 1));
-        let first = ask(&mut world, target).unwrap();
+        let first = ask(&mut world, &target).unwrap();
         assert_eq!(world.peers(0), [first]);
         // From either core, and, where that says whom it means, by its name alone.
         for core in [0, 1] {
-            assert_eq!(ask_within(&mut world, 0, core, target, SECOND), Ok(first));
+            assert_eq!(ask_within(&mut world, 0, core, &target, SECOND), Ok(first));
         }
         if encrypted {
             let node = identity(1).node_id();
@@ -467,7 +467,7 @@ fn sim_a_pinned_target_stays_connected_and_is_dialled_again_until_it_is_unpinned
         keen.breaker.cool_down = Duration::from_millis(100);
         let mut world = world([keen, make(config())]);
         let target = Endpoint::from(&dial_to(&world.nodes[0].config, 1));
-        pin(&mut world, target);
+        pin(&mut world, &target);
         world.run(30 * SECOND);
         assert_eq!((answers(&world, 0), world.closed(0)), (vec![Ok(world.peer(0))], vec![]));
         // However it ends, it comes back.
@@ -489,7 +489,7 @@ fn sim_a_pinned_target_stays_connected_and_is_dialled_again_until_it_is_unpinned
         world.nodes[1].listening = true;
         world.run(35 * SECOND);
         let peer = world.peer(0);
-        assert_eq!(ask(&mut world, target), Ok(peer));
+        assert_eq!(ask(&mut world, &target), Ok(peer));
         world.on(0, move |actor, cx| {
             assert_eq!(actor.unpin_all(cx), 0);
         });

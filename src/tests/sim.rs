@@ -6,11 +6,12 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::actor::{Actor, Mood, Pools, Task};
+pub(super) use super::addresses::address;
+use super::addresses::{dialler_address, node_at};
 use super::keys::{dial_to, entropy, identity, write_sealed};
 use super::nonces;
 use super::oracle::{Item, Oracle};
@@ -101,15 +102,6 @@ pub(super) struct World {
     pub(super) taps: BTreeMap<End, Vec<Taken>>,
     owners: BTreeMap<End, (usize, usize, Conn)>,
     buffer: usize,
-}
-
-pub(super) fn address(node: usize) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 1000 + node as u16))
-}
-
-/// What an accepting node sees of the dialling end.
-fn dialler_address(end: End) -> SocketAddr {
-    SocketAddr::from(([127, 1, (end.link >> 8) as u8, end.link as u8], 40_000))
 }
 
 impl World {
@@ -430,7 +422,7 @@ impl World {
     fn accept_all(&mut self, node: usize, core: usize) {
         if core == 0 {
             while let Some(end) = self.nodes[node].backlog.pop_front() {
-                let ticket = self.nodes[node].listening.then(|| self.nodes[node].cores[0].shard.admit(dialler_address(end)));
+                let ticket = self.nodes[node].listening.then(|| self.nodes[node].cores[0].shard.admit(&dialler_address(end)));
                 match ticket.flatten() {
                     None => self.net.close(self.now, end),
                     Some(ticket) => {
@@ -608,7 +600,7 @@ impl World {
             let this = &mut self.nodes[node].cores[core];
             match action {
                 Action::Connect { half, address, .. } => {
-                    let end = self.net.connect(self.now, usize::from(address.port()).wrapping_sub(1000));
+                    let end = self.net.connect(self.now, node_at(&address));
                     self.register(node, core, half, end, true);
                 }
                 Action::Promote { half, slot } => {

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 
 pub(crate) mod node;
+pub(crate) mod place;
 pub(crate) mod raw;
 
 use std::time::{Duration, Instant};

@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use corecast::{
-    AckId, AfterPanic, Backlog, BreakerState, CloseReason, Config, Context, Counter, DialError, DialId, Direction, Endpoint, Engine, Frame,
-    Handle, Handler, HandlerPanic, Message, Meta, NodeId, Notice, PeerId, PeerInfo, RateLimited, Receipt, RequestError, Responder,
-    SendError, ShutdownReport, Topic,
+    AckId, AfterPanic, Backlog, BreakerState, CloseReason, Config, Context, Counter, DialError, DialId, Endpoint, Engine, Frame, Handle,
+    Handler, HandlerPanic, Message, Meta, Notice, PeerId, PeerInfo, RateLimited, Receipt, RequestError, Responder, SendError,
+    ShutdownReport, Topic,
 };
 
 use super::raw::{Hello, Raw};
@@ -131,7 +131,7 @@ pub(crate) const MEANT: &str = "this panic is meant to be survived";
 const AGAIN: u64 = u64::MAX;
 
 /// Whether a node is wanted: `Handler::authorize`.
-pub(crate) type Judge = Arc<dyn Fn(NodeId, SocketAddr, Direction) -> bool + Send + Sync>;
+pub(crate) type Judge = Arc<dyn Fn(&PeerInfo) -> bool + Send + Sync>;
 
 pub(crate) struct Probe {
     mode: Mode,
@@ -167,8 +167,8 @@ impl Handler for Probe {
         if panic.text.as_deref() == Some(MEANT) { AfterPanic::Continue } else { AfterPanic::EndCore }
     }
 
-    fn authorize(&mut self, node: NodeId, address: SocketAddr, direction: Direction) -> bool {
-        self.judge.as_ref().is_none_or(|judge| judge(node, address, direction))
+    fn authorize(&mut self, info: &PeerInfo) -> bool {
+        self.judge.as_ref().is_none_or(|judge| judge(info))
     }
 
     fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
@@ -293,7 +293,7 @@ impl Node {
     }
 
     /// Reports every message, and lets in whom the judge wants.
-    pub(crate) fn judging(config: Config, judge: impl Fn(NodeId, SocketAddr, Direction) -> bool + Send + Sync + 'static) -> Self {
+    pub(crate) fn judging(config: Config, judge: impl Fn(&PeerInfo) -> bool + Send + Sync + 'static) -> Self {
         Self::with(config, Mode::Report, Some(Arc::new(judge)))
     }
 
@@ -421,7 +421,7 @@ impl Node {
     /// The next state that a breaker came into, and the core that was told.
     pub(crate) fn breaker(&mut self) -> (usize, Endpoint, BreakerState) {
         self.wait("another state of a breaker", |seen| match seen {
-            Seen::Breaker { core, target, state } => Some((*core, *target, *state)),
+            Seen::Breaker { core, target, state } => Some((*core, target.clone(), *state)),
             _ => None,
         })
     }

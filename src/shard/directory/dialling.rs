@@ -90,7 +90,7 @@ impl Directory {
     }
 
     fn target(&self, dial: &Dial) -> Target {
-        (dial.address, dial.channel, self.short(self.name(dial)))
+        (dial.address.clone(), dial.channel, self.short(self.name(dial)))
     }
 
     /// A dial begins that may be.
@@ -275,7 +275,7 @@ impl Directory {
             BreakerState::Open => Counter::BreakerOpened,
             BreakerState::HalfOpen => Counter::BreakerHalfOpened,
         });
-        means.out.control(home, Control::Breaker { endpoint: target.endpoint, state });
+        means.out.control(home, Control::Breaker { endpoint: Box::new(target.endpoint.clone()), state });
         if state != BreakerState::HalfOpen {
             self.release_blocked(target, state == BreakerState::Closed, means);
         }

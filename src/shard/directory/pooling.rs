@@ -4,13 +4,12 @@
 //! that a connection that anybody has made is found, and none is believed to be there that is not. What it hands out may end on its way
 //! to whoever asked: then the peer's id means nobody, as that of any peer that is gone.
 
-use std::net::SocketAddr;
-
 use super::super::breaker::Faced;
 use super::super::mail::Control;
 use super::super::pool::PoolKey;
 use super::dialling::DialState;
 use super::{Directory, Key, Means, answer};
+use crate::address::Address;
 use crate::dial::Dial;
 use crate::endpoint::Endpoint;
 use crate::error::DialError;
@@ -43,10 +42,10 @@ impl Directory {
     }
 
     /// Where the pool would dial a target.
-    fn pool_address(&self, key: &PoolKey) -> Option<SocketAddr> {
+    fn pool_address(&self, key: &PoolKey) -> Option<Address> {
         match key {
-            PoolKey::Address(address) => Some(*address),
-            PoolKey::Node(_) => self.pool.get(key)?.address,
+            PoolKey::Address(address) => Some(address.clone()),
+            PoolKey::Node(_) => self.pool.get(key)?.address.clone(),
         }
     }
 
@@ -105,7 +104,7 @@ impl Directory {
         let hit = self.pick(&key, means.now);
         means.stats.count(if hit.is_some() { Counter::PoolHits } else { Counter::PoolMisses });
         let listed = hit.is_none() || pin || self.pool.get(&key).is_some();
-        if listed && !self.enlist(key, endpoint.address, means) {
+        if listed && !self.enlist(key.clone(), endpoint.address, means) {
             means.stats.count(Counter::PoolRefused);
             return answer(origin, Err(DialError::PoolFull), means);
         }
@@ -122,7 +121,7 @@ impl Directory {
     }
 
     /// Makes sure that the pool knows a target. False: there is no room.
-    fn enlist(&mut self, key: PoolKey, address: Option<SocketAddr>, means: &mut Means<'_>) -> bool {
+    fn enlist(&mut self, key: PoolKey, address: Option<Address>, means: &mut Means<'_>) -> bool {
         if self.pool.get(&key).is_none() && self.pool.len() >= self.config.pool.max_targets && !self.evict(means) {
             return false;
         }
@@ -130,7 +129,7 @@ impl Directory {
         let moves = address.is_some() && !self.is_busy(&key);
         let target = self.pool.ask(key);
         if target.address.is_none() || moves {
-            target.address = address.or(target.address);
+            target.address = address.or(target.address.take());
         }
         true
     }
@@ -185,7 +184,7 @@ impl Directory {
         });
         if all_pressed {
             // It is nobody's business if that fails: what was asked for is there.
-            let _ = self.pool_dial(*key, home(origin), true, means);
+            let _ = self.pool_dial(key.clone(), home(origin), true, means);
         }
     }
 
@@ -218,7 +217,7 @@ impl Directory {
     /// The dials that the pool makes for a target.
     fn pooled_dials(&self, key: &PoolKey) -> impl Iterator<Item = DialId> + use<> {
         let address = self.pool_address(key);
-        let dials = (0..self.channels()).filter_map(|channel| self.targets.get(&(address?, channel, [0; 8])).copied());
+        let dials = (0..self.channels()).filter_map(|channel| self.targets.get(&(address.clone()?, channel, [0; 8])).copied());
         let is_its = |id: &DialId| id.is_pooled() && self.dials.get(id).is_some_and(|dialling| PoolKey::of_dial(&dialling.dial) == *key);
         dials.filter(is_its).collect::<Vec<_>>().into_iter()
     }
@@ -254,7 +253,7 @@ impl Directory {
         if states.into_iter().any(|state| matches!(state, State::Busy | State::Ready { .. })) {
             return;
         }
-        let failed = if waits || pinned { self.pool_dial(key, home, !pinned, means) } else { Err(DialError::Cancelled) };
+        let failed = if waits || pinned { self.pool_dial(key.clone(), home, !pinned, means) } else { Err(DialError::Cancelled) };
         let Err(error) = failed else { return };
         self.pool_failed(&key, error, means);
         // Whoever has pinned it without an address keeps what connects by itself.

@@ -1,12 +1,12 @@
 //! The command line: what can be asked for, and what makes no sense before anything is started.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use corecast::{NetworkId, Spin};
+use corecast::{Address, NetworkId, ParseAddressError, Spin};
 
 use crate::churn::ChurnArgs;
 use crate::error::Error;
@@ -140,8 +140,8 @@ pub(crate) fn parse() -> Cli {
 /// What makes sense alone and not together.
 fn check(cli: &Cli) -> Result<(), String> {
     let target = match &cli.command {
-        Some(Command::Hostile(args)) => args.target.map(|target| (target, &args.engine)),
-        command => command.as_ref().and_then(Command::load).and_then(|load| load.target.map(|target| (target, &load.engine))),
+        Some(Command::Hostile(args)) => args.target.as_ref().map(|target| (target, &args.engine)),
+        command => command.as_ref().and_then(Command::load).and_then(|load| load.target.as_ref().map(|target| (target, &load.engine))),
     };
     match target {
         Some((target, engine)) if engine.plaintext && target.node.is_some() => {
@@ -214,9 +214,10 @@ pub(crate) struct JobArgs {
 /// A server of its own.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Address and port, such as 127.0.0.1:7000 or localhost:7000; port 0 takes a free one, which the first line on standard output names.
+    /// Address and port, such as 127.0.0.1:7000 or localhost:7000, or unix:PATH; port 0 takes a free one, which the first line on standard
+    /// output names.
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Address,
     /// What is done with a message.
     #[arg(long, value_enum)]
     pub(crate) mode: Mode,
@@ -289,9 +290,9 @@ pub(crate) struct EngineArgs {
 
 impl EngineArgs {
     /// The library refuses it too, in the words of its configuration.
-    pub(crate) fn check_address(&self, address: SocketAddr) -> Result<(), Error> {
-        let allowed = !self.plaintext || self.allow_remote || address.ip().to_canonical().is_loopback();
-        if allowed { Ok(()) } else { Err(Error::Remote { address }) }
+    pub(crate) fn check_address(&self, address: &Address) -> Result<(), Error> {
+        let allowed = !self.plaintext || self.allow_remote || address.is_local();
+        if allowed { Ok(()) } else { Err(Error::Remote { address: address.clone() }) }
     }
 
     /// What the engine is told about spinning, where the command line says anything.
@@ -303,8 +304,8 @@ impl EngineArgs {
 /// What every workload is told.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// The server to load, as it says of itself: NodeId@127.0.0.1:7000; with --plaintext 127.0.0.1:7000. Without it: one in this process,
-    /// which needs two file descriptors a peer.
+    /// The server to load, as it says of itself: NodeId@127.0.0.1:7000 or NodeId@unix:PATH; with --plaintext without what is before the
+    /// @. Without it: one in this process, which needs two file descriptors a peer.
     #[arg(long, value_name = "NODE@ADDR", value_parser = parse_target)]
     pub(crate) target: Option<Target>,
     /// Keys that the peers have, all together. Without it: one for each peer.
@@ -568,14 +569,19 @@ fn parse_size(text: &str) -> Result<usize, String> {
 }
 
 /// Of a name's addresses the first IPv4 one, otherwise the first: both sides choose the same.
-pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    const EXPECTED: &str = "expected IP:port or host:port, such as 127.0.0.1:7000, [::1]:7000 or localhost:7000";
+pub(crate) fn parse_address(text: &str) -> Result<Address, String> {
+    const EXPECTED: &str = "expected IP:port, host:port or unix:PATH, such as 127.0.0.1:7000, [::1]:7000 or localhost:7000";
+    match text.parse() {
+        Ok(address) => return Ok(address),
+        Err(error @ ParseAddressError::Unix(_)) => return Err(error.to_string()),
+        Err(_) => {}
+    }
     if !text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
         return Err(EXPECTED.into());
     }
     let addresses: Vec<_> = text.to_socket_addrs().map_err(|error| format!("{error}; {EXPECTED}"))?.collect();
     let address = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first()).copied();
-    address.ok_or_else(|| format!("the name has no address; {EXPECTED}"))
+    address.map(Address::Tcp).ok_or_else(|| format!("the name has no address; {EXPECTED}"))
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -623,10 +629,11 @@ mod tests {
 
     #[test]
     fn addresses() {
-        assert_eq!(parse_address("127.0.0.1:0"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
-        assert!(parse_address("[::1]:7000").is_ok_and(|address| address.port() == 7000));
-        assert!(parse_address("localhost:7000").is_ok_and(|address| address.ip().is_loopback() && address.port() == 7000));
-        for bad in ["", "nowhere", ":7000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1"] {
+        assert_eq!(parse_address("127.0.0.1:0").map(|address| address.to_string()), Ok("127.0.0.1:0".into()));
+        assert_eq!(parse_address("unix:/run/a:b"), Ok(Address::unix("/run/a:b").unwrap()));
+        assert!(parse_address("[::1]:7000").is_ok_and(|address| address.to_string() == "[::1]:7000"));
+        assert!(parse_address("localhost:7000").is_ok_and(|address| address.is_local() && address.to_string().ends_with(":7000")));
+        for bad in ["", "nowhere", ":7000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1", "unix:"] {
             assert!(parse_address(bad).is_err(), "{bad}");
         }
     }

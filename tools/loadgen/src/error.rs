@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use corecast::{KeyFileError, RequestError, StartError};
+use corecast::{Address, KeyFileError, RequestError, StartError};
 
 use crate::security::Target;
 use crate::server::Mode;
@@ -17,7 +16,7 @@ pub(crate) enum Error {
     /// An engine did not start: `what` says which.
     Start { what: &'static str, source: StartError },
     /// An address that is not loopback, and nobody said that it may be.
-    Remote { address: SocketAddr },
+    Remote { address: Address },
     /// Signals could not be caught, or a thread not be made.
     System { what: &'static str, source: io::Error },
     /// Standard output could not be written to.
@@ -27,7 +26,7 @@ pub(crate) enum Error {
     /// The server's key.
     Identity(KeyFileError),
     /// Attacks stay on this machine.
-    NotLoopback { address: SocketAddr },
+    NotLoopback { address: Address },
     /// The good peer did not get in, was cut off, or heard nothing any more.
     CanaryDied,
     /// A file could not be read.
@@ -39,7 +38,7 @@ pub(crate) enum Error {
     /// More peers than file descriptors.
     Descriptors { needed: u64, limit: u64, embedded: bool },
     /// The peers did not connect in time.
-    Connect { target: Target, ready: u64, wanted: u64, waited: Duration, reasons: String },
+    Connect { target: Box<Target>, ready: u64, wanted: u64, waited: Duration, reasons: String },
     /// The server serves another workload.
     WrongMode { target: Target, is: Mode, needed: Mode },
     /// The server did not answer the probe.
@@ -81,7 +80,7 @@ impl fmt::Display for Error {
             }
             Self::NoAdmission => f.write_str("who may connect? Say --open for everybody, or --allow NODE or --allow-file FILE"),
             Self::Identity(source) => source.fmt(f),
-            Self::NotLoopback { address } => write!(f, "{address} is not a loopback address: attacks stay on this machine"),
+            Self::NotLoopback { address } => write!(f, "{address} is not a loopback address: attacks go by TCP and stay on this machine"),
             Self::CanaryDied => f.write_str("the good peer did not get in, was cut off, or heard nothing any more"),
             Self::File { path, source } => write!(f, "cannot read {}: {source}", path.display()),
             Self::Content { path, expected } => write!(f, "{}: expected {expected}", path.display()),

@@ -218,9 +218,9 @@ fn never_readers(victim: &Victim, scale: &Scale) -> Report {
 pub(crate) fn main(args: &HostileArgs) -> Result<(), Error> {
     let json = JsonSink::open_some(args.json.as_ref())?;
     let duration = if args.quick { Duration::from_millis(500) } else { args.duration };
-    let (server, target) = match args.target {
-        Some(target) if target.address.ip().to_canonical().is_loopback() => (None, target),
-        Some(target) => return Err(Error::NotLoopback { address: target.address }),
+    let (server, target) = match args.target.clone() {
+        Some(target) if target.address.is_local() => (None, target),
+        Some(Target { address, .. }) => return Err(Error::NotLoopback { address }),
         None => {
             let server = start_server(args)?;
             let target = server.target();
@@ -228,8 +228,8 @@ pub(crate) fn main(args: &HostileArgs) -> Result<(), Error> {
         }
     };
     let heard = Arc::<Heard>::default();
-    let canary = start_canary(args, target, &heard)?;
-    let victim = victim(&args.engine, target)?;
+    let canary = start_canary(args, &target, &heard)?;
+    let victim = victim(&args.engine, &target)?;
     let mut figures = Figures {
         schema: "corecast-loadgen-hostile/1",
         target: target.to_string(),
@@ -284,12 +284,12 @@ fn still_sings(heard: &Heard) -> bool {
 
 fn start_server(args: &HostileArgs) -> Result<Server, Error> {
     let identity = Identity::generate().map_err(|source| Error::System { what: "no randomness for a key", source })?;
-    let mut config = security::config(&args.engine, identity, Admission::Open)?.listen(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let mut config = security::config(&args.engine, identity, Admission::Open)?.listen(SocketAddr::from(([127, 0, 0, 1], 0)).into());
     config.addresses.exempt = vec![EXEMPT.parse().expect("a subnet")];
     Server::start(config, 1, Mode::Echo)
 }
 
-fn start_canary(args: &HostileArgs, target: Target, heard: &Arc<Heard>) -> Result<Engine<()>, Error> {
+fn start_canary(args: &HostileArgs, target: &Target, heard: &Arc<Heard>) -> Result<Engine<()>, Error> {
     let identity = Identity::generate().map_err(|source| Error::System { what: "no randomness for a key", source })?;
     let config = security::config(&args.engine, identity, Admission::Open)?;
     let report = Arc::clone(heard);
@@ -301,17 +301,19 @@ fn start_canary(args: &HostileArgs, target: Target, heard: &Arc<Heard>) -> Resul
 }
 
 /// What the attackers know of the server: all that a stranger may know, and the network's secret, so that they get as far as one can.
-pub(crate) fn victim(engine: &EngineArgs, target: Target) -> Result<Victim, Error> {
+pub(crate) fn victim(engine: &EngineArgs, target: &Target) -> Result<Victim, Error> {
     let suite = match engine.cipher {
         security::Suite::AesGcm => corecast_attacks::Suite::AesGcm,
         security::Suite::ChachaPoly => corecast_attacks::Suite::ChaChaPoly,
     };
+    // The attackers have addresses, of which a path knows nothing.
+    let Some(address) = target.address.socket_addr() else { return Err(Error::NotLoopback { address: target.address.clone() }) };
     Ok(match target.node {
-        None => Victim { network: *engine.network.as_bytes(), ..Victim::plaintext(target.address) },
+        None => Victim { network: *engine.network.as_bytes(), ..Victim::plaintext(address) },
         Some(node) => {
             let secret = engine.network_secret_file.as_deref().map(security::network_secret).transpose()?;
             let protection = Protection::Noise { suite, secret };
-            Victim { network: *engine.network.as_bytes(), protection, ..Victim::secure(target.address, *node.as_bytes()) }
+            Victim { network: *engine.network.as_bytes(), protection, ..Victim::secure(address, *node.as_bytes()) }
         }
     })
 }

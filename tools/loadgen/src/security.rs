@@ -2,29 +2,28 @@
 
 use std::fmt;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use corecast::{Admission, Cipher, Config, Dial, Identity, NetworkSecret, NodeId, Noise, Rate, Security, Subnet};
+use corecast::{Address, Admission, Cipher, Config, Dial, Identity, NetworkSecret, NodeId, Noise, Rate, Security, Subnet};
 
 use crate::cli::{EngineArgs, parse_address, parse_positive_seconds};
 use crate::error::Error;
 
 /// The server to load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// Whom the client means. Plaintext needs nobody.
     pub(crate) node: Option<NodeId>,
 }
 
 impl Target {
-    pub(crate) fn dial(self) -> Dial {
+    pub(crate) fn dial(&self) -> Dial {
         match self.node {
-            Some(node) => Dial::node(node, self.address),
-            None => Dial::to(self.address),
+            Some(node) => Dial::node(node, self.address.clone()),
+            None => Dial::to(self.address.clone()),
         }
     }
 }
@@ -38,15 +37,16 @@ impl fmt::Display for Target {
     }
 }
 
-/// `NodeId@host:port`, or `host:port` in plaintext.
+/// `NodeId@host:port` or `NodeId@unix:PATH`; in plaintext what follows the `@`.
 pub(crate) fn parse_target(text: &str) -> Result<Target, String> {
     let (node, address) = match text.split_once('@') {
-        Some((node, address)) => (Some(node.parse().map_err(|error| format!("before the @: {error}"))?), address),
-        None => (None, text),
+        // Paths may have one too, node ids no colon.
+        Some((node, address)) if !node.contains(':') => (Some(node.parse().map_err(|error| format!("before the @: {error}"))?), address),
+        _ => (None, text),
     };
     let address = parse_address(address)?;
-    match address.port() {
-        0 => Err("nothing can listen on port 0: expected the port that the server names".into()),
+    match address.socket_addr().map(|address| address.port()) {
+        Some(0) => Err("nothing can listen on port 0: expected the port that the server names".into()),
         _ => Ok(Target { address, node }),
     }
 }
@@ -103,14 +103,14 @@ impl Identities {
 }
 
 /// Where a client engine's peers go, and as whom.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Goal {
     pub(crate) target: Target,
     pub(crate) identities: Identities,
 }
 
 impl Goal {
-    pub(crate) fn dial(self, channel: u16) -> Dial {
+    pub(crate) fn dial(&self, channel: u16) -> Dial {
         let dial = self.target.dial().channel(channel).once();
         // In plaintext every peer has its engine's name, and channels tell them apart.
         if self.target.node.is_some() { dial.identity(self.identities.of_peer(channel)) } else { dial }
@@ -352,9 +352,12 @@ mod tests {
     fn targets() {
         let node = Identity::from_secret([1; 32]).node_id();
         let target = parse_target(&format!("{node}@127.0.0.1:7000")).unwrap();
-        assert_eq!((target.node, target.address.port()), (Some(node), 7000));
+        assert_eq!((target.node, target.address.socket_addr().map(|address| address.port())), (Some(node), Some(7000)));
         assert_eq!(target.to_string(), format!("{node}@127.0.0.1:7000"));
         assert_eq!(parse_target("127.0.0.1:7000").unwrap().node, None);
+        let target = parse_target(&format!("{node}@unix:/run/a@b")).unwrap();
+        assert_eq!((target.node, target.address), (Some(node), Address::unix("/run/a@b").unwrap()));
+        assert_eq!(parse_target("unix:/run/a@b").unwrap().to_string(), "unix:/run/a@b");
         for bad in ["127.0.0.1:0", "ab@127.0.0.1:1", "@127.0.0.1:1", ""] {
             assert!(parse_target(bad).is_err(), "{bad}");
         }

@@ -34,7 +34,7 @@ struct StatsReport {
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
 pub(crate) fn main(args: &ServeArgs) -> Result<(), Error> {
-    args.engine.check_address(args.listen)?;
+    args.engine.check_address(&args.listen)?;
     let stats_json = JsonSink::open_some(args.stats_json.as_ref())?;
     let stop = Stop::install()?;
     let config = config(args)?;
@@ -80,7 +80,7 @@ pub(crate) fn main(args: &ServeArgs) -> Result<(), Error> {
 
 fn config(args: &ServeArgs) -> Result<Config, Error> {
     let admission = args.admission.admission(args.engine.plaintext)?;
-    let mut config = security::config(&args.engine, args.admission.identity()?, admission)?.listen(args.listen);
+    let mut config = security::config(&args.engine, args.admission.identity()?, admission)?.listen(args.listen.clone());
     if let Some(list) = &args.cores {
         config.cores = Cores::Pinned(list.0.clone());
     }

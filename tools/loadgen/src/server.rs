@@ -366,7 +366,7 @@ impl Server {
 
     /// What a client dials.
     pub(crate) fn target(&self) -> Target {
-        Target { address: self.engine.local_addrs()[0], node: self.secure.then(|| self.engine.node_id()) }
+        Target { address: self.engine.addresses()[0].clone(), node: self.secure.then(|| self.engine.node_id()) }
     }
 
     pub(crate) fn handle(&self) -> Handle<()> {

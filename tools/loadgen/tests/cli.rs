@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::{Process, assert_measured, assert_verified, json, loadgen, number, ready, run, serve, show, text};
+use common::{Process, assert_measured, assert_verified, json, loadgen, number, ready, run, serve, serve_at, show, text};
 use serde_json::Value;
 
 /// What holds for every run with one phase that went well.
@@ -41,6 +41,18 @@ fn echo_against_a_server_in_another_process() {
     assert_eq!(number(&report, "in_flight"), 3);
     assert_eq!(report["server"], address);
     drop(server);
+}
+
+#[test]
+fn a_server_may_be_at_a_path() {
+    let path = std::env::temp_dir().join(format!("corecast-loadgen-{}.sock", std::process::id()));
+    let (mut server, address) = serve_at(&format!("unix:{}", path.display()), "echo", &[]);
+    assert!(address.ends_with(&format!("@unix:{}", path.display())), "{address}");
+    let report = json(&run(&[&["echo", "--target", &address, "--peers", "20", "--size", "40k", "--in-flight", "3"][..], &SHORT].concat()));
+    assert_clean(&report, "echo", 20, 40 << 10);
+    server.signal("TERM");
+    server.finish();
+    assert!(!path.exists(), "it goes with the server");
 }
 
 #[test]

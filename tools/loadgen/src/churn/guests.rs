@@ -212,8 +212,8 @@ pub(super) struct Plan {
 impl Plan {
     /// To nobody, and to a node that is another.
     fn hopeless(&self) -> Vec<Dial> {
-        let nobody = Target { address: self.deserted, ..self.target }.dial();
-        let another = self.target.node.map(|_| Target { node: Some(self.identities.numbered(0).node_id()), ..self.target }.dial());
+        let nobody = Target { address: self.deserted.into(), ..self.target.clone() }.dial();
+        let another = self.target.node.map(|_| Target { node: Some(self.identities.numbered(0).node_id()), ..self.target.clone() }.dial());
         std::iter::once(nobody).chain(another).map(|dial| dial.source(IpAddr::from(SOURCE)).once()).collect()
     }
 }
@@ -223,10 +223,10 @@ impl Guests {
         let seen = Arc::<Seen>::default();
         let make = {
             let (seen, hopeless) = (Arc::clone(&seen), plan.hopeless());
-            let (target, identities, guests, staying) = (plan.target, plan.identities, plan.guests, plan.staying);
+            let (target, identities, guests, staying) = (plan.target.clone(), plan.identities, plan.guests, plan.staying);
             move |_| Host {
                 seen: Arc::clone(&seen),
-                target,
+                target: target.clone(),
                 identities,
                 guests,
                 staying,

@@ -98,16 +98,17 @@ pub(crate) fn main(args: &ChurnArgs) -> Result<(), Error> {
     let json = JsonSink::open_some(args.json.as_ref())?;
     let duration = if args.quick { Duration::from_secs(3) } else { args.duration };
     let server = Engine::start(server_config(args)?, |_| Echo).map_err(|source| Error::Start { what: "server", source })?;
-    let target = Target { node: (!args.engine.plaintext).then(|| server.node_id()), address: server.local_addrs()[0] };
+    let target = Target { node: (!args.engine.plaintext).then(|| server.node_id()), address: server.local_addrs()[0].into() };
     let deserted = deserted().map_err(|source| Error::System { what: "no port to be had", source })?;
     let identities = Identities { seed: args.seed, engine: 0, count: u64::MAX };
+    let victim = hostile::victim(&args.engine, &target)?;
     let plan = Plan { target, identities, guests: args.peers, staying: args.peers / 4, deserted };
     let guests = Guests::start(guests_config(args, identities)?, &plan)?;
     let engines = Engines { server, guests };
     let baseline = Baseline::of(&engines);
     let done = Arc::<Done>::default();
     engines.guests.go();
-    make_trouble(hostile::victim(&args.engine, target)?, &done, duration);
+    make_trouble(victim, &done, duration);
     engines.guests.stop();
     settle(&engines, &baseline);
     let outcome = Outcome::of(&engines, &baseline, &done, args.engine.plaintext);
@@ -123,7 +124,7 @@ pub(crate) fn main(args: &ChurnArgs) -> Result<(), Error> {
 /// Limits that are met within seconds.
 fn server_config(args: &ChurnArgs) -> Result<Config, Error> {
     let identity = Identity::generate().map_err(|source| Error::System { what: "no randomness for a key", source })?;
-    let mut config = security::config(&args.engine, identity, Admission::Open)?.listen(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let mut config = security::config(&args.engine, identity, Admission::Open)?.listen(SocketAddr::from(([127, 0, 0, 1], 0)).into());
     config.addresses.exempt = vec![EXEMPT.parse().expect("a subnet")];
     config.limits.max_peers = args.peers as usize + 64;
     config.limits.outbox_soft = 128 << 10;

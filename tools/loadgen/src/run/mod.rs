@@ -58,10 +58,10 @@ pub(crate) fn main(spec: Spec) -> Result<(), Error> {
 
 /// Runs a workload to its report.
 pub(crate) fn execute(spec: &Spec, stop: &Stop) -> Result<Report, Error> {
-    spec.load.target.map_or(Ok(()), |target| spec.load.engine.check_address(target.address))?;
+    spec.load.target.as_ref().map_or(Ok(()), |target| spec.load.engine.check_address(&target.address))?;
     check_descriptors(spec)?;
     let placement = Placement::choose(&spec.load);
-    let (server, target) = match spec.load.target {
+    let (server, target) = match spec.load.target.clone() {
         Some(target) => (None, target),
         None => {
             let server = start_server(spec, &placement)?;
@@ -132,7 +132,7 @@ fn client(load: &LoadArgs, run_id: u32, engine: u64, engines: usize) -> Result<(
 fn start_server(spec: &Spec, placement: &Placement) -> Result<Server, Error> {
     let identity = Identity::generate().map_err(|source| Error::System { what: "no randomness for a key", source })?;
     // Everybody comes from this process, and from one address.
-    let mut config = security::config(&spec.load.engine, identity, Admission::Open)?.listen(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let mut config = security::config(&spec.load.engine, identity, Admission::Open)?.listen(SocketAddr::from(([127, 0, 0, 1], 0)).into());
     config.addresses.exempt = limits::loopback();
     if !placement.server.is_empty() {
         config.cores = Cores::Pinned(placement.server.clone());
@@ -161,7 +161,7 @@ fn setup(spec: &Spec, placement: &Placement) -> Setup {
     };
     Setup {
         workload: spec.kind.name(),
-        server: spec.load.target.map_or_else(|| "embedded".into(), |target| target.to_string()),
+        server: spec.load.target.as_ref().map_or_else(|| "embedded".into(), |target| target.to_string()),
         peers: spec.load.peers,
         size: spec.load.size,
         in_flight,
@@ -194,7 +194,8 @@ impl Run {
         let mut engines = Vec::new();
         for (share, progress) in shares.iter().zip(&cohort.0) {
             let cpu = placement.client.get(share.engine % placement.client.len().max(1)).copied();
-            let parts = Parts { share: *share, common: Arc::clone(&common), progress: Arc::clone(progress), run_id, target };
+            let parts =
+                Parts { share: *share, common: Arc::clone(&common), progress: Arc::clone(progress), run_id, target: target.clone() };
             engines.push(start_client(spec, cpu, parts)?);
         }
         let handles: Vec<_> = engines.iter().map(Engine::handle).collect();
@@ -202,7 +203,7 @@ impl Run {
         for warning in engines.iter().flat_map(Engine::warnings) {
             output::remark(format_args!("client: warning: {warning}"));
         }
-        let slow = if spec.slow > 0 { Some(start_slow(spec, placement, target, run_id)?) } else { None };
+        let slow = if spec.slow > 0 { Some(start_slow(spec, placement, target.clone(), run_id)?) } else { None };
         Ok(Self { engines, handles, cohort, target, connections: u64::from(total), slow, line: Line::new(spec.kind.name()) })
     }
 
@@ -298,7 +299,7 @@ impl Run {
                 }
                 self.line.clear();
                 return Err(Error::Connect {
-                    target: self.target,
+                    target: Box::new(self.target.clone()),
                     ready,
                     wanted: self.connections,
                     waited,
@@ -316,7 +317,7 @@ impl Run {
             self.line.note(Some(reason));
             return false;
         }
-        let (target, wanted) = (self.target, self.connections);
+        let (target, wanted) = (&self.target, self.connections);
         output::remark(format_args!("{ready} of {wanted} peers connected to {target}, trying again: {reason}"));
         true
     }
@@ -337,9 +338,9 @@ impl Run {
     }
 
     fn check_mode(&self, spec: &Spec) -> Result<(), Error> {
-        let target = self.target;
-        let body = self.probe(Question::Sample).map_err(|source| Error::Probe { target, source })?;
-        let is = Sample::decode(&body).and_then(|sample| sample.mode()).ok_or(Error::NotALoadgen { target })?;
+        let target = self.target.clone();
+        let body = self.probe(Question::Sample).map_err(|source| Error::Probe { target: target.clone(), source })?;
+        let is = Sample::decode(&body).and_then(|sample| sample.mode()).ok_or_else(|| Error::NotALoadgen { target: target.clone() })?;
         let needed = spec.kind.server_mode();
         if is == needed { Ok(()) } else { Err(Error::WrongMode { target, is, needed }) }
     }
@@ -451,7 +452,7 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     config.limits.inbox_messages = (config.limits.inbox_messages + parts.share.engines * in_flight).min(1 << 24);
     let (kind, pacing, drain) = (spec.kind, spec.pacing, spec.load.drain.max(GLANCE));
     let (own_size, longest) = (spec.load.size, spec.longest());
-    let goal = Goal { target: parts.target, identities };
+    let goal = Goal { target: parts.target.clone(), identities };
     let core = move || {
         let Parts { share, common, progress, run_id, .. } = &parts;
         let builder = payload::Builder::new(*run_id, own_size);
@@ -497,7 +498,7 @@ fn start_engine<W: Workload>(
     let engine = Engine::start(config, move |_| {
         let core = core();
         let workload = workload(&core);
-        Driver::new(core, workload, goal)
+        Driver::new(core, workload, goal.clone())
     });
     engine.map_err(|source| Error::Start { what: "client", source })
 }

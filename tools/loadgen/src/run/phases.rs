@@ -77,7 +77,8 @@ impl Run {
             }
             if started.elapsed() >= given_up_after {
                 let reasons = slow.failure().map_or_else(String::new, |reason| format!("; {reason}"));
-                let (target, ready, wanted, waited) = (self.target, slow.ready(), u64::from(slow.count), started.elapsed());
+                let (target, ready, wanted, waited) =
+                    (Box::new(self.target.clone()), slow.ready(), u64::from(slow.count), started.elapsed());
                 return Err(Error::Connect { target, ready, wanted, waited, reasons });
             }
             std::thread::sleep(GLANCE);

@@ -70,7 +70,7 @@ impl SlowReaders {
         config.keepalive.timeout = 2 * NEVER;
         let progress = Arc::<Progress>::default();
         let for_core = Arc::clone(&progress);
-        let engine = Engine::start(config, move |_| Stopper::new(goal, count, run, size, Arc::clone(&for_core)));
+        let engine = Engine::start(config, move |_| Stopper::new(goal.clone(), count, run, size, Arc::clone(&for_core)));
         let engine = engine.map_err(|source| Error::Start { what: "client of the slow readers", source })?;
         Ok(Self { handle: engine.handle(), engine, progress, count })
     }
@@ -139,7 +139,7 @@ struct Stopper {
 
 impl Stopper {
     fn new(goal: Goal, count: u32, run: u32, size: usize, progress: Arc<Progress>) -> Self {
-        let connector = connector(goal, count, 0, &progress);
+        let connector = connector(goal.clone(), count, 0, &progress);
         let (tally, endings) = (Tally::default(), BTreeMap::new());
         Self { goal, count, run, size, progress, connector, generation: 0, stopped: false, tally, endings }
     }
@@ -155,7 +155,7 @@ impl Stopper {
         let old: Vec<_> = cx.peers().collect();
         old.into_iter().for_each(|peer| cx.close(peer));
         self.progress.ready.store(0, Relaxed);
-        self.connector = connector(self.goal, self.count, self.generation, &self.progress);
+        self.connector = connector(self.goal.clone(), self.count, self.generation, &self.progress);
         self.connector.refill(cx);
     }
 

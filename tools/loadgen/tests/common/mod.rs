@@ -102,7 +102,12 @@ pub(crate) fn line_where<R: Read + Send + 'static>(pipe: R, found: impl Fn(&str)
 
 /// A server in its own process, and what it says that a client is to dial.
 pub(crate) fn serve(mode: &str, more: &[&str]) -> (Process, String) {
-    let args = ["serve", "--listen", "127.0.0.1:0", "--mode", mode, "--open", "--exempt", "127.0.0.0/8"];
+    serve_at("127.0.0.1:0", mode, more)
+}
+
+/// The same, listening there.
+pub(crate) fn serve_at(listen: &str, mode: &str, more: &[&str]) -> (Process, String) {
+    let args = ["serve", "--listen", listen, "--mode", mode, "--open", "--exempt", "127.0.0.0/8"];
     let mut process = Process::start(&[&args, more].concat());
     let line = process.says();
     let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("unexpected first line {line:?}"));
