@@ -381,7 +381,9 @@ const CALLS: &[(Callback, Cost, Provoke)] = &[
 
 #[test]
 fn a_panic_in_any_call_costs_at_most_the_peer_that_it_was_about() {
-    let node = Node::start(config());
+    let mut config = config();
+    config.restarts.most = 2 * CALLS.len();
+    let node = Node::start(config);
     let (mut kept, kept_id) = node.peer(Hello::node(1000));
     let mut lost = 0;
     for (index, &(callback, cost, provoke)) in CALLS.iter().enumerate() {
@@ -446,8 +448,6 @@ fn a_panic_in_any_call_costs_at_most_the_peer_that_it_was_about() {
         drop(new);
         eventually_counts(&node.engine.handle(), Counter::Peers, 1);
         assert_eq!(node.rig.made.load(Ordering::SeqCst), index + 2, "one handler for each panic, and the first");
-        // So many in ten seconds are all that there may be.
-        assert!(index < 16);
     }
     drop(kept);
     eventually_idle(&node.engine.handle());

@@ -71,8 +71,8 @@ impl Keepalive {
         if self.inbound.take(now, 1) { Ok(()) } else { Err(Violation::PingFlood) }
     }
 
-    /// A pong came: it must be the answer to a ping that is outstanding. Those before it stay without an answer. Returns how long that took,
-    /// where it is a measure.
+    /// A pong came: it must be the answer to a ping that is outstanding. Those before it stay without an answer. Returns how long that
+    /// took, where it is a measure.
     pub(crate) fn handle_pong(&mut self, now: Timestamp, nonce: u64) -> Result<Option<Duration>, Violation> {
         let later = u64::from(self.last).checked_sub(nonce).ok_or(Violation::UnsolicitedPong)?;
         if later >= u64::from(self.outstanding) {

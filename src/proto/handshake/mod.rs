@@ -140,8 +140,8 @@ impl Handshake {
         both!(self, machine => machine.exchange.asks_ms = delay_ms);
     }
 
-    /// What the other side has asked for in its last word. Zero: nothing. With Noise, what is said in the clear, which anybody on the way can
-    /// have written, counts as no more than `unproved_ms`.
+    /// What the other side has asked for in its last word. Zero: nothing. With Noise, what is said in the clear, which anybody on the way
+    /// can have written, counts as no more than `unproved_ms`.
     pub(crate) fn asked_delay(&self, unproved_ms: u32) -> u32 {
         match self {
             Self::Noise(noise) if !noise.is_proved() => noise.exchange.asked_ms.min(unproved_ms),
