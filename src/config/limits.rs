@@ -17,8 +17,8 @@ pub struct Limits {
     pub channels: usize,
     /// Accepted connections whose handshake is not finished, whole engine. Default 256: five seconds of 50 new peers a second. For one
     /// more the oldest of the subnet that has most of them is closed (`half_open_evicted`); where all are from exempt addresses
-    /// ([`crate::Addresses::exempt`]), or 32 are on their way out already, that one is closed as soon as it is accepted (`refused_half_open`).
-    /// Choosing looks at all of them, 3 ns each.
+    /// ([`crate::Addresses::exempt`]), or 32 are on their way out already, that one is closed as soon as it is accepted
+    /// (`refused_half_open`). Choosing looks at all of them, 3 ns each.
     pub max_half_open: usize,
     /// Longest message body, bytes, both directions. Default 1 MiB, ceiling 16 MiB. A longer one is refused before it is sent; a peer that
     /// announces one is cut off before anything is allocated.

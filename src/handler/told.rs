@@ -1,4 +1,4 @@
-//! What an application is told of its peers and their messages, and what it gets in hand: the values of [`Handler`](crate::Handler)'s calls.
+//! What an application is told of its peers and their messages, and what it gets in hand: what [`Handler`](crate::Handler) is called with.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@
 //! | `Restarting` | `ShuttingDown` | 1 s | a process takes about so long to come back |
 //! | `Taken` | `Duplicate`, `Replaced` | 1 s | another connection has the place, and keeps it for so long |
 //! | `Full` | `Full` | 5 s | somebody else has to go first |
-//! | `Slow` | `SlowPeer`, `RateLimited`, said by either side; `HandlerPanicked` here | 5 s | what was too much for one side is still being sent |
+//! | `Slow` | `SlowPeer`, `RateLimited`, by either side; `HandlerPanicked` | 5 s | what was too much is still being sent |
 //! | `Rejected` | `Violation`, `NotAllowed`, `WrongNetwork`, `Version`, ... | the cap | somebody has to change something |
 //!
 //! Where the other side has asked for a delay, in a `GoAway`, a goodbye or a refusal, that comes first: at least so long, and at most twice
