@@ -1,13 +1,17 @@
-//! The well-behaved: peers of one engine that come, have numbered messages returned, and go; some stay. And dials that cannot succeed.
+//! The well-behaved: peers of one engine that come, have numbered messages returned, and go; some stay. And dials that cannot succeed,
+//! until their target's breaker is open.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use corecast::{CloseReason, Config, Context, Dial, DialError, DialId, Engine, Handle, Handler, Message, PeerId, PeerInfo, Sent};
+use corecast::{
+    BreakerState, CloseReason, Config, Context, Dial, DialError, DialId, Endpoint, Engine, Handle, Handler, Message, PeerId, PeerInfo, Sent,
+};
 
+use super::pooled::{ERRAND, Errands};
 use crate::error::Error;
 use crate::security::{Identities, Target};
 
@@ -37,6 +41,18 @@ pub(super) struct Seen {
     pub(super) failed: AtomicU64,
     /// Of these: the node was another than the dial meant.
     pub(super) mistaken: AtomicU64,
+    /// Dials that were refused because the breaker is open.
+    pub(super) refused: AtomicU64,
+    /// What breakers did, by reports.
+    pub(super) opened: AtomicU64,
+    pub(super) half_opened: AtomicU64,
+    /// Connections that the pool was asked for, those that it has made, those that it has closed, and messages that went over them and came
+    /// back.
+    pub(super) asked: AtomicU64,
+    pub(super) pooled: AtomicU64,
+    pub(super) idled: AtomicU64,
+    pub(super) errands: AtomicU64,
+    pub(super) errands_done: AtomicU64,
     /// Guests that closed their connection, all their messages returned.
     pub(super) left: AtomicU64,
     /// Guests whose connection ended otherwise.
@@ -48,7 +64,7 @@ pub(super) struct Seen {
     stop: AtomicBool,
 }
 
-fn more(counter: &AtomicU64) {
+pub(super) fn more(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -76,7 +92,10 @@ struct Host {
     /// Dials that lead nowhere, each again when it has failed, and the attempts that are under way.
     hopeless: Vec<Dial>,
     attempts: HashMap<DialId, usize>,
+    /// Of guests. Other connections are the pool's.
+    invitations: HashSet<DialId>,
     stayed: Vec<PeerId>,
+    errands: Errands,
 }
 
 /// The message of this number: mostly short, now and then in several fragments.
@@ -93,7 +112,8 @@ impl Host {
         self.next += 1;
         // In plaintext a name is what one says it is; each guest has one of its own either way.
         let identity = self.identities.numbered(number);
-        cx.dial(self.target.dial().identity(identity).source(IpAddr::from(SOURCE)).once());
+        let dial = cx.dial(self.target.dial().identity(identity).source(IpAddr::from(SOURCE)).once());
+        self.invitations.insert(dial);
     }
 
     fn hope(&mut self, cx: &mut Context<'_>, index: usize) {
@@ -102,7 +122,10 @@ impl Host {
     }
 
     /// After those who stay, and, in the end, those who were on their way in when it was said that nobody comes any more.
-    fn look(&self, cx: &mut Context<'_>, stop: bool) {
+    fn look(&mut self, cx: &mut Context<'_>, stop: bool) {
+        if !stop {
+            self.errands.look(cx, &self.seen);
+        }
         let peers: Vec<PeerId> = if stop { cx.peers().collect() } else { self.stayed.clone() };
         peers.into_iter().for_each(|peer| self.go_on(cx, peer));
         if !stop || cx.peers().next().is_some() {
@@ -141,7 +164,10 @@ impl Handler for Host {
         cx.set_timer(PACE, LOOK);
     }
 
-    fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, _: &PeerInfo) {
+    fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
+        if !info.dial.is_some_and(|dial| self.invitations.remove(&dial)) {
+            return more(&self.seen.pooled);
+        }
         more(&self.seen.connected);
         let number = read(&self.seen.connected);
         let stays = number <= self.staying;
@@ -153,6 +179,9 @@ impl Handler for Host {
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        if message.message_type() == ERRAND {
+            return more(&self.seen.errands_done);
+        }
         let Some(visit) = cx.user_mut::<Visit>(peer) else { return more(&self.seen.wrong) };
         let number = visit.heard;
         visit.heard += 1;
@@ -165,9 +194,11 @@ impl Handler for Host {
     }
 
     fn on_dial_failed(&mut self, cx: &mut Context<'_>, dial: DialId, error: DialError, _: Option<Duration>) {
-        more(&self.seen.failed);
+        let is_refused = matches!(error, DialError::BreakerOpen { .. });
+        more(if is_refused { &self.seen.refused } else { &self.seen.failed });
         let Some(index) = self.attempts.remove(&dial) else {
             // A guest that should have got in.
+            self.invitations.remove(&dial);
             more(&self.seen.wrong);
             cx.set_timer(PAUSE, NEXT);
             return;
@@ -178,8 +209,25 @@ impl Handler for Host {
         cx.set_timer(DISAPPOINTMENT, HOPE + index as u64);
     }
 
+    fn on_pooled(&mut self, cx: &mut Context<'_>, _: u64, result: Result<PeerId, DialError>) {
+        self.errands.found(cx, &self.seen, result);
+    }
+
+    fn on_breaker(&mut self, _: &mut Context<'_>, _: Endpoint, state: BreakerState) {
+        more(match state {
+            BreakerState::Open => &self.seen.opened,
+            BreakerState::HalfOpen => &self.seen.half_opened,
+            // Nothing that is dialled in vain comes back.
+            BreakerState::Closed => &self.seen.wrong,
+        });
+    }
+
     fn on_closed(&mut self, cx: &mut Context<'_>, _: PeerId, reason: CloseReason) {
-        more(if reason == CloseReason::Requested { &self.seen.left } else { &self.seen.cut_off });
+        match reason {
+            CloseReason::Idle => return more(&self.seen.idled),
+            CloseReason::Requested => more(&self.seen.left),
+            _ => more(&self.seen.cut_off),
+        }
         cx.set_timer(PAUSE, NEXT);
     }
 
@@ -193,6 +241,7 @@ impl Handler for Host {
         }
     }
 }
+
 /// The engine of the well-behaved.
 pub(super) struct Guests {
     engine: Engine<()>,
@@ -210,10 +259,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// To nobody, and to a node that is another.
+    /// To nobody, and to a node that is another: as somebody else, since a dial of ours to that address may be the pool's.
     fn hopeless(&self) -> Vec<Dial> {
         let nobody = Target { address: self.deserted.into(), ..self.target.clone() }.dial();
-        let another = self.target.node.map(|_| Target { node: Some(self.identities.numbered(0).node_id()), ..self.target.clone() }.dial());
+        let (another, somebody) = (self.identities.numbered(1 << 30), self.identities.numbered((1 << 30) + 1));
+        let another = self.target.node.map(|_| Target { node: Some(another.node_id()), ..self.target.clone() }.dial().identity(somebody));
         std::iter::once(nobody).chain(another).map(|dial| dial.source(IpAddr::from(SOURCE)).once()).collect()
     }
 }
@@ -233,7 +283,9 @@ impl Guests {
                 next: 1,
                 hopeless: hopeless.clone(),
                 attempts: HashMap::new(),
+                invitations: HashSet::new(),
                 stayed: Vec::new(),
+                errands: Errands::to(&target),
             }
         };
         let engine = Engine::start(config, make).map_err(|source| Error::Start { what: "guests' engine", source })?;

@@ -1,11 +1,13 @@
 //! `churn`: what a server lives with for months, in seconds, and whether its books balance afterwards.
 //!
-//! Peers come, have messages returned and go; some stay; strangers fail to get in, each in his way; peers break rules, vanish, do not read,
-//! or stop in the middle; dials lead nowhere. When all of them have gone, every counter of both engines has to come to what was done, or
+//! Peers come, have messages returned and go; some stay, some are pooled; strangers fail to get in, each in his way; peers break rules,
+//! take more than they may, make the application panic, vanish, do not read, or stop in the middle; dials lead nowhere until a breaker is
+//! open. When all of them have gone, every counter of both engines has to come to what was done, or
 //! to another counter, and every level, file and peer has to be back where it was ([`books`]).
 
 mod books;
 mod guests;
+mod pooled;
 mod rough;
 
 use std::net::{SocketAddr, TcpListener};
@@ -13,12 +15,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use corecast::{Admission, Config, Context, Counter, Engine, Handle, Handler, Identity, Message, PeerId, Stats};
+use corecast::{
+    Admission, Config, Context, Counter, Engine, Handle, Handler, Identity, Message, PeerId, Rate, RateLimit, Rates, Stats, WhenOver,
+};
 use corecast_attacks::Sources;
 use serde::Serialize;
 
 use self::books::{Books, Entry, named};
 use self::guests::{Guests, Plan, Seen, read};
+use self::pooled::Errands;
 use self::rough::{Done, Rough};
 use crate::cli::{EngineArgs, parse_positive_seconds};
 use crate::error::Error;
@@ -53,6 +58,12 @@ pub(crate) struct ChurnArgs {
     engine: EngineArgs,
 }
 
+/// A message of this type costs half of what a peer may send at once.
+const DEAR: u16 = 2;
+/// One of this type makes the application panic.
+const TRAP: u16 = 3;
+const AT_ONCE: u32 = 1_000_000;
+
 /// Sends every message back.
 struct Echo;
 
@@ -60,6 +71,10 @@ impl Handler for Echo {
     type Command = ();
 
     fn on_message(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        if message.message_type() == TRAP {
+            // As a panic is, but for its text, which would be all over the screen.
+            std::panic::resume_unwind(Box::new("a trap"));
+        }
         // What is refused is counted by the engine; the books say how often.
         let _ = cx.send(peer, message.meta, message.body);
     }
@@ -135,6 +150,12 @@ fn server_config(args: &ChurnArgs) -> Result<Config, Error> {
     config.keepalive.interval = Duration::from_millis(500);
     config.keepalive.timeout = Duration::from_secs(2);
     config.acks.retain = Duration::from_millis(100);
+    config.restarts.most = 4096;
+    let mut rates = Rates::default();
+    rates.receive = Some(RateLimit { messages: Some(Rate { per_second: AT_ONCE, burst: AT_ONCE }), bytes: None });
+    rates.when_over = WhenOver::Disconnect;
+    rates.costs.insert(DEAR, AT_ONCE / 2);
+    config.rates = Some(rates);
     Ok(config)
 }
 
@@ -142,6 +163,11 @@ fn guests_config(args: &ChurnArgs, identities: Identities) -> Result<Config, Err
     let mut config = security::config(&args.engine, identities.of_engine(), Admission::Open)?;
     config.limits.max_peers = args.peers as usize + 8;
     config.backoff.max = Duration::from_millis(200);
+    config.breaker.failures = 3;
+    config.breaker.cool_down = Duration::from_millis(100);
+    config.breaker.max_cool_down = Duration::from_millis(400);
+    config.breaker.expire = Duration::from_secs(1);
+    config.pool.max_idle = Errands::IDLE;
     config.acks.retain = Duration::from_millis(100);
     Ok(config)
 }
@@ -200,7 +226,9 @@ fn settle(engines: &Engines, baseline: &Baseline) {
     }
 }
 
-const LEVELS: [Counter; 10] = [
+const LEVELS: [Counter; 12] = [
+    Counter::PoolTargets,
+    Counter::BreakerTargets,
     Counter::Peers,
     Counter::HalfOpen,
     Counter::Subscriptions,
@@ -248,6 +276,7 @@ impl Outcome {
             ("files open as before", open_files() as u64, baseline.files as u64),
             ("guests' messages that came back", read(&seen.heard), read(&seen.sent)),
             ("guests' messages that were not the next, or dials that failed", read(&seen.wrong), 0),
+            ("errands that came back", read(&seen.errands_done), read(&seen.errands)),
             ("guests that were cut off", read(&seen.cut_off), 0),
             ("things that could not be done to the server", read(&done.failed), 0),
         ]));
@@ -271,10 +300,11 @@ fn server_books(stats: &Stats, before: &Stats, seen: &Seen, done: &Done, plainte
     books.balance(
         "messages received = returned + lost with their peer + refused",
         &[MessagesReceived],
-        &[MessagesSent, MessagesDropped, SendsRefused],
+        &[MessagesSent, MessagesDropped, SendsRefused, HandlerPanics],
     );
-    books.done("connections", &[Accepted], read(&seen.connected) + read(&seen.mistaken) + read(&done.connected));
-    books.done("handshakes that came to their end", &[Established], read(&seen.connected) + read(&done.established));
+    let guests = read(&seen.connected) + read(&seen.pooled);
+    books.done("connections", &[Accepted], guests + read(&seen.mistaken) + read(&done.connected));
+    books.done("handshakes that came to their end", &[Established], guests + read(&done.established));
     books.done("openings that are none", &[HandshakeWrongMagic], read(&done.garbage));
     let foreign = if plaintext { HandshakeWrongNetwork } else { HandshakeAuthFailed };
     books.done("of another network, or meant another node", &[foreign], read(&done.wrong_network) + read(&seen.mistaken));
@@ -288,10 +318,13 @@ fn server_books(stats: &Stats, before: &Stats, seen: &Seen, done: &Done, plainte
     books.done("of these: too many pings", &[ViolationPingFlood], read(&done.flooded));
     let rules: Vec<_> = named("violation_").into_iter().filter(|&rule| rule != ViolationPingFlood).collect();
     books.done("of these: other rules", &rules, read(&done.broke_rules));
+    books.done("sent more than they may", &[ClosedRateLimited], read(&done.greedy));
+    books.done("set off a panic of the application", &[ClosedHandlerPanicked], read(&done.trapped));
+    books.done("panics of the application", &[HandlerPanics], read(&done.trapped));
     books.done("vanished", &[ClosedEof, ClosedIo], read(&done.vanished));
     books.done("left a frame unfinished", &[ClosedPartial], read(&done.unfinished));
     books.done("did not read", &[SlowHardBound, SlowSoftMark, SlowWriteStall, ClosedUnresponsive], read(&done.deaf));
-    books.done("said goodbye", &[ClosedGoodbye], read(&seen.left));
+    books.done("said goodbye", &[ClosedGoodbye], read(&seen.left) + read(&seen.idled));
     books.volumes(&[&VOLUMES[..], &[MessagesSent, MessagesDropped, SendsRefused]].concat());
     books.levels(before, &LEVELS);
     books.close()
@@ -304,9 +337,14 @@ fn guests_books(stats: &Stats, before: &Stats, seen: &Seen) -> Vec<Entry> {
     books.balance("peers = ends of peers", &[Established], &named("closed_"));
     books.done("attempts that failed", &[DialFailures], read(&seen.failed));
     books.volumes(&[DialAttempts]);
-    books.done("peers", &[Established], read(&seen.connected));
+    books.done("peers", &[Established], read(&seen.connected) + read(&seen.pooled));
+    books.done("connections that the pool was asked for", &[PoolHits, PoolMisses], read(&seen.asked));
+    books.done("connections of the pool that were idle", &[ClosedIdle], read(&seen.pooled));
+    books.done("breakers that opened", &[BreakerOpened], read(&seen.opened));
+    books.done("breakers that let a probe through", &[BreakerHalfOpened], read(&seen.half_opened));
+    books.done("dials that a breaker refused", &[BreakerRefused], read(&seen.refused));
     books.done("closed by their own choice", &[ClosedRequested], read(&seen.left));
-    books.done("messages sent", &[MessagesSent], read(&seen.sent));
+    books.done("messages sent", &[MessagesSent], read(&seen.sent) + read(&seen.errands));
     // A deserted address has no handshake.
     books.done("told that they meant another node", &[HandshakeRefusedByPeer], read(&seen.mistaken));
     books.volumes(&VOLUMES);

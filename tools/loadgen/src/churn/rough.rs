@@ -11,7 +11,10 @@ use corecast_attacks::frames::{forbidden, pings, send_and_never_read};
 use corecast_attacks::handshake::{Wrong, wrong_opening};
 use corecast_attacks::link::Link;
 use corecast_attacks::openers::{Garbage, good_opening};
+use corecast_attacks::wire::data;
 use corecast_attacks::{Failure, Peer, Sources, Target, Who};
+
+use super::{DEAR, TRAP};
 
 /// Connections that come from one address at once: more than may be in their handshake from there.
 const CROWD: u64 = 20;
@@ -34,6 +37,10 @@ pub(super) struct Done {
     pub(super) silent: AtomicU64,
     pub(super) broke_rules: AtomicU64,
     pub(super) flooded: AtomicU64,
+    /// Those that sent more than they may.
+    pub(super) greedy: AtomicU64,
+    /// Those over whose message the application panicked.
+    pub(super) trapped: AtomicU64,
     pub(super) vanished: AtomicU64,
     pub(super) unfinished: AtomicU64,
     pub(super) deaf: AtomicU64,
@@ -59,8 +66,17 @@ type Act = fn(&mut Rough) -> Result<(), Failure>;
 impl Rough {
     /// What takes no time, again and again until the deadline.
     pub(super) fn quick(&mut self, deadline: Instant) {
-        const ACTS: [Act; 7] =
-            [Rough::garbage, Rough::wrong_network, Rough::leave_early, Rough::break_a_rule, Rough::vanish, Rough::crowd, Rough::flood];
+        const ACTS: [Act; 9] = [
+            Rough::garbage,
+            Rough::wrong_network,
+            Rough::leave_early,
+            Rough::break_a_rule,
+            Rough::vanish,
+            Rough::crowd,
+            Rough::flood,
+            Rough::take_too_much,
+            Rough::set_off_a_panic,
+        ];
         self.repeat(deadline, &ACTS);
     }
 
@@ -169,6 +185,22 @@ impl Rough {
         let mut peer = self.peer()?;
         more(&self.done.flooded);
         let _ = pings(&mut peer, 1000);
+        Ok(())
+    }
+
+    fn take_too_much(&mut self) -> Result<(), Failure> {
+        let mut peer = self.peer()?;
+        more(&self.done.greedy);
+        let _ = peer.send(&data(DEAR, b"").repeat(3));
+        let _ = peer.farewell();
+        Ok(())
+    }
+
+    fn set_off_a_panic(&mut self) -> Result<(), Failure> {
+        let mut peer = self.peer()?;
+        more(&self.done.trapped);
+        let _ = peer.send(&data(TRAP, b""));
+        let _ = peer.farewell();
         Ok(())
     }
 
