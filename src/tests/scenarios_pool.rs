@@ -649,3 +649,25 @@ fn sim_a_shutdown_answers_whoever_waits() {
     end(&mut world);
     assert_eq!(answers(&world, 0), [Err(DialError::ShuttingDown); 3]);
 }
+
+#[test]
+fn sim_a_dial_of_the_same_node_that_fails_elsewhere_is_no_answer() {
+    let mut world = world([sealed(config()), sealed(config())]);
+    let node = identity(1).node_id();
+    // Nobody is there, which is known before the handshake at the right address is over.
+    world.on(0, move |actor, cx| actor.dial(cx, Dial::node(node, address(7)).once()));
+    let peer = ask(&mut world, (node, address(1))).unwrap();
+    assert_eq!(world.peers(0), [peer]);
+    assert_eq!(world.count(0, Counter::DialFailures), 1);
+    // Nor is that it is taken back.
+    world.on(0, move |_, cx| cx.close(peer));
+    world.run(SECOND);
+    world.on(0, move |actor, cx| {
+        actor.dial(cx, Dial::node(node, address(7)));
+        assert!(actor.connect(cx, (node, address(1)), false).is_ok());
+        cx.cancel_dial(actor.pop_dial().unwrap());
+    });
+    assert!(world.run_until(10 * SECOND, |world| answers(world, 0).len() == 2));
+    assert_eq!(answers(&world, 0)[1], Ok(world.peer(0)));
+    end(&mut world);
+}

@@ -174,7 +174,7 @@ impl Directory {
         }
         let Some(dialling) = self.dials.get(&id) else { return };
         let (home, once, key) = (dialling.home, dialling.dial.once, PoolKey::of_dial(&dialling.dial));
-        let is_own = dialling.dial.identity.is_none();
+        let is_own = dialling.dial.identity.is_none() && self.is_awaited(&dialling.dial);
         let goes_on = !self.closed && (!once || self.pool_insists(id, error));
         let retry_in = if goes_on { self.wait(id, parting, means) } else { None };
         if retry_in.is_none() {
@@ -307,7 +307,7 @@ impl Directory {
     /// Ends a dial, and the attempt that is under way.
     pub(super) fn end_dial(&mut self, id: DialId, error: DialError, means: &mut Means<'_>) {
         let Some(dialling) = self.dials.get(&id) else { return };
-        let (home, key) = (dialling.home, PoolKey::of_dial(&dialling.dial));
+        let (home, key, is_awaited) = (dialling.home, PoolKey::of_dial(&dialling.dial), self.is_awaited(&dialling.dial));
         if let DialState::Attempting(core) = dialling.state {
             means.out.control(core, Control::EndAttempt { dial: id, expired: false });
         }
@@ -315,19 +315,23 @@ impl Directory {
         if !id.is_pooled() {
             means.out.control(home, Control::DialFailed { id, error, retry_in: None });
         }
-        self.pool_failed(&key, error, means);
+        if is_awaited {
+            self.pool_failed(&key, error, means);
+        }
         self.pool_look(key, means);
     }
 
     /// Ends a dial. A connection that it led to stays.
     pub(in crate::shard) fn cancel(&mut self, id: DialId, means: &mut Means<'_>) {
         let Some(dialling) = self.dials.get(&id).filter(|_| !id.is_pooled()) else { return };
-        let (home, key) = (dialling.home, PoolKey::of_dial(&dialling.dial));
+        let (home, key, is_awaited) = (dialling.home, PoolKey::of_dial(&dialling.dial), self.is_awaited(&dialling.dial));
         let was_connected = matches!(dialling.state, DialState::Connected(_));
         self.forget(id, means);
         if !was_connected {
             means.out.control(home, Control::DialFailed { id, error: DialError::Cancelled, retry_in: None });
-            self.pool_failed(&key, DialError::Cancelled, means);
+            if is_awaited {
+                self.pool_failed(&key, DialError::Cancelled, means);
+            }
         }
         self.pool_look(key, means);
     }

@@ -311,6 +311,11 @@ impl Directory {
         target.is_some_and(|target| !target.waiters.is_empty()) && dialling.backoff.attempts() < DUPLICATES
     }
 
+    /// Whether those who wait for a dial's target wait for this dial: where it goes to the address that the pool would dial.
+    pub(super) fn is_awaited(&self, dial: &Dial) -> bool {
+        self.pool_address(&PoolKey::of_dial(dial)).is_none_or(|address| address == dial.address)
+    }
+
     /// A target could not be connected to: whoever waits is told.
     pub(super) fn pool_failed(&mut self, key: &PoolKey, error: DialError, means: &mut Means<'_>) {
         for origin in self.pool.take_waiters(key) {
