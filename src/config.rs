@@ -160,9 +160,10 @@ pub struct Timeouts {
 /// How dialling is retried: the wait doubles from `min` to `max`, and the actual wait is uniform in between ("full jitter"). It is back at
 /// `min` when the other side's first message has come, or its answer to a ping: not when it has merely accepted.
 ///
-/// Where the other side has said why it ended the connection or refused it, the first step is longer than `min`, but never than `max`: 1 s
-/// where it shuts down, or has another connection of this node and channel; 5 s where it is full, or this side was too slow for it; and
-/// `max` at once where nothing will change by itself, as with a violation, another network, or a node that is not allowed.
+/// By why the connection ended or was refused, by either side, the first step is longer than `min`, but never than `max`: 1 s where the
+/// other side shuts down, or there is another connection of this node and channel; 5 s where the other side is full, one was too slow for
+/// the other or sent it too much, or this side's handler panicked over the peer; and `max` at once where nothing will change by itself, as
+/// with a violation, another network, or a node that is not allowed.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct BackoffConfig {

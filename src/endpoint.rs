@@ -21,6 +21,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Bytes that it takes where it waits, its path included.
+    pub(crate) fn memory(&self) -> usize {
+        let path = if let Some(Address::Unix(path)) = &self.address { path.as_path().as_os_str().len() } else { 0 };
+        size_of::<Self>() + path
+    }
+
     /// What a dial means.
     pub(crate) fn of(dial: &Dial) -> Self {
         Self { node: dial.expected, address: Some(dial.address.clone()) }

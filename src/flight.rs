@@ -19,7 +19,8 @@ pub enum FlightEvent {
         /// Who opened the connection.
         direction: Direction,
     },
-    /// A frame came. One for which there was no memory is looked at again later: it is there twice, with `Starved` between.
+    /// A frame came. One for which there was no memory, or that was over its limit, is looked at again later: it is there twice, with
+    /// `Starved` or `Delayed` between.
     Received {
         /// What it is.
         kind: Kind,
@@ -59,7 +60,7 @@ pub enum FlightEvent {
     },
     /// It is below half of that again.
     Drained,
-    /// Messages were dropped.
+    /// Messages to the peer were dropped, or (`RateLimitedMessages`) messages from it.
     Dropped {
         /// The counter that has them too: it says why.
         why: Counter,
@@ -70,6 +71,8 @@ pub enum FlightEvent {
     Paused,
     /// A lack of memory stopped reading.
     Starved,
+    /// What it sends is over `Rates::receive`, and is read later.
+    Delayed,
     /// Reading goes on.
     Resumed,
     /// The peer ended. The last event of each; what is still written to it, or read from it, is not noted.
@@ -98,6 +101,7 @@ impl fmt::Display for FlightEvent {
             Self::Dropped { why, messages } => write!(f, "{:<10} {messages} messages, {}", "dropped", why.name()),
             Self::Paused => f.write_str("paused"),
             Self::Starved => f.write_str("starved"),
+            Self::Delayed => f.write_str("delayed"),
             Self::Resumed => f.write_str("resumed"),
             Self::Closed(reason) => write!(f, "{:<10} {reason}", "closed"),
         }

@@ -286,7 +286,10 @@ impl<'a> Context<'a> {
     /// Encodes a typed message and sends it.
     pub fn send_typed<M: Typed>(&mut self, peer: PeerId, message: &M) -> Result<Sent, TypedSendError> {
         let meta = self.shard.resolve(M::meta());
-        let sent = self.encode(|shard| encode_with(message, |body| shard.send(peer, Payload::data(meta, body))));
+        let began = self.begin_encoding();
+        // Only what is the core's is entered: the codec is the application's, and may panic as its handler may.
+        let sent = encode_with(message, |body| self.shard.enter(|shard| shard.send(peer, Payload::data(meta, body))));
+        self.end_encoding(began);
         sent?.map_err(TypedSendError::Send)
     }
 

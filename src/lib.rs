@@ -200,10 +200,10 @@
 //! | a peer in a turn | [`Io::read_budget`], [`Io::write_budget`] | 256 KiB each | the next turn |
 //! | accepts, writing in a turn | [`Io::accepts`], [`Io::flush_peers`], [`Io::flush_time`] | 16; 512 peers, 1 ms | the next turn |
 //! | time between dials | [`BackoffConfig`] | 50 ms to 30 s; 1 s if on the list | `dial_failures` |
+//! | ... that the other side asks for | [`BackoffConfig::max_asked`] | 60 s | it counts as that: `delays_cut` |
 //! | ... to a target that fails | [`BreakerConfig`] | 5 in a row: 1 s to 30 s | `breaker_opened`, `breaker_refused` |
 //! | pooled connections | [`PoolConfig`] | 1,024 targets, 60 s idle | `closed_idle`, `pool_evicted`, `pool_refused` |
 //! | panics of a core's handler | [`Restarts`] | 16 in 10 s | the core ends: [`ShutdownReport::panicked`]; `handler_panics` |
-//! | ... that the other side asks for | [`BackoffConfig::max_asked`] | 60 s | it counts as that: `delays_cut` |
 //! | events that are noted of a peer | [`Config::recorder`] | none | the oldest goes: [`FlightRecord::earlier`] |
 //! | shutdown | [`Timeouts::drain`] | 5 s | [`ShutdownReport`] |
 //!

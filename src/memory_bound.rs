@@ -115,8 +115,8 @@ mod tests {
         grows(&|c| c.limits.max_half_open += 1, 68 << 10);
         grows(&|c| c.addresses.table += 1000, 100_000);
         grows(&|c| c.limits.max_dials += 1000, 200_000);
-        grows(&|c| c.breaker.targets += 1000, 500_000);
-        grows(&|c| c.pool.max_targets += 1000, 100_000);
+        grows(&|c| c.breaker.targets += 1000, 500_000 + 3 * 123_000); // three paths each
+        grows(&|c| c.pool.max_targets += 1000, 100_000 + 2 * 123_000);
         grows(&|c| c.pool.waiting += 1000, 100_000);
         grows(&|c| c.acks.bytes += 1 << 20, 2 << 20);
         grows(&|c| c.restarts.most += 1000, 16_000);

@@ -43,7 +43,7 @@ pub struct BreakerConfig {
     /// How long failures are remembered after the last attempt, or the end of the cool-down; at most a quarter more. Default 10 min. What
     /// is forgotten is closed, without an event.
     pub expire: Duration,
-    /// Targets that are remembered, whole engine: those only whose last attempt failed. Default 8,192, 1 KiB each at the worst. For
+    /// Targets that are remembered, whole engine: those only whose last attempt failed. Default 8,192, 1.5 KiB each at the worst. For
     /// one more the oldest whose breaker is closed is forgotten; where there is none, the new one is not remembered, and its breaker stays
     /// closed. Both are counted (`breaker_forgotten`).
     pub targets: usize,

@@ -22,8 +22,9 @@ pub struct PoolConfig {
     /// where all have more.
     pub max_channels: u16,
     /// A connection that the pool has dialled is closed ([`crate::CloseReason::Idle`], `closed_idle`) when for so long no message was
-    /// received or sent on it and it was not handed out. Pings are not messages; but while something waits to be sent, to be answered or to
-    /// be acknowledged, or either side has subscribed to a topic, the connection is in use. Default 60 s. Looked at each quarter of it, so
+    /// received or sent on it and it was not handed out. Pings are not messages; but while a message is still arriving, something waits to
+    /// be read ([`crate::WhenOver::Delay`]), sent, answered or acknowledged, or either side has subscribed to a topic, the connection is in
+    /// use. Default 60 s. Looked at each quarter of it, so
     /// it may be a quarter more. Pinned targets are not closed.
     pub max_idle: Duration,
     /// Calls that wait for a connection, whole engine; and calls of one core's handler that have no answer yet. Default 1,024. One more

@@ -133,7 +133,9 @@ impl Keepalive {
     }
 
     /// This side was asleep for `gap` (stopped, or its machine was): what came meanwhile is not read yet, so nobody is dead because of it.
+    /// Nor is a pong that comes late because of it a measure.
     pub(crate) fn forgive(&mut self, now: Timestamp, gap: Duration) {
+        self.forget_sample();
         self.last_received = (self.last_received + gap).min(now);
     }
 }
@@ -169,6 +171,23 @@ mod tests {
         assert_eq!(keepalive.rtt(), Some(Duration::from_millis(7)));
         assert_eq!(keepalive.handle_pong(at(5008), 1), Err(Violation::UnsolicitedPong));
         assert!(matches!(keepalive.poll(at(10_007), &config(None)), Life::Probe { nonce: 2, .. }));
+    }
+
+    #[test]
+    fn a_pong_that_was_slept_over_is_no_measure_and_pings_begin_anew() {
+        let config = config(Some(AdaptiveKeepalive { probes: 1, ..Default::default() }));
+        let mut keepalive = Keepalive::new(at(0), 4, 8);
+        assert!(matches!(keepalive.poll(at(5000), &config), Life::Probe { nonce: 1, .. }));
+        keepalive.handle_bytes(at(5002));
+        assert_eq!(keepalive.handle_pong(at(5002), 1), Ok(Some(Duration::from_millis(2))));
+        assert!(matches!(keepalive.poll(at(10_002), &config), Life::Probe { nonce: 2, .. }));
+        // Stopped for three seconds right then: the wait of that ping is over, and says nothing.
+        keepalive.forgive(at(13_002), Duration::from_secs(3));
+        assert!(matches!(keepalive.poll(at(13_002), &config), Life::Probe { nonce: 3, .. } | Life::Alive { .. }));
+        assert_eq!(keepalive.sent(2), None);
+        keepalive.handle_bytes(at(13_003));
+        assert_eq!(keepalive.handle_pong(at(13_003), 2), Ok(None));
+        assert_eq!(keepalive.rtt(), Some(Duration::from_millis(2)));
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl<C> Command<C> {
         match self {
             Self::Mail(mail) => mail.cost(),
             Self::Request { body, .. } | Self::Acked { body, .. } => body.len(),
-            Self::Connect { .. } => 0,
+            Self::Connect { endpoint, .. } => endpoint.memory(),
             Self::User(_) => size_of::<C>(),
         }
     }

@@ -24,7 +24,8 @@ impl Fault {
     /// For what the kernel says. Only what it says of the other side is held against that: no route is as a rule what this machine lacks.
     pub(super) fn of_io(kind: ErrorKind) -> Self {
         use ErrorKind::{
-            BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NotConnected, TimedOut, UnexpectedEof,
+            BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NotConnected, NotFound, TimedOut,
+            UnexpectedEof,
         };
         Self::target_if(matches!(
             kind,
@@ -34,6 +35,8 @@ impl Fault {
                 | ConnectionReset
                 | HostUnreachable
                 | NotConnected
+                // A path at which nobody listens any more: the file goes with the listener.
+                | NotFound
                 | TimedOut
                 | UnexpectedEof
         ))
@@ -98,7 +101,9 @@ mod tests {
         for local in [ErrorKind::NetworkUnreachable, ErrorKind::NetworkDown, ErrorKind::PermissionDenied, ErrorKind::InvalidInput] {
             assert_eq!(Fault::of_io(local), Fault::Local, "{local}");
         }
-        for remote in [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset, ErrorKind::TimedOut, ErrorKind::HostUnreachable] {
+        for remote in
+            [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset, ErrorKind::TimedOut, ErrorKind::HostUnreachable, libc_error(2)]
+        {
             assert_eq!(Fault::of_io(remote), Fault::Target, "{remote}");
         }
         use HandshakeError::{Eof, Refused, RefusedByPeer, Timeout, WrongNode};

@@ -132,6 +132,7 @@ pub(crate) fn recorded(config: &Config) -> usize {
 pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + size_of::<Cold>()
     + size_of::<Credentials>()
+    + PATH
     + Seat::BYTES
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
@@ -180,22 +181,27 @@ pub(crate) const GRANT: usize = 4 * Directory::GRANT + 2 * CONTROL;
 /// A dial: as the directory knows it, its timer, and the attempt that is under way.
 pub(crate) const DIAL: usize = 4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<Address>() + PATH;
 
-/// A path, with its counts of references. A dial has one of its own; accepted connections share their listener's.
+/// A path, with its counts of references. Whoever may outlive the others that have it counts one of its own: a dial, the peer that it has
+/// led to, what the pool and the breakers know of a target (by what it is found and what was said of it last). Accepted connections share
+/// their listener's.
 const PATH: usize = UnixPath::MAX + 2 * size_of::<usize>();
 
+/// A target, on its way to the pool.
+const ENDPOINT: usize = size_of::<Endpoint>() + PATH;
+
 /// A breaker's new state, on its way to the application.
-const CHANGED: usize = size_of::<(Endpoint, BreakerState)>();
+const CHANGED: usize = size_of::<(Endpoint, BreakerState)>() + PATH;
 
 /// What is held against targets, whole engine.
 pub(crate) fn breakers(config: &Config) -> usize {
-    if config.breaker.failures == 0 { 0 } else { config.breaker.targets * (Breakers::TARGET + CHANGED) }
+    if config.breaker.failures == 0 { 0 } else { config.breaker.targets * (Breakers::TARGET + 2 * PATH + CHANGED) }
 }
 
 /// The connection pool: its targets, whole engine; and calls that wait, in the pool and as each core's handler is to be answered.
 pub(crate) fn pool(config: &Config) -> usize {
     let (pool, cores) = (&config.pool, config.cores.count());
-    let targets = pool.max_targets * (Pool::TARGET + usize::from(pool.max_channels) * Pool::CHANNEL);
-    targets + pool.waiting * (Pool::WAITER + CONTROL + ACTION) + cores * pool.waiting * (CONTROL + EVENT)
+    let targets = pool.max_targets * (Pool::TARGET + 2 * PATH + usize::from(pool.max_channels) * Pool::CHANNEL);
+    targets + pool.waiting * (Pool::WAITER + CONTROL + ACTION) + cores * pool.waiting * (CONTROL + EVENT + ENDPOINT)
 }
 
 /// A topic that a peer is subscribed to here, and one that this side is at the peer: see `Limits::subscriptions`.

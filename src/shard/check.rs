@@ -102,6 +102,7 @@ impl Shard {
         assert_eq!(live, if self.recorder.is_on() { established } else { 0 }, "rings of established peers");
         assert!(closed <= self.events.len(), "{closed} rings of peers of whose end nobody will be told");
         let slots = self.slots.high_water() as usize;
+        assert!(self.idle.room() <= 4.max(2 * slots), "room for {} connections of the pool, of {slots} slots", self.idle.room());
         assert!(bytes <= slots * bound::recorded(self.config()), "rings: {bytes} bytes");
         for (half, open) in &self.half_open {
             assert!(!open.is_ended(), "half-open connection {half} ended and was not freed");

@@ -24,23 +24,35 @@ pub(super) struct Watch {
     timer: Option<TimerKey>,
 }
 
-/// Whether a peer is in use although no message comes or goes: something waits to be sent, to be answered or to be acknowledged, or one
-/// side has asked for what the other will publish.
+/// Whether a peer is in use although no message comes or goes: one has begun to arrive, something waits to be sent, to be answered or to be
+/// acknowledged, or one side has asked for what the other will publish.
 fn is_in_use(entry: &Entry, logs: &Logs) -> bool {
     let owes = entry.cold.exchange.as_ref().is_some_and(|exchange| exchange.is_awaiting());
-    entry.peer.has_output(logs) || entry.peer.pending_requests() > 0 || owes || entry.cold.subscriptions.is_some()
+    let comes = entry.delayed || entry.peer.borrowed() > 0;
+    comes || entry.peer.has_output(logs) || entry.peer.pending_requests() > 0 || owes || entry.cold.subscriptions.is_some()
 }
 
 impl Watch {
     /// Memory of one of them.
     pub(super) const PEER: usize = 2 * size_of::<(PeerId, Timestamp)>();
+
+    /// Entries that there is room for.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.peers.capacity()
+    }
 }
 
 impl Shard {
     /// A peer is established: if the pool has dialled it, it is looked at from now on.
     pub(super) fn watch_idle(&mut self, peer: PeerId) {
         if self.is_pooled(peer.slot()) {
-            self.idle.peers.push((peer, self.now));
+            let (peers, slots) = (&mut self.idle.peers, &self.slots);
+            if peers.len() == peers.capacity() {
+                // A target that is dialled again and again may come many times between two looks.
+                peers.retain(|&(peer, _)| slots.find(peer).is_some_and(Entry::is_established));
+            }
+            peers.push((peer, self.now));
             self.plan_idle();
         }
     }

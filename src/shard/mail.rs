@@ -95,7 +95,8 @@ impl Mail {
             Self::Subscribe { .. } => size_of::<Topic>(),
             Self::SendAcked { delivery, .. } | Self::BroadcastAcked { delivery } => delivery.frame.as_bytes().len(),
             Self::Route { delivery, .. } => delivery.frame.as_bytes().len(),
-            Self::Ack(_) | Self::Connect { .. } | Self::Unpin { .. } => 0,
+            Self::Connect { endpoint, .. } | Self::Unpin { endpoint } => endpoint.memory(),
+            Self::Ack(_) => 0,
             Self::Request { body, .. } | Self::Respond { body, .. } => body.len(),
         }
     }

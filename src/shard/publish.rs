@@ -192,6 +192,8 @@ impl Shard {
                 self.after_push(peer.slot(), usize::MAX);
                 queued += 1;
             } else {
+                // What was charged was not sent.
+                self.refund(peer, self.cost_of(std::iter::once(payload)));
                 self.pass_by(peer);
             }
         }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::{Deadline, Event, Payload, Shard};
 use crate::config::{Config, RateLimit, Rates, WhenOver};
 use crate::error::{SendError, Violation};
+use crate::flight::FlightEvent;
 use crate::handler::RateLimited;
 use crate::id::PeerId;
 use crate::metrics::Counter;
@@ -249,6 +250,7 @@ impl Shard {
         limits.timer = Some(self.wheel.insert(at, Deadline::Rated(peer)));
         (limits.delayed_since, limits.was_delayed) = (now, true);
         self.stats.count(Counter::RateDelays);
+        self.record(slot, FlightEvent::Delayed);
         let entry = self.slots.at_mut(slot);
         entry.delayed = true;
         entry.peer.keepalive.forget_sample();
@@ -323,6 +325,7 @@ impl Shard {
     fn count_dropped(&mut self, slot: u32, messages: u64, bytes: usize) {
         self.stats.add(Counter::RateLimitedMessages, messages);
         self.stats.add(Counter::RateLimitedBytes, bytes as u64);
+        self.record_dropped(slot, Counter::RateLimitedMessages, messages);
         let peer = self.slots.id(slot);
         let Some(table) = &mut self.rates else { return };
         let report = table.rates.report;
@@ -371,6 +374,7 @@ impl Shard {
         if !entry.blocked {
             let bytes = entry.peer.reassure(&mut self.pool);
             self.stats.count(Counter::PingsSent);
+            self.record_control(slot, Kind::Ping, HEADER_LEN + 8);
             self.control_queued(slot, bytes);
         }
     }

@@ -362,18 +362,22 @@ impl Shard {
     pub(super) fn go_on_reading(&mut self, slot: u32) {
         let probe = self.now + self.shared.config.keepalive.interval;
         let entry = self.slots.at_mut(slot);
-        if entry.is_read() {
+        if !entry.is_established() || entry.paused || entry.starved {
+            return;
+        }
+        // Also where it is still delayed: this side says then that it lives (`reassure`).
+        if !entry.peer.timers.is_set(Timer::Keepalive) {
+            entry.peer.timers.set(Timer::Keepalive, probe);
+        }
+        if !entry.delayed {
             // Whatever it has sent meanwhile is not read yet.
             entry.peer.keepalive.handle_bytes(self.now);
-            if !entry.peer.timers.is_set(Timer::Keepalive) {
-                entry.peer.timers.set(Timer::Keepalive, probe);
-            }
             if !std::mem::replace(&mut entry.resuming, true) {
                 self.resuming.push(slot);
             }
             self.record(slot, FlightEvent::Resumed);
-            self.rearm(slot);
         }
+        self.rearm(slot);
     }
 
     /// Goes on with the peers whose reading was resumed: first with what was put aside.

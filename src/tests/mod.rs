@@ -21,6 +21,7 @@ mod scenarios;
 mod scenarios_acks;
 mod scenarios_adaptive;
 mod scenarios_admission;
+mod scenarios_crossings;
 mod scenarios_expiry;
 mod scenarios_landing;
 mod scenarios_memory;

@@ -10,6 +10,7 @@ use super::panics::Injected;
 use super::run_seed_with;
 use super::scenarios::{META, config, pair, world};
 use super::sim::{MILLI, SECOND, World, address};
+use crate::codec::{Codec, CodecError, Typed};
 use crate::config::{Config, Cores, Restarts};
 use crate::dial::Dial;
 use crate::error::{CloseReason, RequestError};
@@ -214,6 +215,36 @@ fn sim_a_panic_of_the_core_itself_ends_it_although_a_handler_called() {
     world.task(0, 0, |_, cx| cx.shard.enter(|_| resume_unwind(Box::new(Injected))));
     assert!(world.core_ends(MILLI));
     assert_eq!((world.panicked(0), world.closed(0)), (vec![], vec![]));
+}
+
+/// Cannot be encoded without a panic.
+struct Unspeakable;
+
+impl Typed for Unspeakable {
+    const TYPE: u16 = 7;
+    type Codec = Self;
+}
+
+impl Codec<Self> for Unspeakable {
+    fn encode(_: &Self, _: &mut Vec<u8>) -> Result<(), CodecError> {
+        resume_unwind(Box::new(Injected));
+    }
+
+    fn decode(_: &[u8]) -> Result<Self, CodecError> {
+        Err(CodecError::Decode)
+    }
+}
+
+#[test]
+fn sim_a_codec_that_panics_is_the_applications_and_no_core_ends_over_it() {
+    let mut world = pair(config(), config());
+    let peer = world.peer(0);
+    world.on(0, move |actor, cx| {
+        actor.oracle.borrow_mut().panics.begin(actor.engine, actor.core, Callback::Command, None);
+        let _ = cx.send_typed(peer, &Unspeakable);
+    });
+    assert!(!world.core_ends(SECOND), "it was taken for a panic of the core");
+    assert_eq!((world.count(0, Counter::HandlerPanics), world.peers(0)), (1, vec![peer]));
 }
 
 #[test]

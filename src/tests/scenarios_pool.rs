@@ -20,7 +20,7 @@ use BreakerState::{Closed, HalfOpen, Open};
 const REFUSED: DialError = DialError::Connect(std::io::ErrorKind::ConnectionRefused);
 
 /// With a breaker that opens soon.
-fn strict() -> Config {
+pub(super) fn strict() -> Config {
     let mut config = config();
     config.breaker.failures = 3;
     config.breaker.cool_down = Duration::from_millis(1000);
@@ -29,7 +29,7 @@ fn strict() -> Config {
 }
 
 /// With a pool that closes soon.
-fn hasty() -> Config {
+pub(super) fn hasty() -> Config {
     let mut config = config();
     config.pool.max_idle = Duration::from_secs(2);
     config
@@ -51,7 +51,7 @@ fn breakers(world: &World, node: usize) -> Vec<(u64, BreakerState)> {
     world.told(node, |told| if let Told::Breaker(state) = told { Some(*state) } else { None })
 }
 
-fn states(world: &World, node: usize) -> Vec<BreakerState> {
+pub(super) fn states(world: &World, node: usize) -> Vec<BreakerState> {
     breakers(world, node).into_iter().map(|(_, state)| state).collect()
 }
 
@@ -68,17 +68,17 @@ fn ask_within(world: &mut World, node: usize, core: usize, target: impl Into<End
     answers(world, node)[before]
 }
 
-fn ask(world: &mut World, target: impl Into<Endpoint>) -> Answer {
+pub(super) fn ask(world: &mut World, target: impl Into<Endpoint>) -> Answer {
     ask_within(world, 0, 0, target, 10 * SECOND)
 }
 
-fn pin(world: &mut World, target: impl Into<Endpoint>) {
+pub(super) fn pin(world: &mut World, target: impl Into<Endpoint>) {
     let target = target.into();
     world.on(0, move |actor, cx| assert!(actor.connect(cx, target, true).is_ok()));
 }
 
 /// Nothing is left, and the pool says so as well.
-fn end(world: &mut World) {
+pub(super) fn end(world: &mut World) {
     (0..world.nodes.len()).for_each(|node| world.shut_down(node));
     world.run(20 * SECOND);
     world.oracle.borrow().check_end();

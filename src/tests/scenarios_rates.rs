@@ -217,6 +217,21 @@ fn sim_a_delayed_peer_that_is_paused_too_is_read_when_both_are_over() {
 }
 
 #[test]
+fn sim_a_pause_that_ends_during_a_long_delay_does_not_silence_this_side() {
+    let rates = Rates { receive: messages(1, 40), costs: [(9, 40)].into(), ..Rates::default() };
+    let mut world = pair(rated(rates), Config { limits: rated(Rates::default()).limits, ..config() });
+    let (peer, to) = (world.peer(0), world.peer(1));
+    // The second of them waits for forty seconds, and what the sender asks for in the meantime waits behind it.
+    world.on(1, move |actor, cx| (0..2).for_each(|_| assert!(actor.send(cx, to, Meta::new(9), 24).is_ok())));
+    world.run(SECOND);
+    world.on(0, move |_, cx| cx.pause_read(peer));
+    world.run(SECOND);
+    world.on(0, move |actor, cx| actor.resume(cx, peer));
+    world.run(50 * SECOND);
+    assert_eq!((world.messages(0), world.closed(0), world.closed(1)), (2, vec![], vec![]));
+}
+
+#[test]
 fn sim_what_is_over_the_limit_is_dropped_whole_counted_and_reported() {
     let rates = Rates {
         receive: messages(10, 10),

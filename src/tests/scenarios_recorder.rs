@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::actor::Actor;
 use super::scenarios::{META, config, nanos, pair, world};
 use super::sim::{MILLI, SECOND, World};
-use crate::config::{Config, WhenSlow};
+use crate::config::{Config, Rate, RateLimit, Rates, WhenOver, WhenSlow};
 use crate::error::CloseReason;
 use crate::flight::{FlightEvent, FlightRecord};
 use crate::handler::{Context, Direction};
@@ -133,6 +133,39 @@ fn sim_a_slow_peer_leaves_its_marks() {
     let lost: u64 =
         events.iter().map(|event| if let FlightEvent::Dropped { messages, .. } = event { u64::from(*messages) } else { 0 }).sum();
     assert_eq!(lost, world.count(0, Counter::DroppedOldest));
+}
+
+#[test]
+fn sim_what_is_over_a_limit_leaves_its_marks() {
+    let received = FlightEvent::Received { kind: Kind::Data, message_type: 7, len: 20 };
+    let limited = |when_over| {
+        let limit = RateLimit { messages: Some(Rate { per_second: 1, burst: 1 }), bytes: None };
+        Config { rates: Some(Rates { receive: Some(limit), when_over, ..Rates::default() }), ..recording(100) }
+    };
+    // It waits longer than this side keeps still.
+    let mut delaying = limited(WhenOver::Delay);
+    delaying.keepalive.interval = Duration::from_millis(300);
+    delaying.keepalive.timeout = Duration::from_millis(900);
+    let mut world = world([delaying]);
+    let (end, peer) = world.raw_peer(0);
+    world.raw_write(end, &[data(20), data(20)].concat());
+    world.run(1010 * MILLI);
+    let record = world.flight(0, peer);
+    let text = record.as_ref().unwrap().to_string();
+    let events = events(record);
+    let wanted: Vec<_> = events.iter().filter(|event| !matches!(event, FlightEvent::Written { .. })).copied().collect();
+    let ping = FlightEvent::Queued { kind: Kind::Ping, message_type: 0, len: 8 };
+    let connected = FlightEvent::Connected { direction: Direction::Accepted };
+    let expected = [connected, received, received, FlightEvent::Delayed, ping, ping, ping, FlightEvent::Resumed, received];
+    assert_eq!(wanted, expected, "{text}");
+    assert!(text.contains("delayed"), "{text}");
+
+    let mut world = self::world([limited(WhenOver::Drop)]);
+    let (end, peer) = world.raw_peer(0);
+    world.raw_write(end, &[data(20), data(20)].concat());
+    world.run(MILLI);
+    let events = self::events(world.flight(0, peer));
+    assert_eq!(events[2..], [received, FlightEvent::Dropped { why: Counter::RateLimitedMessages, messages: 1 }]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) fn subscription(topic: u64) -> [u8; 16] {
     control_frame(Kind::Subscribe, topic.to_le_bytes())
 }
 
-fn publish(actor: &mut Actor, cx: &mut Context<'_>, topic: Topic, len: usize) -> Result<(), SendError> {
+pub(super) fn publish(actor: &mut Actor, cx: &mut Context<'_>, topic: Topic, len: usize) -> Result<(), SendError> {
     let body = actor.body(len);
     let frame = cx.frame(META, &body).unwrap();
     actor.publish(cx, topic, &frame)

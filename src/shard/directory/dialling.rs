@@ -227,6 +227,10 @@ impl Directory {
         let probe = self.take_probe(id, means);
         let changed = self.breakers.succeeded(&target, probe, means.now);
         self.breaker_changed(&target, changed, home, means);
+        if changed.is_none() && probe.is_some() {
+            // More successes are needed, and there is room for the next probe.
+            self.release_blocked(&target, false, means);
+        }
     }
 
     /// A probe has had its time. Its attempt is given up; where it has led to a connection, that stays.
