@@ -18,8 +18,9 @@ use crate::wire::{HEADER_LEN, message_wire_len};
 /// **Received.** What comes over the limit is dealt with as `when_over` says.
 ///
 /// **Sent.** What goes over the limit is refused when it is sent, with [`crate::SendError::RateLimited`], which says when it would be
-/// taken; a peer for whom a broadcast or a publish is too much is passed by. Both are counted (`sends_rate_limited`). Nothing waits on
-/// this side for the limit: the application knows what is still worth sending later.
+/// taken; a peer for whom a broadcast or a publish is too much is passed by. Both are counted (`sends_rate_limited`). What has waited for
+/// its node, and what is sent again because a connection ended before the acknowledgement came, costs nothing. Nothing waits on this
+/// side for the limit: the application knows what is still worth sending later.
 ///
 /// Memory: about 250 bytes for each peer of an engine that has rates, none without.
 #[derive(Clone, Debug, PartialEq, Eq)]

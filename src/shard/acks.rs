@@ -51,16 +51,30 @@ impl Unacked {
 }
 
 impl Shard {
-    /// Sends a message to a peer of this core, to be acknowledged; for the first time or again.
+    /// Sends a message to a peer of this core, to be acknowledged, for the first time.
     pub(super) fn deliver_to(&mut self, peer: PeerId, delivery: &Delivery) -> Result<Sent, SendError> {
-        let (body, bytes) = (delivery.frame.body_len(), delivery.frame.as_bytes().len());
-        let claimed = self.check_room(peer, body, SPANS_CHARGE + bytes).inspect_err(|_| self.stats.count(Counter::SendsRefused))?;
+        let claimed = self.room_to_deliver(peer, delivery)?;
         if self.rates.is_some() {
             self.charge_one(peer, super::Payload::Frame(&delivery.frame))?;
         }
+        Ok(self.put_delivery(peer, delivery, claimed))
+    }
+
+    /// The same, again: it was taken once, so the limit on what a peer is sent does not refuse it now.
+    fn deliver_again(&mut self, peer: PeerId, delivery: &Delivery) -> Result<Sent, SendError> {
+        let claimed = self.room_to_deliver(peer, delivery)?;
+        Ok(self.put_delivery(peer, delivery, claimed))
+    }
+
+    fn room_to_deliver(&mut self, peer: PeerId, delivery: &Delivery) -> Result<usize, SendError> {
+        let (body, bytes) = (delivery.frame.body_len(), delivery.frame.as_bytes().len());
+        self.check_room(peer, body, SPANS_CHARGE + bytes).inspect_err(|_| self.stats.count(Counter::SendsRefused))
+    }
+
+    fn put_delivery(&mut self, peer: PeerId, delivery: &Delivery, claimed: usize) -> Sent {
         self.push(peer.slot(), super::Payload::Frame(&delivery.frame));
         self.await_ack(delivery, vec![peer.slot()]);
-        Ok(self.after_push(peer.slot(), claimed))
+        self.after_push(peer.slot(), claimed)
     }
 
     /// Sends a message to all peers of this core, each of which is to acknowledge it. Returns how many that are.
@@ -276,7 +290,7 @@ impl Shard {
         }
         let now = self.now;
         for delivery in deliveries.iter().filter(|delivery| !delivery.is_over(now)) {
-            match self.deliver_to(peer, delivery) {
+            match self.deliver_again(peer, delivery) {
                 Ok(_) => self.stats.count(Counter::AckedResent),
                 Err(error) => self.report_answer(delivery.id, Some(node), Err(AckFailure::Refused(error))),
             }

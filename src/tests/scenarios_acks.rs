@@ -34,7 +34,7 @@ impl World {
     }
 
     /// The first core of a node sends something to be acknowledged.
-    fn send_acked(&mut self, node: usize, target: impl Into<Target>, meta: Meta) {
+    pub(super) fn send_acked(&mut self, node: usize, target: impl Into<Target>, meta: Meta) {
         let target = target.into();
         self.on(node, move |actor, cx| assert!(actor.send_acked(cx, Some(target), meta, 100, DEADLINE).is_ok()));
     }
@@ -44,7 +44,7 @@ impl World {
     }
 
     /// The ids of the messages that came to a raw peer and ask for an acknowledgement. Nothing comes in pieces.
-    fn raw_acked(&mut self, end: End) -> Vec<u64> {
+    pub(super) fn raw_acked(&mut self, end: End) -> Vec<u64> {
         let bytes = self.raw_read(end);
         let (mut rest, mut ids) = (&bytes[..], Vec::new());
         while let Some(head) = rest.first_chunk::<HEADER_LEN>() {

@@ -91,3 +91,22 @@ fn sim_a_publish_for_which_there_is_no_memory_costs_a_subscriber_nothing() {
     let counts = [Counter::DeliveriesRefused, Counter::SendsRateLimited, Counter::Deliveries].map(|counter| world.count(0, counter));
     assert_eq!((world.messages(1), counts), (1, [30, 0, 1]));
 }
+
+#[test]
+fn sim_what_was_taken_once_is_sent_again_whatever_the_limit() {
+    let mut limited = config();
+    let send = Some(RateLimit { messages: Some(Rate { per_second: 1, burst: 2 }), bytes: None });
+    limited.rates = Some(Rates { send, ..Rates::default() });
+    let mut world = world([limited]);
+    let (end, peer) = world.raw_peer(0);
+    for _ in 0..4 {
+        world.send_acked(0, peer, META);
+        world.run(SECOND);
+    }
+    world.net.reset(world.now, end.link);
+    world.run(SECOND);
+    let (again, _) = world.raw_peer_named(0, end.link, 1);
+    world.run(SECOND);
+    assert_eq!(world.raw_acked(again).len(), 4);
+    assert_eq!((world.count(0, Counter::AckedResent), world.count(0, Counter::SendsRateLimited)), (4, 0));
+}

@@ -176,6 +176,9 @@ impl Directory {
         let (home, once, key) = (dialling.home, dialling.dial.once, PoolKey::of_dial(&dialling.dial));
         let is_own = dialling.dial.identity.is_none() && self.is_awaited(&dialling.dial);
         let goes_on = !self.closed && (!once || self.pool_insists(id, error));
+        // Somebody waits for the pool's, which is made again because there is said to be a connection already: at once, not after the
+        // second that one would be left alone for otherwise.
+        let parting = if once { Parting::default() } else { parting };
         let retry_in = if goes_on { self.wait(id, parting, means) } else { None };
         if retry_in.is_none() {
             self.forget(id, means);
