@@ -158,7 +158,7 @@ pub struct Timeouts {
 }
 
 /// How dialling is retried: the wait doubles from `min` to `max`, and the actual wait is uniform in between ("full jitter"). It is back at
-/// `min` when the other side's first message has come, or its answer to a ping: not when it has merely accepted.
+/// `min` when the other side's first message, ping, or answer to one has come: not when it has merely accepted.
 ///
 /// Where the other side has said why it ended the connection or refused it, the first step is longer than `min`, but never than `max`: 1 s
 /// where it shuts down, or has another connection of this node and channel; 5 s where it is full, or this side was too slow for it; and
