@@ -372,12 +372,15 @@ pub enum QueryError {
 pub struct ConfigError {
     /// The field, as a path: `limits.outbox_hard`.
     pub field: &'static str,
-    /// The value that was found; `None` where the field is not set, or has to be left out.
+    /// The value that was found; `None` where the field is not set, has to be left out, or is no number. Times are in whole
+    /// milliseconds, rounded down.
     pub value: Option<u64>,
     /// What is allowed, and why.
     pub expected: &'static str,
     /// The bound that the value missed, where it is one number.
     pub bound: Option<u64>,
+    /// What both are counted in, where `expected` does not say it: `ms` for times; empty otherwise.
+    pub unit: &'static str,
 }
 
 /// Why an engine did not start.
@@ -580,12 +583,14 @@ impl fmt::Display for QueryError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, expected, unit, .. } = self;
+        let space = if unit.is_empty() { "" } else { " " };
         match self.value {
-            Some(value) => write!(f, "{} is {value}, but must be {}", self.field, self.expected)?,
-            None => write!(f, "{} must be {}", self.field, self.expected)?,
+            Some(value) => write!(f, "{field} is {value}{space}{unit}, but must be {expected}")?,
+            None => write!(f, "{field} must be {expected}")?,
         }
         match self.bound {
-            Some(bound) => write!(f, " (the bound is {bound})"),
+            Some(bound) => write!(f, " (the bound is {bound}{space}{unit})"),
             None => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{at_least, at_least_time, within};
+use super::{at_least, at_least_as_long, at_least_time, within};
 use crate::error::ConfigError;
 
 /// The circuit breaker that each target has: an address, with the node that is to answer there where the dial names one. All channels of a
@@ -67,7 +67,7 @@ impl Default for BreakerConfig {
 impl BreakerConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         at_least_time("breaker.cool_down", self.cool_down, Duration::from_millis(1))?;
-        at_least_time("breaker.max_cool_down", self.max_cool_down, self.cool_down)?;
+        at_least_as_long("breaker.max_cool_down", self.max_cool_down, self.cool_down, "not shorter than breaker.cool_down")?;
         at_least("breaker.probes", self.probes as usize, 1, "at least 1")?;
         at_least("breaker.successes", self.successes as usize, 1, "at least 1")?;
         at_least_time("breaker.probe_timeout", self.probe_timeout, Duration::from_millis(10))?;

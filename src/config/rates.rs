@@ -92,7 +92,7 @@ impl Rates {
     pub(super) fn validate(&self, config: &Config) -> Result<(), ConfigError> {
         if self.receive.or(self.send).is_none() {
             let expected = "a limit on what is received, or rates.send one on what is sent; without either, leave rates out";
-            return Err(ConfigError { field: "rates.receive", value: None, expected, bound: None });
+            return Err(ConfigError { field: "rates.receive", value: None, expected, bound: None, unit: "" });
         }
         let receive = ["rates.receive.messages.per_second", "rates.receive.messages.burst", "rates.receive.bytes.per_second"];
         let send = ["rates.send.messages.per_second", "rates.send.messages.burst", "rates.send.bytes.per_second"];
