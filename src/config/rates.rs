@@ -37,7 +37,7 @@ pub struct Rates {
     /// What subscribing and unsubscribing cost, in messages, each time. Default 1.
     pub subscribe: u32,
     /// With [`WhenOver::Drop`]: for how long what was dropped is added up before [`crate::Handler::on_rate_limited`] says it. At least 1
-    /// ms. Default: none, it is not called.
+    /// ms. Default: none, it is not called. No other [`WhenOver`] has anything to report: there it does nothing.
     pub report: Option<Duration>,
 }
 
