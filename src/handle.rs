@@ -253,7 +253,7 @@ impl<C: Send + 'static> Handle<C> {
         }
     }
 
-    /// Gives the handler of a core a command.
+    /// Gives the handler of a core a command. `NotConnected`: there is no core of that number.
     pub fn post(&self, core: usize, command: C) -> Result<(), Rejected<C>> {
         self.fabric.command(core, Command::User(command)).map_err(|(command, reason)| match command {
             Command::User(value) => Rejected { value, reason },
