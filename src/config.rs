@@ -158,7 +158,7 @@ pub struct Timeouts {
 }
 
 /// How dialling is retried: the wait doubles from `min` to `max`, and the actual wait is uniform in between ("full jitter"). It is back at
-/// `min` when the other side's first message has come, or its answer to a ping: not when it has merely accepted.
+/// `min` when the other side's first message, ping, or answer to one has come: not when it has merely accepted.
 ///
 /// By why the connection ended or was refused, by either side, the first step is longer than `min`, but never than `max`: 1 s where the
 /// other side shuts down, or there is another connection of this node and channel; 5 s where the other side is full, one was too slow for
@@ -323,14 +323,14 @@ impl Config {
         within("limits.max_peers", self.limits.max_peers, 1, PeerId::MAX_SLOTS / 2, "1 to 8388608 peers")?;
         within("limits.channels", self.limits.channels, 1, 1 << 16, "1 to 65536 channels")?;
         within("limits.max_half_open", self.limits.max_half_open, 1, PeerId::MAX_SLOTS / 2, "1 to 8388608 connections")?;
-        for (index, address) in self.listen.iter().enumerate() {
+        for address in &self.listen {
             if !self.allows(address) {
                 return Err(ConfigError {
                     field: "listen",
-                    value: Some(index as u64),
-                    expected: "the position of a loopback or unix: address: plaintext elsewhere needs \
-                               Security::Plaintext { allow_remote: true }",
+                    value: None,
+                    expected: "loopback and unix: addresses: plaintext elsewhere needs Security::Plaintext { allow_remote: true }",
                     bound: None,
+                    unit: "",
                 });
             }
         }
@@ -382,10 +382,11 @@ impl Config {
     fn check_times(&self) -> Result<(), ConfigError> {
         let keepalive = &self.keepalive;
         at_least_time("keepalive.interval", keepalive.interval, Duration::from_millis(10))?;
-        at_least_time("keepalive.timeout", keepalive.timeout, 2 * keepalive.interval)?;
+        at_least_as_long("keepalive.timeout", keepalive.timeout, 2 * keepalive.interval, "at least twice keepalive.interval")?;
         at_least("keepalive.ping_burst", keepalive.ping_burst as usize, 1, "at least 1")?;
         at_least("keepalive.max_pings_per_second", keepalive.max_pings_per_second as usize, 1, "at least 1")?;
-        at_least_time("keepalive.interval", keepalive.interval, Duration::from_secs(1) / keepalive.max_pings_per_second)?;
+        let fastest = Duration::from_secs(1) / keepalive.max_pings_per_second;
+        at_least_as_long("keepalive.interval", keepalive.interval, fastest, "a second over keepalive.max_pings_per_second, or longer")?;
         keepalive.adaptive.map_or(Ok(()), |adaptive| adaptive.validate(keepalive))?;
         let timeouts = &self.timeouts;
         let shortest = Duration::from_millis(10);
@@ -401,10 +402,11 @@ impl Config {
         ] {
             at_least_time(field, value, shortest)?;
         }
-        at_least_time("timeouts.request_ceiling", timeouts.request_ceiling, timeouts.request_floor)?;
+        let (floor, ceiling) = (timeouts.request_floor, timeouts.request_ceiling);
+        at_least_as_long("timeouts.request_ceiling", ceiling, floor, "not shorter than timeouts.request_floor")?;
         at_least_time("timeouts.drain", timeouts.drain, Duration::ZERO)?;
         at_least_time("backoff.min", self.backoff.min, Duration::from_millis(1))?;
-        at_least_time("backoff.max", self.backoff.max, self.backoff.min)?;
+        at_least_as_long("backoff.max", self.backoff.max, self.backoff.min, "not shorter than backoff.min")?;
         at_least_time("backoff.max_allowed", self.backoff.max_allowed, Duration::from_millis(1))?;
         at_least_time("backoff.max_asked", self.backoff.max_asked, Duration::ZERO)
     }
@@ -418,7 +420,7 @@ impl Config {
         within("io.events", io.events, 1, 1 << 16, "1 to 65536")?;
         at_least("io.handshakes", io.handshakes, 1, "at least 1")?;
         at_least("io.accepts", io.accepts, 1, "at least 1")?;
-        within("io.unix_mode", io.unix_mode as usize, 0, 0o777, "0o000 to 0o777: read, write and execute bits")
+        within("io.unix_mode", io.unix_mode as usize, 0, 0o777, "0 to 511, which is 0o777: read, write and execute bits")
     }
 }
 
@@ -527,24 +529,32 @@ impl Default for Io {
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 fn at_least(field: &'static str, value: usize, min: usize, expected: &'static str) -> Result<(), ConfigError> {
-    if value >= min { Ok(()) } else { Err(ConfigError { field, value: Some(value as u64), expected, bound: Some(min as u64) }) }
+    if value >= min { Ok(()) } else { Err(ConfigError { field, value: Some(value as u64), expected, bound: Some(min as u64), unit: "" }) }
 }
 
 fn within(field: &'static str, value: usize, min: usize, max: usize, expected: &'static str) -> Result<(), ConfigError> {
     at_least(field, value, min, expected)?;
-    if value <= max { Ok(()) } else { Err(ConfigError { field, value: Some(value as u64), expected, bound: Some(max as u64) }) }
+    if value <= max { Ok(()) } else { Err(ConfigError { field, value: Some(value as u64), expected, bound: Some(max as u64), unit: "" }) }
 }
 
 fn at_least_time(field: &'static str, value: Duration, min: Duration) -> Result<(), ConfigError> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let error = |expected, bound| Err(ConfigError { field, value: Some(millis(value)), expected, bound: Some(millis(bound)) });
+    at_least_as_long(field, value, min, "longer")
+}
+
+/// As `at_least_time`, for a bound that comes from another field.
+fn at_least_as_long(field: &'static str, value: Duration, min: Duration, expected: &'static str) -> Result<(), ConfigError> {
+    let error = |expected, bound| Err(ConfigError { field, value: Some(millis(value)), expected, bound: Some(millis(bound)), unit: "ms" });
     if value < min {
-        error("at least so many milliseconds as the bound says", min)
+        error(expected, min)
     } else if value > LONGEST {
-        error("at most so many milliseconds as the bound says: a year is for ever", LONGEST)
+        error("shorter; a year is for ever", LONGEST)
     } else {
         Ok(())
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -604,6 +614,27 @@ mod tests {
         assert_eq!(field(&|c| c.pool.max_channels = 65), "pool.max_channels");
         assert_eq!(field(&|c| (c.pool.max_channels, c.limits.channels) = (9, 8)), "pool.max_channels");
         assert_eq!(field(&|c| c.pool.max_idle = Duration::ZERO), "pool.max_idle");
+    }
+
+    #[test]
+    fn an_error_says_what_to_change_and_in_which_unit() {
+        let text = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::plaintext();
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        assert_eq!(text(&|c| c.pool.max_idle = Duration::ZERO), "pool.max_idle is 0 ms, but must be longer (the bound is 10 ms)");
+        assert_eq!(
+            text(&|c| c.keepalive.timeout = Duration::from_secs(9)),
+            "keepalive.timeout is 9000 ms, but must be at least twice keepalive.interval (the bound is 10000 ms)"
+        );
+        assert!(
+            text(&|c| c.acks.retain = Duration::MAX).ends_with("but must be shorter; a year is for ever (the bound is 31622400000 ms)")
+        );
+        assert!(text(&|c| c.keepalive.interval = Duration::from_millis(100)).contains("keepalive.max_pings_per_second"));
+        assert_eq!(text(&|c| c.cores = Cores::Unpinned(0)), "cores is 0, but must be 1 to 256 threads (the bound is 1)");
+        assert!(text(&|c| c.io.unix_mode = 0o1000).starts_with("io.unix_mode is 512, but must be 0 to 511, which is 0o777"));
+        assert!(text(&|c| c.listen.push("10.0.0.1:1".parse().unwrap())).starts_with("listen must be loopback and unix: addresses: "));
     }
 
     #[test]

@@ -47,7 +47,8 @@ impl Dial {
         Self { source: Some(address), ..self }
     }
 
-    /// On another channel: one connection exists for each node and channel.
+    /// On another channel: one connection exists for each node and channel, and one dial for each address and channel
+    /// ([`crate::DialError::Duplicate`]). Default 0; below [`crate::Limits::channels`].
     #[must_use]
     pub fn channel(self, channel: u16) -> Self {
         Self { channel, ..self }
@@ -77,7 +78,7 @@ impl Dial {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ParseDialError {
-    /// What stands before the `@` is not 64 hexadecimal digits.
+    /// What stands before the `@` is not 64 hexadecimal digits in lower case.
     Node,
     /// What stands after it is not `host:port`, or that host is not known.
     Address(io::Error),
@@ -89,7 +90,7 @@ impl fmt::Display for ParseDialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node => f.write_str("expected NodeId@host:port or NodeId@unix:PATH: the node id is 64 hexadecimal digits in lower case"),
-            Self::Address(error) => write!(f, "expected NodeId@host:port or NodeId@unix:PATH: {error}"),
+            Self::Address(error) => write!(f, "not NodeId@host:port or NodeId@unix:PATH, or the host is not known: {error}"),
             Self::Unix(error) => error.fmt(f),
         }
     }

@@ -10,7 +10,10 @@ use crate::id::NodeId;
 /// Whom a connection is to lead to: a node, an address, or a node at an address.
 ///
 /// With Noise a target that is to be dialled has both. A node alone is enough where it is connected already, or where the pool has been
-/// told its address before. An address alone is for plaintext, where nobody can prove who answers there.
+/// told its address before and still has the target: while it is connected, dialled or pinned. When that ends, it is forgotten with its
+/// address: say both each time, or pin. An address that is said later takes the place of the one before, unless that is being dialled,
+/// and is dialled when the target is not connected any more. An address alone is for plaintext, where nobody can prove who answers
+/// there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Endpoint {

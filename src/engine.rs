@@ -112,7 +112,9 @@ impl<C: Send + 'static> Engine<C> {
         for warning in &warnings {
             log::warn!("{warning}");
         }
-        log::info!("started: {} cores, node {}, listening on {addresses:?}", threads.len(), fabric.shared.node);
+        let listening = addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
+        let listening = if listening.is_empty() { "nothing" } else { &listening };
+        log::info!("started: cores {}, node {}, listening on {listening}", threads.len(), fabric.shared.node);
         let local_addrs = addresses.iter().filter_map(Address::socket_addr).collect();
         Ok(Self { handle: Handle::new(Arc::clone(&fabric)), fabric, threads, watchdog, addresses, local_addrs, warnings })
     }

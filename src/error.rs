@@ -250,7 +250,8 @@ pub enum DialError {
     Connect(io::ErrorKind),
     /// The connection was made, the handshake failed.
     Handshake(HandshakeError),
-    /// There is a connection to that node and channel already.
+    /// There is a connection to that node and channel already; or another dial for that address, channel and identity, whichever node it
+    /// means, whether it has led to a connection or still tries.
     Duplicate,
     /// `Limits::max_peers` are connected, the engine has no room for another dial, or the channel's number is not below `Limits::channels`,
     /// here or there.
@@ -268,7 +269,7 @@ pub enum DialError {
         /// When it is worth trying again: the end of the cool-down, or the latest end of the probes that are under way.
         retry_in: Duration,
     },
-    /// The pool is to connect to a node of which it has not been told an address.
+    /// The pool is to connect to a node of which it has been told no address, or has forgotten it: see [`crate::Endpoint`].
     NoAddress,
     /// The pool has as many targets, or calls that wait, as `pool.max_targets`, `pool.waiting` or `pool.waiting_per_target` allows.
     PoolFull,
@@ -372,12 +373,15 @@ pub enum QueryError {
 pub struct ConfigError {
     /// The field, as a path: `limits.outbox_hard`.
     pub field: &'static str,
-    /// The value that was found; `None` where the field is not set, or has to be left out.
+    /// The value that was found; `None` where the field is not set, has to be left out, or is no number. Times are in whole
+    /// milliseconds, rounded down.
     pub value: Option<u64>,
     /// What is allowed, and why.
     pub expected: &'static str,
     /// The bound that the value missed, where it is one number.
     pub bound: Option<u64>,
+    /// What both are counted in, where `expected` does not say it: `ms` for times; empty otherwise.
+    pub unit: &'static str,
 }
 
 /// Why an engine did not start.
@@ -500,20 +504,23 @@ impl fmt::Display for HandshakeError {
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Connect(io::ErrorKind::NotFound) => f.write_str("could not connect: there is no such socket file"),
             Self::Connect(kind) => write!(f, "could not connect: {kind}"),
             Self::Handshake(error) => write!(f, "handshake failed: {error}"),
-            Self::Duplicate => f.write_str("there is a connection to that node and channel already"),
+            Self::Duplicate => f.write_str("there is a connection to that node, or another dial for that address, on that channel already"),
             Self::Full => f.write_str("no room for another peer; raise limits.max_peers (or limits.channels, for a channel beyond those)"),
             Self::PlaintextRemote => {
                 f.write_str("neither a loopback nor a unix: address: plaintext elsewhere needs Security::Plaintext { allow_remote: true }")
             }
-            Self::NodeRequired => {
-                f.write_str("which node is meant? with Noise a dial is NodeId@host:port or NodeId@unix:PATH (Dial::node)")
-            }
+            Self::NodeRequired => f.write_str(
+                "which node is meant? with Noise a dial is NodeId@host:port or NodeId@unix:PATH (Dial::node), and the pool's too",
+            ),
             Self::NotAllowed => f.write_str("the node is not allowed, on this side or on the other"),
             Self::SelfConnection => f.write_str("the node that is dialled is the one that dials"),
             Self::BreakerOpen { retry_in } => write!(f, "the target has failed too often of late; try again in {retry_in:?}"),
-            Self::NoAddress => f.write_str("where is that node? the pool has not been told its address"),
+            Self::NoAddress => {
+                f.write_str("where is that node? the pool has been told no address, or has forgotten it; connect to (node, address)")
+            }
             Self::PoolFull => f.write_str("no room in the pool; raise pool.max_targets, pool.waiting or pool.waiting_per_target"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::ShuttingDown => f.write_str("the engine is shutting down"),
@@ -580,12 +587,14 @@ impl fmt::Display for QueryError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, expected, unit, .. } = self;
+        let space = if unit.is_empty() { "" } else { " " };
         match self.value {
-            Some(value) => write!(f, "{} is {value}, but must be {}", self.field, self.expected)?,
-            None => write!(f, "{} must be {}", self.field, self.expected)?,
+            Some(value) => write!(f, "{field} is {value}{space}{unit}, but must be {expected}")?,
+            None => write!(f, "{field} must be {expected}")?,
         }
         match self.bound {
-            Some(bound) => write!(f, " (the bound is {bound})"),
+            Some(bound) => write!(f, " (the bound is {bound}{space}{unit})"),
             None => Ok(()),
         }
     }
@@ -626,5 +635,23 @@ impl std::error::Error for StartError {
             Self::NotASocket { .. } | Self::FileLimit { .. } => None,
             Self::Listen { source, .. } | Self::Core { source, .. } => Some(source),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dial_that_failed_says_what_to_do() {
+        let says = |error: DialError, words: &[&str]| {
+            let text = error.to_string();
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        };
+        says(DialError::Duplicate, &["connection to that node", "another dial for that address", "channel"]);
+        says(DialError::NoAddress, &["has forgotten it", "connect to (node, address)"]);
+        says(DialError::NodeRequired, &["NodeId@host:port", "the pool's too"]);
+        says(DialError::Connect(io::ErrorKind::NotFound), &["no such socket file"]);
+        says(DialError::PoolFull, &["raise pool.max_targets, pool.waiting or pool.waiting_per_target"]);
     }
 }

@@ -146,7 +146,8 @@ impl<C: Send + 'static> Handle<C> {
     }
 
     /// Sends to every established peer of every core, or, on error, to none. A peer that has said that it takes only shorter messages is
-    /// passed by, which is counted (`sends_refused`).
+    /// passed by, which is counted (`sends_refused`); so is one that was sent as much as [`crate::Rates::send`] allows
+    /// (`deliveries_refused`, `sends_rate_limited`).
     ///
     /// One atomic increment and one queue operation for each core; the frame is not copied.
     pub fn broadcast(&self, frame: Frame) -> Result<(), Rejected<Frame>> {
@@ -252,7 +253,7 @@ impl<C: Send + 'static> Handle<C> {
         }
     }
 
-    /// Gives the handler of a core a command.
+    /// Gives the handler of a core a command. `NotConnected`: there is no core of that number.
     pub fn post(&self, core: usize, command: C) -> Result<(), Rejected<C>> {
         self.fabric.command(core, Command::User(command)).map_err(|(command, reason)| match command {
             Command::User(value) => Rejected { value, reason },
@@ -363,7 +364,8 @@ impl<C: Send + 'static> Handle<C> {
 
     /// Everything that is counted and measured in Prometheus's text format, for an endpoint of the application's own: see
     /// [`prometheus_text`], and the feature `prometheus` for an endpoint that is there. Blocks as [`Handle::histograms`] does; but a core
-    /// that does not answer in time has empty histograms, and its counters as it last published them.
+    /// that does not answer in time, or has ended, has empty histograms, and its counters as it last published them. So the only error is
+    /// `WouldDeadlock`.
     pub fn prometheus_text(&self, timeout: Duration) -> Result<String, QueryError> {
         if ON_CORE.get() {
             return Err(QueryError::WouldDeadlock);

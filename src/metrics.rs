@@ -86,7 +86,7 @@ counters! {
     SendsRateLimited = "sends_rate_limited",
     /// Messages from peers that were dropped because of `rates.receive`: `WhenOver::Drop`.
     RateLimitedMessages = "rate_limited_messages",
-    /// Bytes of their frames.
+    /// Bytes of the frames of messages that were dropped because of `rates.receive`.
     RateLimitedBytes = "rate_limited_bytes",
     /// Times that reading from a peer was put off because of `rates.receive`: `WhenOver::Delay`.
     RateDelays = "rate_delays",
@@ -124,7 +124,7 @@ counters! {
     NoticesReceived = "notices_received",
     /// Dials that wait because the other side has asked for that.
     DelaysHeeded = "delays_heeded",
-    /// Those of them that it has asked for longer than `backoff.max_asked`.
+    /// Dials that wait for `backoff.max_asked` because the other side has asked for longer. They are among `delays_heeded` as well.
     DelaysCut = "delays_cut",
     /// Pings that were sent.
     PingsSent = "pings_sent",
@@ -158,7 +158,7 @@ counters! {
     HandshakesDeferred = "handshakes_deferred",
     /// Times that accepting stopped because the process had no file descriptor left.
     AcceptPauses = "accept_pauses",
-    /// Other errors of accept.
+    /// Errors of accept, other than a lack of file descriptors.
     AcceptErrors = "accept_errors",
     /// Peers that were established.
     Established = "established",
@@ -260,45 +260,45 @@ counters! {
     ClosedRateLimited = "closed_rate_limited",
     /// Peers ended: by the pool, `pool.max_idle` or `pool.max_targets`.
     ClosedIdle = "closed_idle",
-    /// Rule 1 broken.
+    /// Rule 1 of the protocol broken: a length over 32,768.
     ViolationFrameTooLong = "violation_frame_too_long",
-    /// Rule 2 broken.
+    /// Rule 2 of the protocol broken: an unknown kind.
     ViolationUnknownKind = "violation_unknown_kind",
-    /// Rule 3 broken.
+    /// Rule 3 of the protocol broken: an unknown flag.
     ViolationUnknownFlags = "violation_unknown_flags",
-    /// Rule 4 broken.
+    /// Rule 4 of the protocol broken: a frame in the wrong lane.
     ViolationWrongLane = "violation_wrong_lane",
-    /// Rule 5 broken.
+    /// Rule 5 of the protocol broken: a length that its kind cannot have.
     ViolationWrongLength = "violation_wrong_length",
-    /// Rule 6 broken.
+    /// Rule 6 of the protocol broken: a message longer than `limits.max_message`.
     ViolationMessageTooLong = "violation_message_too_long",
-    /// Rule 7 broken.
+    /// Rule 7 of the protocol broken: a fragment of a message that had not begun.
     ViolationUnexpectedFragment = "violation_unexpected_fragment",
-    /// Rule 8 broken.
+    /// Rule 8 of the protocol broken: a message in a lane before the last one there had ended.
     ViolationInterleaved = "violation_interleaved",
-    /// Rule 9 broken.
+    /// Rule 9 of the protocol broken: more bytes than its first fragment announced.
     ViolationFragmentOverrun = "violation_fragment_overrun",
-    /// Rule 10 broken.
+    /// Rule 10 of the protocol broken: fewer bytes than announced, or an empty fragment.
     ViolationFragmentShort = "violation_fragment_short",
-    /// Rule 11 broken.
+    /// Rule 11 of the protocol broken: a pong that answers no ping.
     ViolationUnsolicitedPong = "violation_unsolicited_pong",
-    /// Rule 12 broken.
+    /// Rule 12 of the protocol broken: a response to no request.
     ViolationUnsolicitedResponse = "violation_unsolicited_response",
-    /// Rule 13 broken.
+    /// Rule 13 of the protocol broken: more pings than allowed.
     ViolationPingFlood = "violation_ping_flood",
-    /// Rule 14 broken.
+    /// Rule 14 of the protocol broken: a second `Ready`.
     ViolationUnexpectedReady = "violation_unexpected_ready",
-    /// Rule 15 broken.
+    /// Rule 15 of the protocol broken: another frame than `Ready`.
     ViolationExpectedReady = "violation_expected_ready",
-    /// Rule 16 broken.
+    /// Rule 16 of the protocol broken: more acknowledgements than messages that asked for one.
     ViolationUnsolicitedAck = "violation_unsolicited_ack",
-    /// Rule 17 broken.
+    /// Rule 17 of the protocol broken: a topic more than `limits.subscriptions`.
     ViolationTooManySubscriptions = "violation_too_many_subscriptions",
-    /// Rule 18 broken.
+    /// Rule 18 of the protocol broken: a record that does not decrypt.
     ViolationRecordNotAuthentic = "violation_record_not_authentic",
-    /// Rule 19 broken.
+    /// Rule 19 of the protocol broken: a record too short to hold anything.
     ViolationRecordTooShort = "violation_record_too_short",
-    /// Rule 20 broken.
+    /// Rule 20 of the protocol broken: a hello that cannot be.
     ViolationMalformedHello = "violation_malformed_hello",
     /// Panics of the application's code on this core: in a method of its handler, or when something of its was dropped.
     HandlerPanics = "handler_panics",
@@ -310,14 +310,15 @@ counters! {
     HandlerOverruns = "handler_overruns",
     /// Processor time of the core's thread, nanoseconds.
     CpuNanos = "cpu_ns",
-    /// Time that the core spent asking the kernel what is ready while there was work, nanoseconds. This and the others of time are zero
-    /// where `Metrics::time` is off.
+    /// Time that the core spent asking the kernel what is ready while there was work, nanoseconds. All `time_*` are zero where
+    /// `Metrics::time` is off.
     TimePoll = "time_poll_ns",
     /// Time that the core waited for work, asleep or looking for it, nanoseconds.
     TimeIdle = "time_idle_ns",
     /// Time spent on what came from other cores, handles and listeners, commands' handlers among it, nanoseconds.
     TimeInbox = "time_inbox_ns",
-    /// Time spent reading sockets, and on handshakes, nanoseconds. This and the next three are divided by samples.
+    /// Time spent reading sockets, and on handshakes, nanoseconds. What reading, decoding, handler and encoding take
+    /// together is exact; it is divided among them by one read batch in 64, so that one slow call may be found in all four.
     TimeRead = "time_read_ns",
     /// Time spent decrypting and decoding what was read, nanoseconds.
     TimeDecode = "time_decode_ns",
@@ -357,7 +358,7 @@ counters! {
     Timers = "timers",
     /// Acknowledged sends of this core that have no outcome yet, now.
     Receipts = "receipts",
-    /// Bytes of their frames now.
+    /// Bytes of the frames of acknowledged sends that have no outcome yet, now.
     ReceiptBytes = "receipt_bytes",
 }
 

@@ -14,7 +14,8 @@ pub struct Notice {
     pub period: Duration,
     /// The other side should not dial again sooner than so long after the end of the connection, or of the period where that is later. What
     /// it makes of that is its own affair: an engine waits between once and twice as long ([`crate::BackoffConfig::max_asked`]), so that
-    /// those who were told together do not come back together. Zero: not said. To the millisecond, at most 49 days.
+    /// those who were told together do not come back together; what is asked for once ([`crate::Dial::once`], [`crate::Context::connect`])
+    /// does not wait. Zero: not said. To the millisecond, at most 49 days.
     pub retry_after: Duration,
     /// The application's reason. corecast gives it no meaning.
     pub reason: u16,

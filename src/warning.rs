@@ -72,7 +72,7 @@ impl fmt::Display for Warning {
             Self::PinRefused { core, processor } => write!(
                 f,
                 "config.cores: core {core} could not be pinned to processor {processor} and runs unpinned; \
-                 check the process's affinity mask"
+                 check that there is one of that number, and the process's affinity mask (taskset -p)"
             ),
             Self::SameProcessor { cores: [one, other], processor } => {
                 write!(f, "config.cores: cores {one} and {other} are both pinned to processor {processor}; give each one of its own")
@@ -115,7 +115,7 @@ mod tests {
             let text = warning.to_string();
             assert!(words.iter().all(|word| text.contains(word)), "{text}");
         };
-        says(Warning::PinRefused { core: 1, processor: 9 }, &["core 1", "processor 9", "affinity mask"]);
+        says(Warning::PinRefused { core: 1, processor: 9 }, &["core 1", "processor 9", "one of that number", "affinity mask"]);
         says(Warning::SameProcessor { cores: [0, 2], processor: 9 }, &["cores 0 and 2", "processor 9", "config.cores"]);
         says(Warning::SharedProcessor { cores: [0, 2], processors: [4, 5] }, &["4 and 5", "hyperthreads", "lscpu"]);
         says(Warning::MoreCoresThanProcessors { cores: 4, processors: 2 }, &["4 cores", "2 processors", "config.cores", "taskset"]);

@@ -191,7 +191,9 @@ fn watch(cores: &[Arc<Watch>], budget: Duration, stopped: &Receiver<()>, elapsed
             }
             silent_until = Some(now + LOG_INTERVAL);
             let unsaid = std::mem::take(&mut unsaid);
-            log::warn!("core {core}: {call} has run for more than {budget:?} (metrics.handler_budget); {unsaid} others before it");
+            log::warn!(
+                "core {core}: {call} has run for more than {budget:?} (metrics.handler_budget); {unsaid} more since the last such line"
+            );
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::error::ConfigError;
 /// cut off in any case, and so it is alone while no ping was answered yet. Any byte that comes ends the wait and begins all anew.
 ///
 /// Round trips are measured on the pings of the keepalive alone, which the other side's core answers without its application. They are
-/// not measured while this side does not read.
+/// not measured while this side does not read. Whose interval is clearly longer than the other side's hears its pings before it would send
+/// one, and knows no round trips: give both sides the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdaptiveKeepalive {
@@ -50,8 +51,9 @@ impl AdaptiveKeepalive {
         Err(ConfigError {
             field: "keepalive.adaptive.floor",
             value: Some(self.floor.as_millis() as u64),
-            expected: "so many milliseconds that all waits, each twice the one before, are within keepalive.timeout",
+            expected: "so short that all waits, each twice the one before, are within keepalive.timeout",
             bound: Some((left / ((1 << self.probes) - 1)).as_millis() as u64),
+            unit: "ms",
         })
     }
 }

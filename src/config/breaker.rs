@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{at_least, at_least_time, within};
+use super::{at_least, at_least_as_long, at_least_time, within};
 use crate::error::ConfigError;
 
 /// The circuit breaker that each target has: an address, with the node that is to answer there where the dial names one. All channels of a
@@ -10,7 +10,7 @@ use crate::error::ConfigError;
 ///
 /// Attempts that fail in a row open it; then the target is not dialled until its cool-down is over. After that a few *probes* find out
 /// whether it is back: one that fails opens the breaker again, for twice as long, and enough that succeed close it. An attempt has
-/// succeeded when the other side's first message is there, or its answer to a ping: not when it has merely accepted. It has failed when the
+/// succeeded when the other side's first message, ping, or answer to one is there: not when it has merely accepted. It has failed when the
 /// connection or its handshake did, or ended before that, and the target or the network was to blame. What this side is to blame for
 /// counts neither way: no file descriptors, no such source address, no route, a cancelled dial, a node that is not on our list, a
 /// connection that there is already, a shutdown.
@@ -36,9 +36,9 @@ pub struct BreakerConfig {
     pub probes: u32,
     /// Successes that close it. Default 1. More make sense where several channels or dials lead to one target.
     pub successes: u32,
-    /// How long a probe may take from its beginning to the first message. Default 15 s: a connect, a handshake and a ping (so longer than
+    /// How long a probe may take from its beginning to that proof. Default 15 s: a connect, a handshake and a ping (so longer than
     /// [`crate::Keepalive::interval`], where the other side's application may have nothing to say). A probe that takes longer has failed:
-    /// its attempt is given up; a connection that it has led to stays, and closes the breaker with its first message all the same.
+    /// its attempt is given up; a connection that it has led to stays, and closes the breaker with its first message or ping all the same.
     pub probe_timeout: Duration,
     /// How long failures are remembered after the last attempt, or the end of the cool-down; at most a quarter more. Default 10 min. What
     /// is forgotten is closed, without an event.
@@ -67,7 +67,7 @@ impl Default for BreakerConfig {
 impl BreakerConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         at_least_time("breaker.cool_down", self.cool_down, Duration::from_millis(1))?;
-        at_least_time("breaker.max_cool_down", self.max_cool_down, self.cool_down)?;
+        at_least_as_long("breaker.max_cool_down", self.max_cool_down, self.cool_down, "not shorter than breaker.cool_down")?;
         at_least("breaker.probes", self.probes as usize, 1, "at least 1")?;
         at_least("breaker.successes", self.successes as usize, 1, "at least 1")?;
         at_least_time("breaker.probe_timeout", self.probe_timeout, Duration::from_millis(10))?;

@@ -38,7 +38,7 @@ pub struct Rates {
     /// What subscribing and unsubscribing cost, in messages, each time. Default 1.
     pub subscribe: u32,
     /// With [`WhenOver::Drop`]: for how long what was dropped is added up before [`crate::Handler::on_rate_limited`] says it. At least 1
-    /// ms. Default: none, it is not called.
+    /// ms. Default: none, it is not called. No other [`WhenOver`] has anything to report: there it does nothing.
     pub report: Option<Duration>,
 }
 
@@ -93,7 +93,7 @@ impl Rates {
     pub(super) fn validate(&self, config: &Config) -> Result<(), ConfigError> {
         if self.receive.or(self.send).is_none() {
             let expected = "a limit on what is received, or rates.send one on what is sent; without either, leave rates out";
-            return Err(ConfigError { field: "rates.receive", value: None, expected, bound: None });
+            return Err(ConfigError { field: "rates.receive", value: None, expected, bound: None, unit: "" });
         }
         let receive = ["rates.receive.messages.per_second", "rates.receive.messages.burst", "rates.receive.bytes.per_second"];
         let send = ["rates.send.messages.per_second", "rates.send.messages.burst", "rates.send.bytes.per_second"];

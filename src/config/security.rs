@@ -75,7 +75,7 @@ impl Security {
     }
 
     pub(super) fn check(&self, config: &Config) -> Result<(), ConfigError> {
-        let missing = |field, expected| Err(ConfigError { field, value: None, expected, bound: None });
+        let missing = |field, expected| Err(ConfigError { field, value: None, expected, bound: None, unit: "" });
         match (self, &config.admission) {
             (Self::Noise(Noise { identity: None, .. }), _) => {
                 missing("security.identity", "a key pair: Config::secure(Identity::load_or_generate(path)?, ...)")
@@ -89,6 +89,7 @@ impl Security {
                 value: Some(list.len() as u64),
                 expected: "Admission::Open with plaintext, where a node id is a claim and no list can tell whose",
                 bound: None,
+                unit: "",
             }),
             (_, Some(Admission::AllowList(list))) => {
                 super::within("admission", list.len(), 0, Admission::MAX_LISTED, "a list of at most 1048576 nodes")

@@ -31,7 +31,8 @@ pub struct PeerSnapshot {
     pub pending_requests: usize,
     /// Topics that it is subscribed to here.
     pub subscriptions: usize,
-    /// Smoothed round-trip time (RFC 6298), once a ping was answered.
+    /// Smoothed round-trip time (RFC 6298), once a ping was answered. Pings go to silent peers alone ([`crate::Keepalive::interval`]): one
+    /// that sends all the time, or pings first because its own interval is shorter, has none.
     pub rtt: Option<Duration>,
     /// How long its responses take, smoothed by the same formula, once a request to it was answered in time.
     pub response_time: Option<Duration>,

@@ -120,7 +120,7 @@ impl Shard {
     }
 
     /// The other side has sent something that only a live one can.
-    fn note_proof(&mut self, slot: u32) {
+    pub(super) fn note_proof(&mut self, slot: u32) {
         let entry = self.slots.at_mut(slot);
         if !std::mem::replace(&mut entry.proven, true) && entry.cold.info.dial.is_some() {
             self.out.control(0, Control::Proven { grant: entry.cold.grant });

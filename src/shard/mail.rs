@@ -160,7 +160,8 @@ pub(crate) enum Control {
         grant: u64,
         fruitless: bool,
     },
-    /// The first message has come from the peer that has this grant, or its first answer to a ping. Of those that this side has dialled.
+    /// The first message has come from the peer that has this grant, its first ping, or its first answer to one. Of those that this side
+    /// has dialled.
     Proven {
         grant: u64,
     },

@@ -149,7 +149,9 @@ impl Shard {
                 Received::Message { kind, meta, correlation, body } => self.deliver(handler, peer, kind, meta, correlation, body)?,
                 Received::Assembled => self.deliver_assembled(handler, peer)?,
                 Received::Handled => {}
+                // A ping came, and this is its pong. Who pings is alive, and where its interval is the shorter one this side never does.
                 Received::Queued(bytes) => {
+                    self.note_proof(slot);
                     self.record_control(slot, Kind::Pong, HEADER_LEN + 8);
                     self.control_queued(slot, bytes);
                 }

@@ -57,7 +57,7 @@ pub(crate) struct Entry {
     pub(crate) behind: bool,
     /// The other side has closed its direction.
     pub(crate) eof: bool,
-    /// At least one message came, or an answer to a ping: the other side is useful, not merely reachable.
+    /// At least one message, ping, or answer to one came: the other side is useful, not merely reachable.
     pub(crate) proven: bool,
     /// A message came, or was sent, since the pool looked last.
     pub(crate) used: bool,

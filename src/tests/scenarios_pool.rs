@@ -262,6 +262,25 @@ fn sim_an_answer_to_a_ping_is_proof_as_well_and_who_accepts_and_hangs_up_is_not_
     end(&mut world);
 }
 
+/// Where it has the shorter interval, this side hears from it before it would ping it, and never does.
+#[test]
+fn sim_a_ping_of_the_other_side_is_proof_as_well() {
+    let mut eager = config();
+    eager.keepalive.interval = strict().keepalive.interval / 2;
+    let mut world = world([strict(), eager]);
+    world.nodes[1].listening = false;
+    world.on(0, |actor, cx| actor.dial(cx, Dial::to(address(1))));
+    assert!(world.run_until(20 * SECOND, |world| states(world, 0) == [Open]));
+    world.nodes[1].listening = true;
+    assert!(world.run_until(20 * SECOND, |world| world.peers(0).len() == 1));
+    assert_eq!(states(&world, 0), [Open, HalfOpen]);
+    world.run(nanos(world.nodes[1].config.keepalive.interval) + 100 * MILLI);
+    assert_eq!((states(&world, 0), world.messages(0)), (vec![Open, HalfOpen, Closed], 0));
+    world.run(60 * SECOND);
+    assert_eq!((world.count(0, Counter::PingsSent), world.peers(0).len()), (0, 1));
+    end(&mut world);
+}
+
 #[test]
 fn sim_half_open_it_lets_so_many_probes_through_and_each_has_its_time() {
     let mut tight = strict();

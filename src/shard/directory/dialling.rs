@@ -1,9 +1,9 @@
 //! Wishes to be connected: their attempts, their backoff, and the breakers of their targets.
 //!
-//! An attempt comes to one of three ends for its target's breaker: the other side has proved to be alive (its first message, or its answer
-//! to a ping), it has failed and is to blame, or neither. The backoff is a dial's own and begins anew with the same proof. The two are
-//! waited for at the same time: the next attempt of a dial that is kept up is at the later of them. Only where that comes while all
-//! probes of a half-open breaker are under way, the dial waits for the end of one of those, and then for its backoff.
+//! An attempt comes to one of three ends for its target's breaker: the other side has proved to be alive (its first message, its first
+//! ping, or its answer to one), it has failed and is to blame, or neither. The backoff is a dial's own and begins anew with the same proof.
+//! The two are waited for at the same time: the next attempt of a dial that is kept up is at the later of them. Only where that comes while
+//! all probes of a half-open breaker are under way, the dial waits for the end of one of those, and then for its backoff.
 
 use std::time::Duration;
 

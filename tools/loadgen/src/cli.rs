@@ -16,6 +16,12 @@ use crate::security::{AdmissionArgs, LimitArgs, Suite, Target, parse_target};
 use crate::server::Mode;
 use crate::workload::Subscriptions;
 
+const HOSTILE_TABLE: &str = "\
+The table:
+  trips/s, p50, p99, max   the round trips of the good peer, which sends one message at a time
+  attackers     connected: connections that TCP granted; established: handshakes that came to their end; attempts: what was tried, in the
+                attack's own unit (pings, records, bit flips). 0 where an attack does not count it";
+
 const EXIT_CODES: &str = "\
 Exit code: 0 when everything arrived once, in order and undamaged; 1 when not, or when a run failed; 2 for a wrong command line.";
 
@@ -106,6 +112,7 @@ pub(crate) enum Command {
     #[command(after_long_help = GLOSSARY)]
     Receipts(ReceiptsArgs),
     /// Attack a server, one attack after the other, and measure the round trips of a good peer before and during each.
+    #[command(after_help = HOSTILE_TABLE)]
     Hostile(HostileArgs),
     /// Peers come and go, fail, break rules and stop reading; afterwards every counter of both sides has to be explained, and everything
     /// given back. Servers in this process only.

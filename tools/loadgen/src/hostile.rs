@@ -334,6 +334,9 @@ fn print(figures: &Figures) -> Result<(), Error> {
             line.attack, line.round_trips_per_s, line.p50_us, line.p99_us, line.max_us, line.connected, line.established, line.attempts
         ))?;
     }
+    if figures.counters.is_some() {
+        output::print(format_args!("what the server counted:\n"))?;
+    }
     for (name, value) in figures.counters.iter().flatten() {
         output::print(format_args!("{name} {value}\n"))?;
     }
