@@ -420,7 +420,7 @@ impl<'a> Context<'a> {
     /// dialled all the time, the call waits for the next attempt of that.
     ///
     /// A connection is nobody's: it is handed out to all who ask, need not be given back, and may end at any time, also between the answer
-    /// and its use. One whose other side has said that it will go ([`Handler::on_going_away`]) is handed out until it has gone; after that a
+    /// and its use. One whose other side has said that it will go ([`Handler::on_going_away`]) is handed out until it has; after that a
     /// call is an attempt, however long the other side has asked to be left alone: only dials that are kept up, and pins, wait for that.
     /// Where it has ended, the peer's id means nobody, and what is sent to it is refused ([`SendError::NotConnected`], or
     /// [`SendError::Closing`] while it ends) or, on another core, counted (`sends_refused`). Ask again.
