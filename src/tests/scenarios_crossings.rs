@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::keys::identity;
 use super::oracle::Told;
 use super::scenarios::{META, config, pair, world};
-use super::scenarios_pool::{ask, end, hasty, pin, states, strict};
+use super::scenarios_pool::{ask, end, hasty, pin, sealed, states, strict};
 use super::scenarios_topics::{TOPIC, publish, subscribe};
 use super::sim::{MILLI, SECOND, address};
 use crate::config::{Config, Rate, RateLimit, Rates};
@@ -109,4 +110,18 @@ fn sim_what_was_taken_once_is_sent_again_whatever_the_limit() {
     world.run(SECOND);
     assert_eq!(world.raw_acked(again).len(), 4);
     assert_eq!((world.count(0, Counter::AckedResent), world.count(0, Counter::SendsRateLimited)), (4, 0));
+}
+
+#[test]
+fn sim_a_wrong_address_does_not_take_the_place_of_one_that_is_connected() {
+    let mut world = world([sealed(config()), sealed(config())]);
+    let node = identity(1).node_id();
+    pin(&mut world, (node, address(1)));
+    world.run(SECOND);
+    let peer = world.peer(0);
+    assert_eq!(ask(&mut world, (node, address(7))), Ok(peer), "a hit");
+    world.on(0, move |_, cx| cx.close(peer));
+    world.run(SECOND);
+    assert!(ask(&mut world, node).is_ok(), "it is kept connected where it was");
+    end(&mut world);
 }

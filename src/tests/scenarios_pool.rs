@@ -36,7 +36,7 @@ pub(super) fn hasty() -> Config {
 }
 
 /// Nodes that encrypt, so that a target is a node at an address.
-fn sealed(config: Config) -> Config {
+pub(super) fn sealed(config: Config) -> Config {
     Config { security: Security::Noise(Noise::new(identity(0))), admission: Some(Admission::Open), ..config }
 }
 

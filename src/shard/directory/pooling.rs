@@ -125,8 +125,9 @@ impl Directory {
         if self.pool.get(&key).is_none() && self.pool.len() >= self.config.pool.max_targets && !self.evict(means) {
             return false;
         }
-        // What is dialled at the old address is found there.
-        let moves = address.is_some() && !self.is_busy(&key);
+        // What is dialled at the old address is found there, and what is connected has shown that it is right.
+        let is_known = |channel| matches!(self.channel(&key, channel), State::Busy | State::Ready { .. });
+        let moves = address.is_some() && !(0..self.channels()).any(is_known);
         let target = self.pool.ask(key);
         if target.address.is_none() || moves {
             target.address = address.or(target.address.take());
