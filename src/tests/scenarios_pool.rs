@@ -42,7 +42,7 @@ pub(super) fn sealed(config: Config) -> Config {
 
 type Answer = Result<PeerId, DialError>;
 
-fn answers(world: &World, node: usize) -> Vec<Answer> {
+pub(super) fn answers(world: &World, node: usize) -> Vec<Answer> {
     let pooled = |told: &Told| if let Told::Pooled { result, .. } = told { Some(*result) } else { None };
     world.told(node, pooled).into_iter().map(|(_, result)| result).collect()
 }
