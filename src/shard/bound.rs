@@ -175,7 +175,7 @@ pub(crate) const ACCEPTED: usize = HALF_OPEN + Gate::HALF_OPEN + CONTROL;
 pub(crate) const ADDRESS: usize = Gate::ENTRY;
 
 /// A connection, as the directory knows it.
-pub(crate) const GRANT: usize = 4 * Directory::GRANT + 2 * CONTROL;
+pub(crate) const GRANT: usize = Directory::GRANT + 2 * CONTROL;
 
 /// A dial: as the directory knows it, its timer, and the attempt that is under way.
 pub(crate) const DIAL: usize = 4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<Address>() + PATH;
