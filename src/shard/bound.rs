@@ -14,7 +14,6 @@ use super::half_open::HalfOpen;
 use super::idle::Watch;
 use super::landing::Landing;
 use super::mail::{Control, Mail};
-use super::places::Seat;
 use super::pool::Pool;
 use super::receipts::{ANSWER, RUNNING};
 use super::receive::{PARKED_READS, parked_read, parked_short_read};
@@ -24,6 +23,7 @@ use super::{Action, Deadline, Event};
 use crate::address::{Address, Credentials, UnixPath};
 use crate::buffers::{MEDIUM, SMALL};
 use crate::config::{Config, Security};
+use crate::dial::Dial;
 use crate::endpoint::{BreakerState, Endpoint};
 use crate::proto::{
     AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, LOST, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, SESSION,
@@ -132,7 +132,6 @@ pub(crate) fn recorded(config: &Config) -> usize {
 pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + size_of::<Cold>()
     + size_of::<Credentials>()
-    + Seat::BYTES
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
     + Landing::ASKED
@@ -178,7 +177,8 @@ pub(crate) const ADDRESS: usize = Gate::ENTRY;
 pub(crate) const GRANT: usize = Directory::GRANT + 2 * CONTROL;
 
 /// A dial: as the directory knows it, its timer, and the attempt that is under way.
-pub(crate) const DIAL: usize = 4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<Address>() + PATH;
+pub(crate) const DIAL: usize =
+    4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<Dial>() + size_of::<Address>() + PATH;
 
 /// A path, with its counts of references. A dial has one of its own; accepted connections share their listener's.
 const PATH: usize = UnixPath::MAX + 2 * size_of::<usize>();

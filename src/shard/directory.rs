@@ -102,7 +102,7 @@ impl Means<'_> {
     fn connect(&mut self, id: DialId, dial: Dial) -> usize {
         let ticket = self.places.dial();
         let core = ticket.core();
-        self.out.control(core, Control::Attempt { id, dial, ticket });
+        self.out.control(core, Control::Attempt { id, dial: Box::new(dial), ticket });
         core
     }
 

@@ -4,7 +4,7 @@ use std::any::Any;
 
 use slab::Slab;
 
-use super::places::Ticket;
+use super::places::Place;
 use super::topics::Subscriptions;
 use crate::error::CloseReason;
 use crate::handler::PeerInfo;
@@ -73,9 +73,9 @@ pub(crate) struct Entry {
 pub(crate) struct Cold {
     pub(crate) info: PeerInfo,
     pub(crate) grant: u64,
-    /// The connection's place, given back when this is dropped.
+    /// Given back when this is dropped.
     #[expect(dead_code, reason = "held for its drop")]
-    pub(crate) ticket: Ticket,
+    pub(crate) place: Place,
     pub(crate) user: Option<Box<dyn Any>>,
     /// Most peers have no topics.
     pub(crate) subscriptions: Option<Box<Subscriptions>>,
