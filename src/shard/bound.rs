@@ -26,7 +26,7 @@ use crate::config::{Config, Security};
 use crate::dial::Dial;
 use crate::endpoint::{BreakerState, Endpoint};
 use crate::proto::{
-    AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, LOST, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, SESSION,
+    AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, LOST, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, SESSION, Timers,
     WINDOW_ID, log_segments, reassembly_charge,
 };
 use crate::time::Timestamp;
@@ -134,6 +134,7 @@ pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + size_of::<Credentials>()
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
+    + Timers::SELDOM
     + Landing::ASKED
     + TIMER
     // How it began and how it ends, its first message, and what the pool is told of it.
