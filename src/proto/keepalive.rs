@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::rtt::RttEstimator;
 use crate::config::{self, AdaptiveKeepalive};
 use crate::error::Violation;
-use crate::rate::TokenBucket;
 use crate::time::Timestamp;
 
 /// One peer's signs of life.
@@ -25,7 +24,8 @@ pub(crate) struct Keepalive {
     /// Pings since the last byte came; of meaning while `sent` is later than that.
     probes: u16,
     rtt: RttEstimator,
-    inbound: TokenBucket,
+    /// When the bucket of its pings is full again: all that there is to say of one whose rate and burst are the core's.
+    refilled: Timestamp,
 }
 
 /// What a look at the clock says.
@@ -40,16 +40,8 @@ pub(crate) enum Life {
 }
 
 impl Keepalive {
-    pub(crate) fn new(now: Timestamp, max_pings_per_second: u32, ping_burst: u32) -> Self {
-        Self {
-            last_received: now,
-            sent: None,
-            last: 0,
-            outstanding: 0,
-            probes: 0,
-            rtt: RttEstimator::new(),
-            inbound: TokenBucket::new(max_pings_per_second, ping_burst),
-        }
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self { last_received: now, sent: None, last: 0, outstanding: 0, probes: 0, rtt: RttEstimator::new(), refilled: now }
     }
 
     #[inline]
@@ -67,8 +59,14 @@ impl Keepalive {
     }
 
     /// A ping came: whether it is one too many.
-    pub(crate) fn handle_ping(&mut self, now: Timestamp) -> Result<(), Violation> {
-        if self.inbound.take(now, 1) { Ok(()) } else { Err(Violation::PingFlood) }
+    pub(crate) fn handle_ping(&mut self, now: Timestamp, config: &config::Keepalive) -> Result<(), Violation> {
+        let one = Duration::from_secs(1) / config.max_pings_per_second;
+        let refilled = self.refilled.max(now) + one;
+        if refilled - now > one * config.ping_burst {
+            return Err(Violation::PingFlood);
+        }
+        self.refilled = refilled;
+        Ok(())
     }
 
     /// A pong came: it must be the answer to a ping that is outstanding. Those before it stay without an answer. Returns how long that
@@ -154,7 +152,7 @@ mod tests {
 
     #[test]
     fn silence_is_probed_once_and_then_dead() {
-        let mut keepalive = Keepalive::new(at(0), 4, 8);
+        let mut keepalive = Keepalive::new(at(0));
         assert_eq!(keepalive.poll(at(1000), &config(None)), Life::Alive { look_again: at(5000) });
         assert_eq!(keepalive.poll(at(5000), &config(None)), Life::Probe { nonce: 1, look_again: at(10_000) });
         assert_eq!(keepalive.poll(at(10_000), &config(None)), Life::Alive { look_again: at(15_000) });
@@ -163,7 +161,7 @@ mod tests {
 
     #[test]
     fn any_byte_is_life_and_a_pong_measures() {
-        let mut keepalive = Keepalive::new(at(0), 4, 8);
+        let mut keepalive = Keepalive::new(at(0));
         assert!(matches!(keepalive.poll(at(5000), &config(None)), Life::Probe { nonce: 1, .. }));
         assert_eq!(keepalive.handle_pong(at(5007), 2), Err(Violation::UnsolicitedPong));
         keepalive.handle_bytes(at(5007));
@@ -176,7 +174,7 @@ mod tests {
     #[test]
     fn a_pong_that_was_slept_over_is_no_measure_and_pings_begin_anew() {
         let config = config(Some(AdaptiveKeepalive { probes: 1, ..Default::default() }));
-        let mut keepalive = Keepalive::new(at(0), 4, 8);
+        let mut keepalive = Keepalive::new(at(0));
         assert!(matches!(keepalive.poll(at(5000), &config), Life::Probe { nonce: 1, .. }));
         keepalive.handle_bytes(at(5002));
         assert_eq!(keepalive.handle_pong(at(5002), 1), Ok(Some(Duration::from_millis(2))));
@@ -192,13 +190,13 @@ mod tests {
 
     #[test]
     fn is_small() {
-        assert_eq!(size_of::<Keepalive>(), 64);
+        assert_eq!(size_of::<Keepalive>(), 48);
     }
 
     #[test]
     fn where_round_trips_are_known_pings_are_repeated_each_after_twice_the_wait_and_the_last_is_the_end() {
         let config = config(Some(AdaptiveKeepalive::default()));
-        let mut keepalive = Keepalive::new(at(0), 4, 8);
+        let mut keepalive = Keepalive::new(at(0));
         // Not before one was answered.
         assert_eq!(keepalive.poll(at(5000), &config), Life::Probe { nonce: 1, look_again: at(10_000) });
         assert_eq!(keepalive.poll(at(10_000), &config), Life::Alive { look_again: at(15_000) });
@@ -222,7 +220,7 @@ mod tests {
     #[test]
     fn a_pong_answers_those_before_it_and_only_the_latest_is_a_measure() {
         let config = config(Some(AdaptiveKeepalive::default()));
-        let mut keepalive = Keepalive::new(at(0), 4, 8);
+        let mut keepalive = Keepalive::new(at(0));
         assert!(matches!(keepalive.poll(at(5000), &config), Life::Probe { nonce: 1, .. }));
         keepalive.handle_bytes(at(5001));
         assert!(keepalive.handle_pong(at(5001), 1).is_ok());
@@ -244,9 +242,15 @@ mod tests {
 
     #[test]
     fn a_flood_of_pings_is_a_violation_and_a_steady_trickle_is_not() {
-        let mut keepalive = Keepalive::new(at(0), 4, 8);
-        assert!((0..8).all(|_| keepalive.handle_ping(at(0)).is_ok()));
-        assert_eq!(keepalive.handle_ping(at(0)), Err(Violation::PingFlood));
-        assert!((1..100).all(|step| keepalive.handle_ping(at(step * 250)).is_ok()));
+        let mut keepalive = Keepalive::new(at(0));
+        let mut ping = |millis| keepalive.handle_ping(at(millis), &config(None));
+        assert!((0..8).all(|_| ping(0).is_ok()));
+        assert_eq!(ping(0), Err(Violation::PingFlood));
+        assert_eq!(ping(249), Err(Violation::PingFlood), "what was refused costs nothing");
+        assert!((1..100).all(|step| ping(step * 250).is_ok()));
+        assert_eq!(ping(99 * 250), Err(Violation::PingFlood));
+        // A pause of any length fills it, and no further.
+        assert!((0..8).all(|_| ping(3_600_000).is_ok()));
+        assert_eq!(ping(3_600_000), Err(Violation::PingFlood));
     }
 }

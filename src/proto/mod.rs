@@ -30,4 +30,4 @@ pub(crate) use reassembly::{REASSEMBLY, charge as reassembly_charge};
 pub(crate) use requests::{Origin, REQUEST_BYTES, REQUESTS_SPARE};
 pub use response::RequestTimeout;
 pub(crate) use session::{SESSION, Session};
-pub(crate) use timers::Timer;
+pub(crate) use timers::{Timer, Timers};

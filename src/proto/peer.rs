@@ -94,7 +94,7 @@ impl Peer {
             outbox: Outbox::new(logs),
             decoder: FrameDecoder::default(),
             timers,
-            keepalive: Keepalive::new(now, config.keepalive.max_pings_per_second, config.keepalive.ping_burst),
+            keepalive: Keepalive::new(now),
             reassembly: None,
             requests: None,
             session,
@@ -144,7 +144,7 @@ impl Peer {
     ) -> Result<Received<'a>, Violation> {
         let header = frame.header;
         if header.kind.is_control() {
-            return self.handle_control(now, header.kind, frame.payload, pool);
+            return self.handle_control(now, header.kind, frame.payload, config, pool);
         }
         if header.more || header.kind == Kind::Fragment {
             return self.handle_piece(now, frame, config, budget, buffers);
@@ -161,14 +161,21 @@ impl Peer {
         Ok(Received::Message { kind: header.kind, meta, correlation, body })
     }
 
-    fn handle_control<'a>(&mut self, now: Timestamp, kind: Kind, payload: &[u8], pool: &mut QueuedPool) -> Result<Received<'a>, Violation> {
+    fn handle_control<'a>(
+        &mut self,
+        now: Timestamp,
+        kind: Kind,
+        payload: &[u8],
+        config: &Config,
+        pool: &mut QueuedPool,
+    ) -> Result<Received<'a>, Violation> {
         if let (Kind::GoAway, Some(payload)) = (kind, payload.first_chunk()) {
             return Ok(Received::GoAway(GoAway::decode(*payload)));
         }
         let payload = payload.first_chunk::<8>();
         match (kind, payload) {
             (Kind::Ping, Some(nonce)) => {
-                self.keepalive.handle_ping(now)?;
+                self.keepalive.handle_ping(now, &config.keepalive)?;
                 // A peer has one ping outstanding, so it waits for the pong that is still queued, if one is.
                 if self.outbox.has_pong() {
                     return Ok(Received::Handled);

@@ -14,7 +14,6 @@ use super::half_open::HalfOpen;
 use super::idle::Watch;
 use super::landing::Landing;
 use super::mail::{Control, Mail};
-use super::places::Seat;
 use super::pool::Pool;
 use super::receipts::{ANSWER, RUNNING};
 use super::receive::{PARKED_READS, parked_read, parked_short_read};
@@ -24,9 +23,10 @@ use super::{Action, Deadline, Event};
 use crate::address::{Address, Credentials, UnixPath};
 use crate::buffers::{MEDIUM, SMALL};
 use crate::config::{Config, Security};
+use crate::dial::Dial;
 use crate::endpoint::{BreakerState, Endpoint};
 use crate::proto::{
-    AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, LOST, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, SESSION,
+    AWAITED_ID, Delivery, Exchange, LEDGER_ID, LOG_SPARE, LOST, OUTBOX_SPARE, PENDING_ID, REQUEST_BYTES, REQUESTS_SPARE, SESSION, Timers,
     WINDOW_ID, log_segments, reassembly_charge,
 };
 use crate::time::Timestamp;
@@ -133,9 +133,9 @@ pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + size_of::<Cold>()
     + size_of::<Credentials>()
     + PATH
-    + Seat::BYTES
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
+    + Timers::SELDOM
     + Landing::ASKED
     + TIMER
     // How it began and how it ends, its first message, and what the pool is told of it.
@@ -176,10 +176,11 @@ pub(crate) const ACCEPTED: usize = HALF_OPEN + Gate::HALF_OPEN + CONTROL;
 pub(crate) const ADDRESS: usize = Gate::ENTRY;
 
 /// A connection, as the directory knows it.
-pub(crate) const GRANT: usize = 4 * Directory::GRANT + 2 * CONTROL;
+pub(crate) const GRANT: usize = Directory::GRANT + 2 * CONTROL;
 
 /// A dial: as the directory knows it, its timer, and the attempt that is under way.
-pub(crate) const DIAL: usize = 4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<Address>() + PATH;
+pub(crate) const DIAL: usize =
+    4 * Directory::DIAL + TIMER + HALF_OPEN + EVENT + 2 * CONTROL + size_of::<Dial>() + size_of::<Address>() + PATH;
 
 /// A path, with its counts of references. Whoever may outlive the others that have it counts one of its own: a dial, the peer that it has
 /// led to, what the pool and the breakers know of a target (by what it is found and what was said of it last). Accepted connections share

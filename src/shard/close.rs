@@ -89,7 +89,9 @@ impl Shard {
         let deadline = self.now + self.shared.config.timeouts.drain;
         self.with_outbox(slot, |outbox, logs, pool| outbox.detach(logs, pool));
         let entry = self.slots.at_mut(slot);
-        entry.state = State::Draining { tell: reason };
+        // None of the reasons that come here has a detail.
+        let tell = reason.goodbye().map_or(GoodbyeCode::Closed, |(code, _)| code);
+        entry.state = State::Draining { tell };
         entry.peer.timers.set(Timer::Linger, deadline);
         self.rearm(slot);
         if !self.slots.at(slot).peer.has_output(&self.logs) {
@@ -102,14 +104,14 @@ impl Shard {
     /// Drops what is queued, says why, and leaves.
     fn cut_off(&mut self, slot: u32, reason: CloseReason) {
         let deadline = self.now + self.shared.config.timeouts.linger;
-        let can_tell = !self.slots.at(slot).peer.outbox.is_mid_frame();
+        let goodbye = reason.goodbye().filter(|_| !self.slots.at(slot).peer.outbox.is_mid_frame());
         self.drop_queued(slot);
         let entry = self.slots.at_mut(slot);
-        if can_tell {
+        if let Some((code, detail)) = goodbye {
             entry.state = State::Farewell;
             entry.peer.timers.set(Timer::Linger, deadline);
             self.rearm(slot);
-            self.queue_goodbye(slot, reason);
+            self.queue_goodbye(slot, code, detail);
         } else {
             self.end(slot);
         }
@@ -120,16 +122,11 @@ impl Shard {
         self.stats.add(Counter::MessagesDropped, dropped.messages);
     }
 
-    pub(super) fn queue_goodbye(&mut self, slot: u32, reason: CloseReason) {
-        match reason.goodbye() {
-            Some((code, detail)) => {
-                let delay_ms = if code == GoodbyeCode::ShuttingDown { self.landing.delay_ms(self.now) } else { 0 };
-                let goodbye = Goodbye::new(code, detail).with_delay(delay_ms).encode();
-                self.with_outbox(slot, |outbox, _, pool| outbox.push_control(pool, &goodbye));
-                self.mark_dirty(slot);
-            }
-            None => self.end(slot),
-        }
+    pub(super) fn queue_goodbye(&mut self, slot: u32, code: GoodbyeCode, detail: u16) {
+        let delay_ms = if code == GoodbyeCode::ShuttingDown { self.landing.delay_ms(self.now) } else { 0 };
+        let goodbye = Goodbye::new(code, detail).with_delay(delay_ms).encode();
+        self.with_outbox(slot, |outbox, _, pool| outbox.push_control(pool, &goodbye));
+        self.mark_dirty(slot);
     }
 
     /// The socket goes now. The slot goes with the turn.

@@ -6,10 +6,10 @@
 //! leave to those that follow them; it knows no sockets and no peers' state.
 
 mod dialling;
+mod grants;
 mod pooling;
 
 use std::collections::HashMap;
-use std::collections::hash_map;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,7 @@ use crate::time::Timestamp;
 use crate::wheel::{TimerKey, TimerWheel};
 use crate::wire::RefusalCode;
 use dialling::{DialState, Dialling};
+use grants::{Grant, Grants};
 
 /// A node that connects anew replaces its own connection, but not more often than this.
 const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,38 +62,13 @@ impl Key {
 /// Where a dial leads: address, channel, and by which of our names.
 type Target = (Address, u16, [u8; 8]);
 
-/// A connection that may be, or is.
-#[derive(Debug)]
-struct Grant {
-    number: u64,
-    core: usize,
-    instance: u64,
-    dialled: bool,
-    granted_at: Timestamp,
-    /// The grant whose connection it replaces and that has not yielded yet, and who is told then.
-    waiting: Option<(u64, HalfRef)>,
-}
-
-/// What a grant is for.
-#[derive(Debug)]
-struct Granted {
-    key: Key,
-    core: u16,
-    dial: Option<DialId>,
-    /// The peer that its connection is; nothing before it is established, nor when it is being closed.
-    peer: Option<PeerId>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Directory {
     config: Arc<Config>,
     node: NodeId,
     allowed: Allowed,
-    grants: HashMap<Key, Grant>,
-    /// What each grant is for, until its core says that the connection is over: a replaced one outlives its place in `grants`.
-    numbers: HashMap<u64, Granted>,
-    next_grant: u64,
+    grants: Grants,
     /// Which key's new connection waits for the end of the one that has this grant.
     waiting: HashMap<u64, Key>,
     ledgers: Ledgers,
@@ -126,7 +102,7 @@ impl Means<'_> {
     fn connect(&mut self, id: DialId, dial: Dial) -> usize {
         let ticket = self.places.dial();
         let core = ticket.core();
-        self.out.control(core, Control::Attempt { id, dial, ticket });
+        self.out.control(core, Control::Attempt { id, dial: Box::new(dial), ticket });
         core
     }
 
@@ -144,8 +120,8 @@ impl Means<'_> {
 }
 
 impl Directory {
-    /// Memory of one connection's entries in the tables.
-    pub(super) const GRANT: usize = size_of::<(Key, Grant)>() + size_of::<(u64, Granted)>();
+    /// Memory of one connection: its grant, and that it is waited for.
+    pub(super) const GRANT: usize = Grants::BYTES + 4 * size_of::<(u64, Key)>();
     /// Memory of what one connection leaves, besides its ids and messages.
     pub(super) const LEDGER: usize = 5 * Ledgers::KEPT + size_of::<Ledger>();
     /// Memory of one dial's entries in the tables, and of its place among those that wait for a probe.
@@ -164,9 +140,7 @@ impl Directory {
             pool: Pool::default(),
             config,
             node,
-            grants: HashMap::new(),
-            numbers: HashMap::new(),
-            next_grant: 1,
+            grants: Grants::new(),
             dials: HashMap::new(),
             targets: HashMap::new(),
             closed: false,
@@ -188,18 +162,15 @@ impl Directory {
             }
             Ok(()) => {
                 let predecessor = self.replace(&key, means);
-                let number = self.next_grant;
-                self.next_grant += 1;
-                let grant = Grant {
-                    number,
-                    core: half.core,
+                let number = self.grants.insert(Grant {
+                    key,
+                    core: half.core as u16,
                     instance: ask.instance,
-                    dialled: ask.dial.is_some(),
+                    dial: ask.dial,
                     granted_at: means.now,
-                    waiting: predecessor.map(|old| (old, half)),
-                };
-                self.grants.insert(key, grant);
-                self.numbers.insert(number, Granted { key, core: half.core as u16, dial: ask.dial, peer: None });
+                    waiting: predecessor.map(|old| Box::new((old, half))),
+                    peer: None,
+                });
                 if let Some(dialling) = ask.dial.and_then(|id| self.dials.get_mut(&id)) {
                     dialling.state = DialState::Connected(number);
                 }
@@ -213,16 +184,16 @@ impl Directory {
 
     /// Ends the connection that there is, if there is one. Returns the grant that has to yield before the new one may begin.
     fn replace(&mut self, key: &Key, means: &mut Means<'_>) -> Option<u64> {
-        let old = self.grants.get(key)?;
-        match old.waiting {
+        let (number, old) = self.grants.newest(key)?;
+        match old.waiting.as_deref() {
             None => {
-                means.out.control(old.core, Control::Replace { grant: old.number });
-                Some(old.number)
+                means.out.control(usize::from(old.core), Control::Replace { grant: number });
+                Some(number)
             }
             // It has not begun, and will not: whom it waits for, the new one waits for.
-            Some((before, half)) => {
+            Some(&(before, half)) => {
                 means.out.control(half.core, Control::Denied { half, code: RefusalCode::Duplicate });
-                self.numbers.remove(&old.number);
+                self.grants.remove(number);
                 Some(before)
             }
         }
@@ -237,16 +208,16 @@ impl Directory {
     /// The connection of a grant takes nothing any more: what it left has come before this.
     pub(super) fn yielded(&mut self, number: u64, means: &mut Means<'_>) {
         let Some(key) = self.waiting.remove(&number) else { return };
-        let Some(grant) = self.grants.get_mut(&key) else { return };
-        if let Some((_, half)) = grant.waiting.take_if(|(before, _)| *before == number) {
-            let number = grant.number;
-            self.tell_granted(half, number, &key, means);
+        let Some((successor, _)) = self.grants.newest(&key) else { return };
+        let waiting = self.grants.get_mut(successor).and_then(|grant| grant.waiting.take_if(|waiting| waiting.0 == number));
+        if let Some(waiting) = waiting {
+            self.tell_granted(waiting.1, successor, &key, means);
         }
     }
 
     /// A connection has left something to its successor.
     pub(super) fn keep(&mut self, number: u64, ledger: Box<Ledger>, means: &mut Means<'_>) {
-        if let Some(&Granted { key, .. }) = self.numbers.get(&number).filter(|_| !self.shutting_down) {
+        if let Some(&Grant { key, .. }) = self.grants.get(number).filter(|_| !self.shutting_down) {
             let evicted = self.ledgers.stow(key, ledger, means.now);
             self.report_evicted(evicted, means);
             self.watch_ledgers(self.ledgers.end_of(&key, means.now), means);
@@ -258,9 +229,8 @@ impl Directory {
         if self.shutting_down {
             return fail(delivery.id, key.node, AckFailure::Stopped, means);
         }
-        if let Some(grant) = self.grants.get(&key).filter(|grant| grant.waiting.is_none() && Some(grant.number) != not_by) {
-            let (core, grant) = (grant.core, grant.number);
-            return means.deliver(core, grant, key, delivery);
+        if let Some((number, grant)) = self.grants.current(&key).filter(|(number, _)| Some(*number) != not_by) {
+            return means.deliver(usize::from(grant.core), number, key, delivery);
         }
         let evicted = self.ledgers.add(key, delivery, means.now);
         self.report_evicted(evicted, means);
@@ -320,19 +290,19 @@ impl Directory {
         if ask.dial.is_some_and(|id| !self.dials.contains_key(&id)) {
             return Err(RefusalCode::Duplicate); // cancelled meanwhile
         }
-        if self.numbers.len() >= self.config.limits.max_peers + self.config.limits.max_half_open {
+        if self.grants.len() >= self.config.limits.max_peers + self.config.limits.max_half_open {
             return Err(RefusalCode::Full); // too many of those that were replaced are still on their way out
         }
-        let Some(old) = self.grants.get(key) else {
-            return if self.grants.len() < self.config.limits.max_peers { Ok(()) } else { Err(RefusalCode::Full) };
+        let Some((_, old)) = self.grants.newest(key) else {
+            return if self.grants.keys() < self.config.limits.max_peers { Ok(()) } else { Err(RefusalCode::Full) };
         };
         let settled = now - old.granted_at >= REPLACE_INTERVAL;
         let new_wins = if old.instance != ask.instance {
             settled // the node has restarted: what it had before is gone
-        } else if old.dialled == ask.dial.is_some() {
+        } else if old.dial.is_some() == ask.dial.is_some() {
             // The other side knows best whether its old connection is dead. Two dials of our own that reach one node would replace each
             // other for ever.
-            !old.dialled && settled
+            old.dial.is_none() && settled
         } else {
             // Both sides dialled: both keep the one that the smaller node dialled.
             ask.dial.is_some() == (ask.ours < ask.node)
@@ -342,29 +312,24 @@ impl Directory {
 
     /// The connection of a grant is a peer.
     pub(super) fn established(&mut self, number: u64, peer: PeerId, means: &mut Means<'_>) {
-        if let Some(granted) = self.numbers.get_mut(&number) {
-            granted.peer = Some(peer);
+        if let Some(grant) = self.grants.get_mut(number) {
+            grant.peer = Some(peer);
             self.pool_established(number, means);
         }
     }
 
     /// The connection of a grant is being closed.
     pub(super) fn closing(&mut self, number: u64, fruitless: bool, means: &mut Means<'_>) {
-        let Some(granted) = self.numbers.get_mut(&number) else { return };
-        granted.peer = None;
-        if let Some(dial) = granted.dial.filter(|_| fruitless) {
+        let Some(grant) = self.grants.get_mut(number) else { return };
+        grant.peer = None;
+        if let Some(dial) = grant.dial.filter(|_| fruitless) {
             self.target_failed(dial, means);
         }
     }
 
     /// The connection of a grant is over. `failed`: it never was a peer.
     pub(super) fn ended(&mut self, number: u64, failed: Option<(DialError, Fault)>, parting: Parting, means: &mut Means<'_>) {
-        let Some(Granted { key, dial, .. }) = self.numbers.remove(&number) else { return };
-        if let hash_map::Entry::Occupied(grant) = self.grants.entry(key)
-            && grant.get().number == number
-        {
-            grant.remove();
-        }
+        let Some(Grant { key, dial, .. }) = self.grants.remove(number) else { return };
         if let Some(id) = dial {
             self.dial_ended(id, number, failed, parting, means);
         }
@@ -384,11 +349,11 @@ impl Directory {
             return;
         }
         // Those that are on their way out are among them.
-        let its = self.numbers.iter().filter(|(_, granted)| granted.key.node == node);
-        let mut grants: Vec<_> = its.map(|(&number, granted)| (number, granted.key, usize::from(granted.core))).collect();
-        grants.sort_unstable_by_key(|(number, ..)| *number);
-        for (number, key, core) in grants {
-            self.cut(number, key, core, means);
+        let its = self.grants.iter().filter(|(_, grant)| grant.key.node == node);
+        let mut grants: Vec<u64> = its.map(|(number, _)| number).collect();
+        grants.sort_unstable();
+        for number in grants {
+            self.cut(number, means);
         }
         // Where there is a list, each dial says whom it means.
         let means_it = |dialling: &Dialling| dialling.dial.expected == Some(node);
@@ -399,24 +364,23 @@ impl Directory {
         }
     }
 
-    fn cut(&mut self, number: u64, key: Key, core: usize, means: &mut Means<'_>) {
-        let waiting = self.grants.get(&key).filter(|grant| grant.number == number).and_then(|grant| grant.waiting);
-        match waiting {
-            None => means.out.control(core, Control::Cut { grant: number }),
+    fn cut(&mut self, number: u64, means: &mut Means<'_>) {
+        let Some(grant) = self.grants.get(number) else { return };
+        match grant.waiting.as_deref() {
+            None => means.out.control(usize::from(grant.core), Control::Cut { grant: number }),
             // It has not begun, and will not.
-            Some((before, half)) => {
+            Some(&(before, half)) => {
                 means.out.control(half.core, Control::Denied { half, code: RefusalCode::NotAllowed });
                 self.waiting.remove(&before);
-                self.grants.remove(&key);
-                self.numbers.remove(&number);
+                self.grants.remove(number);
             }
         }
     }
 
     /// A core is gone, and with it every connection that it had or was making.
     pub(super) fn core_lost(&mut self, core: usize, means: &mut Means<'_>) {
-        let lost = self.numbers.iter().filter(|(_, granted)| usize::from(granted.core) == core);
-        let mut grants: Vec<u64> = lost.map(|(&number, _)| number).collect();
+        let lost = self.grants.iter().filter(|(_, grant)| usize::from(grant.core) == core);
+        let mut grants: Vec<u64> = lost.map(|(number, _)| number).collect();
         grants.sort_unstable();
         grants.into_iter().for_each(|number| self.ended(number, None, Parting::default(), means));
         let attempting = |dialling: &Dialling| matches!(dialling.state, DialState::Attempting(on) if on == core);
@@ -473,7 +437,7 @@ impl Directory {
     /// Grants whose end was not reported, dials, and their targets.
     #[cfg(test)]
     pub(crate) fn remembered(&self) -> (usize, usize, usize) {
-        (self.numbers.len(), self.dials.len(), self.targets.len())
+        (self.grants.len(), self.dials.len(), self.targets.len())
     }
 
     /// Ledgers that are kept, and connections that wait for another to yield.
@@ -485,7 +449,7 @@ impl Directory {
     /// Connections that may be, or are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.grants.len()
+        self.grants.keys()
     }
 }
 

@@ -224,7 +224,7 @@ impl Shard {
         match self.slots.at(slot).state {
             State::Draining { tell } => {
                 self.slots.at_mut(slot).state = State::Farewell;
-                self.queue_goodbye(slot, tell);
+                self.queue_goodbye(slot, tell, 0);
             }
             State::Farewell => {
                 self.actions.push_back(Action::ShutdownWrite { conn: Conn::Peer(slot) });

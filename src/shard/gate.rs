@@ -260,6 +260,7 @@ impl Gate {
 mod tests {
     use std::time::Duration;
 
+    use super::super::places::Place;
     use super::*;
     use crate::rng::Rng;
 
@@ -306,10 +307,8 @@ mod tests {
             self.admit(address).err()
         }
 
-        fn established(&mut self, address: &str) -> Ticket {
-            let mut ticket = self.knock(address).unwrap_or_else(|reason| panic!("{address}: {reason:?}"));
-            ticket.establish();
-            ticket
+        fn established(&mut self, address: &str) -> Place {
+            self.knock(address).unwrap_or_else(|reason| panic!("{address}: {reason:?}")).establish()
         }
 
         fn wait(&mut self, millis: u64) {
@@ -328,8 +327,8 @@ mod tests {
         assert_eq!(door.refused("10.0.0.1"), Some(Counter::RefusedIpHalfOpen));
         open.push(door.knock("10.0.0.2").unwrap());
         // One that is established and one that has gone make room for two.
-        open[0].establish();
-        open.remove(1);
+        let _peer = open.remove(0).establish();
+        open.remove(0);
         open.extend((0..2).map(|_| door.knock("10.0.0.1").unwrap()));
         assert_eq!(door.refused("10.0.0.1"), Some(Counter::RefusedIpHalfOpen));
     }
@@ -406,7 +405,7 @@ mod tests {
             config.addresses.peers_per_subnet = 5;
         });
         let mut open: Vec<_> = (0..2).map(|_| door.established("10.0.0.1")).collect();
-        open.push(door.knock("10.0.0.1").unwrap());
+        let half = door.knock("10.0.0.1").unwrap();
         assert_eq!(door.refused("10.0.0.1"), Some(Counter::RefusedIpPeers));
         open.extend((0..2).map(|_| door.established("10.0.0.2")));
         assert_eq!(door.refused("10.0.0.2"), Some(Counter::RefusedSubnetPeers));
@@ -415,7 +414,7 @@ mod tests {
         open.swap_remove(0);
         open.push(door.established("10.0.0.3"));
         assert_eq!(door.refused("10.0.0.1"), Some(Counter::RefusedSubnetPeers));
-        drop(open);
+        drop((open, half));
         drop((0..3).map(|_| door.established("10.0.0.1")).collect::<Vec<_>>());
     }
 
@@ -530,9 +529,7 @@ mod tests {
         assert_eq!((open.len(), door.places.half_open(), door.places.leaving()), (6, 6, 0));
         // One that is established gives way no more, and makes room.
         let at = open.iter().position(|(name, _)| name.starts_with("10.0.1.1")).unwrap();
-        let mut established = open.remove(at).1;
-        established.establish();
-        peers.push(established);
+        peers.push(open.remove(at).1.establish());
         assert_eq!(evict(&mut door, &mut open, "10.0.1.5"), None);
         drop((open, peers));
         assert_eq!(door.places.in_use(), (0, 0));
@@ -565,11 +562,11 @@ mod tests {
         assert_eq!(door.refused("10.2.0.1"), Some(Counter::RefusedHalfOpen));
         assert_eq!((door.places.half_open(), door.places.leaving()), (64, MAX_LEAVING));
         // One of them was faster, one has gone: two may be told.
-        open[3].establish();
-        drop(open.remove(4));
+        let peer = open.remove(3).establish();
+        drop(open.remove(3));
         let two: Vec<_> = (0..2).map(|_| door.admit("10.2.0.1").unwrap()).collect();
         assert_eq!(door.refused("10.2.0.1"), Some(Counter::RefusedHalfOpen));
-        drop((open, two));
+        drop((open, two, peer));
         assert_eq!(door.places.in_use(), (0, 0));
     }
 
@@ -642,7 +639,8 @@ mod tests {
                 addresses.handshakes_per_subnet = Rate { per_second: 1 + rng.below(64) as u32, burst: 1 + rng.below(64) as u32 };
             });
             let config = Arc::clone(&door.gate.config);
-            let (mut model, mut open) = (Model::default(), Vec::<Ticket>::new());
+            let (mut model, mut open) = (Model::default(), Vec::<(Option<Ticket>, Option<Place>)>::new());
+            let is_of = |open: &(Option<Ticket>, _), seat: &Arc<Seat>| open.0.as_ref().is_some_and(|ticket| ticket.is_of(seat));
             for _ in 0..2000 {
                 door.now = door.now + rng.duration_below(Duration::from_millis(100));
                 let index = rng.below(open.len().max(1) as u64) as usize;
@@ -652,7 +650,8 @@ mod tests {
                         model.open.remove(index);
                     }
                     1 if !open.is_empty() => {
-                        open[index].establish();
+                        let place = open[index].0.take().map(Ticket::establish);
+                        open[index].1 = open[index].1.take().or(place);
                         model.open[index].2 = false;
                     }
                     _ => {
@@ -662,7 +661,7 @@ mod tests {
                         let found = door.admit(&address);
                         match (&expected, &found) {
                             (Ok(evicted), Ok(admitted)) => assert_eq!(
-                                admitted.evicted.as_ref().and_then(|seat| open.iter().position(|ticket| ticket.is_of(seat))),
+                                admitted.evicted.as_ref().and_then(|seat| open.iter().position(|open| is_of(open, seat))),
                                 *evicted,
                                 "seed {seed}"
                             ),
@@ -670,7 +669,7 @@ mod tests {
                         }
                         if let Ok(admitted) = found {
                             expected.unwrap().map(|index| open.remove(index));
-                            open.push(admitted.ticket);
+                            open.push((Some(admitted.ticket), None));
                         }
                     }
                 }

@@ -480,10 +480,10 @@ impl Shard {
         let open = &mut self.half_open[half as usize];
         open.state = State::Ended;
         self.wheel.cancel(open.timer);
-        let (Some(theirs), Some(grant), Some(mut ticket)) = (open.theirs, open.grant, open.ticket.take()) else {
+        let (Some(theirs), Some(grant), Some(ticket)) = (open.theirs, open.grant, open.ticket.take()) else {
             unreachable!("a handshake ends after hello and grant");
         };
-        ticket.establish();
+        let place = ticket.establish();
         let session = open.handshake.take_session(&mut self.buffers);
         let mut peer = Peer::new(&self.shared.config, &self.logs, session, self.now);
         // A dialler's Ready is a frame, and the first that leaves; or it is sealed already, and the session has it.
@@ -498,7 +498,7 @@ impl Shard {
         let cold = Cold {
             info,
             grant,
-            ticket,
+            place,
             user: None,
             subscriptions: None,
             established_at: self.now,

@@ -286,9 +286,10 @@ pub(crate) enum Control {
         channel: u16,
         delivery: Delivery,
     },
+    /// Boxed, since it would make all others longer.
     Attempt {
         id: DialId,
-        dial: Dial,
+        dial: Box<Dial>,
         ticket: Ticket,
     },
     DialFailed {

@@ -170,8 +170,9 @@ enum Event {
 enum Deadline {
     Peer(u32),
     Half(u32),
+    /// By slot: it is cancelled before another peer has that.
     Request {
-        peer: PeerId,
+        slot: u32,
         correlation: u64,
     },
     User {

@@ -1,13 +1,17 @@
 //! How many connections there are, where, and who has them.
 //!
-//! Counting is by ticket: a connection holds one from accept or connect to its end, whichever way that comes and on whichever core, and
-//! dropping it gives everything back: the core's load, the place among the half-open, and what its address and subnet had of it. The
-//! counts are atomics, since tickets end on any core; only core 0 (`gate`) decides by them, so it alone counts up.
+//! Counting is by what connections hold: a [`Ticket`] from accept or connect to the end of the handshake, and the [`Place`] that this
+//! leaves to the peer. Dropping either, whichever way the end comes and on whichever core, gives back what it stood for: the core's load,
+//! the place among the half-open, and what its address and subnet had of it. The counts are atomics, since connections end on any core;
+//! only core 0 (`gate`) decides by them, so it alone counts up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use crossbeam::utils::CachePadded;
+
+/// The connections of one core, half-open ones included.
+type Load = Arc<CachePadded<AtomicUsize>>;
 
 /// The counts that all cores share. None is on a message path.
 #[derive(Debug)]
@@ -16,13 +20,12 @@ pub(crate) struct Places {
     half_open: AtomicUsize,
     /// Those that were told to give way and have not gone yet.
     leaving: AtomicUsize,
-    /// Connections of each core, half-open ones included.
-    loads: Box<[CachePadded<AtomicUsize>]>,
+    loads: Box<[Load]>,
 }
 
 impl Places {
     pub(crate) fn new(cores: usize) -> Arc<Self> {
-        let loads = (0..cores).map(|_| CachePadded::new(AtomicUsize::new(0))).collect();
+        let loads = (0..cores).map(|_| Load::default()).collect();
         Arc::new(Self { half_open: AtomicUsize::new(0), leaving: AtomicUsize::new(0), loads })
     }
 
@@ -33,14 +36,16 @@ impl Places {
         if let Some(crowds) = &crowds {
             crowds.enter();
         }
-        let seat = Seat { core, crowds, state: AtomicU8::new(HALF_OPEN), half: AtomicU32::new(u32::MAX) };
-        self.ticket(core, Some(Arc::new(seat)))
+        let seat = Seat { core, crowds: crowds.clone(), state: AtomicU8::new(HALF_OPEN), half: AtomicU32::new(u32::MAX) };
+        let sitting = Sitting { places: Arc::clone(self), seat: Arc::new(seat) };
+        Ticket { core, sitting: Some(sitting), place: self.place(core, crowds) }
     }
 
     /// A ticket for a connection that this side dials, on the core with the fewest. Taken before the core is told, so that many dials at
     /// once spread.
     pub(crate) fn dial(self: &Arc<Self>) -> Ticket {
-        self.ticket(self.least_loaded(), None)
+        let core = self.least_loaded();
+        Ticket { core, sitting: None, place: self.place(core, None) }
     }
 
     /// The core with the fewest connections.
@@ -69,9 +74,9 @@ impl Places {
         self.loads[core].fetch_add(usize::MAX / 2, Ordering::Relaxed);
     }
 
-    fn ticket(self: &Arc<Self>, core: usize, seat: Option<Arc<Seat>>) -> Ticket {
+    fn place(&self, core: usize, crowds: Option<Crowds>) -> Place {
         self.loads[core].fetch_add(1, Ordering::Relaxed);
-        Ticket { places: Arc::clone(self), core, seat }
+        Place { load: Arc::clone(&self.loads[core]), crowds }
     }
 }
 
@@ -124,7 +129,7 @@ const LEAVING: u8 = 1;
 const ESTABLISHED: u8 = 2;
 const GONE: u8 = 3;
 
-/// An accepted connection, as the gate and its core both see it.
+/// An accepted connection in its handshake, as the gate and its core both see it.
 #[derive(Debug)]
 pub(crate) struct Seat {
     core: usize,
@@ -187,13 +192,43 @@ impl Seat {
     }
 }
 
-/// One connection's place.
+/// A connection's share in its seat: it counts as half-open, or as leaving, until this is dropped.
+#[derive(Debug)]
+struct Sitting {
+    places: Arc<Places>,
+    seat: Arc<Seat>,
+}
+
+impl Drop for Sitting {
+    fn drop(&mut self) {
+        // Nothing, where it is established.
+        self.seat.settle(GONE, &self.places);
+    }
+}
+
+/// What one connection takes of its core, its address and its subnet, from its beginning to its end.
+#[derive(Debug)]
+pub(crate) struct Place {
+    load: Load,
+    crowds: Option<Crowds>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(crowds) = &self.crowds {
+            crowds.each(|crowd| _ = crowd.all.fetch_sub(1, Ordering::Relaxed));
+        }
+        self.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The place of a connection in its handshake.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    places: Arc<Places>,
     core: usize,
     /// Of accepted connections.
-    seat: Option<Arc<Seat>>,
+    sitting: Option<Sitting>,
+    place: Place,
 }
 
 impl Ticket {
@@ -204,37 +239,26 @@ impl Ticket {
 
     /// The core's index of the half-open connection that holds this ticket. False: it has been told to give way already.
     pub(super) fn sit(&self, half: u32) -> bool {
-        self.seat.as_ref().is_none_or(|seat| {
+        self.seat().is_none_or(|seat| {
             seat.half.store(half, Ordering::Relaxed);
             seat.is_half_open()
         })
     }
 
     pub(super) fn is_of(&self, seat: &Arc<Seat>) -> bool {
-        self.seat.as_ref().is_some_and(|own| Arc::ptr_eq(own, seat))
+        self.seat().is_some_and(|own| Arc::ptr_eq(own, seat))
     }
 
     pub(super) fn seat(&self) -> Option<&Arc<Seat>> {
-        self.seat.as_ref()
+        self.sitting.as_ref().map(|sitting| &sitting.seat)
     }
 
-    /// The handshake is done: the connection does not count as half-open any more.
-    pub(crate) fn establish(&mut self) {
-        if let Some(seat) = &self.seat {
-            seat.settle(ESTABLISHED, &self.places);
+    /// The handshake is done: the connection does not count as half-open any more. The rest of what it holds is the peer's.
+    pub(crate) fn establish(self) -> Place {
+        if let Some(sitting) = &self.sitting {
+            sitting.seat.settle(ESTABLISHED, &sitting.places);
         }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if let Some(seat) = &self.seat {
-            seat.settle(GONE, &self.places);
-            if let Some(crowds) = &seat.crowds {
-                crowds.each(|crowd| _ = crowd.all.fetch_sub(1, Ordering::Relaxed));
-            }
-        }
-        self.places.loads[self.core].fetch_sub(1, Ordering::Relaxed);
+        self.place
     }
 }
 
@@ -257,22 +281,22 @@ mod tests {
         tickets.push(places.dial());
         assert_eq!(tickets.iter().map(Ticket::core).collect::<Vec<_>>(), [0, 1, 0, 1]);
         assert_eq!(places.in_use(), (3, 4));
-        tickets[1].establish();
-        tickets[3].establish();
+        let peers = [tickets.remove(3).establish(), tickets.remove(1).establish()];
         assert_eq!(places.in_use(), (2, 4));
         drop(tickets);
+        assert_eq!(places.in_use(), (0, 2));
+        drop(peers);
         assert_eq!(places.in_use(), (0, 0));
     }
 
     #[test]
     fn however_a_connection_ends_its_address_gets_everything_back() {
         let (places, crowds) = (Places::new(1), crowds());
-        let mut established = places.accept(Some(crowds.clone()));
+        let established = places.accept(Some(crowds.clone()));
         let broken = places.accept(Some(crowds.clone()));
         let evicted = places.accept(Some(crowds.clone()));
         assert_eq!((counts(&crowds), places.half_open()), ([(3, 3); 2], 3));
-        established.establish();
-        established.establish();
+        let established = established.establish();
         assert_eq!((counts(&crowds), places.half_open()), ([(2, 3); 2], 2));
         drop(broken);
         assert_eq!((counts(&crowds), places.half_open()), ([(1, 2); 2], 1));
@@ -288,15 +312,18 @@ mod tests {
     #[test]
     fn who_is_established_meanwhile_does_not_give_way() {
         let (places, crowds) = (Places::new(1), crowds());
-        let mut ticket = places.accept(Some(crowds.clone()));
-        ticket.establish();
-        assert!(!ticket.seat().unwrap().give_way(&places));
+        let ticket = places.accept(Some(crowds.clone()));
+        let seat = Arc::clone(ticket.seat().unwrap());
+        let peer = ticket.establish();
+        assert!(!seat.give_way(&places));
         assert_eq!((counts(&crowds), places.half_open(), places.leaving()), ([(0, 1); 2], 0, 0));
         // And one that is told too late is established all the same.
-        let mut told = places.accept(Some(crowds.clone()));
+        let told = places.accept(Some(crowds.clone()));
         assert!(told.sit(3) && told.seat().unwrap().half() == 3);
         assert!(told.seat().unwrap().give_way(&places) && !told.sit(3));
-        told.establish();
+        let other = told.establish();
         assert_eq!((counts(&crowds), places.half_open(), places.leaving()), ([(0, 2); 2], 0, 0));
+        drop((peer, other));
+        assert_eq!((counts(&crowds), places.in_use()), ([(0, 0); 2], (0, 0)));
     }
 }

@@ -414,8 +414,9 @@ impl Shard {
                 RequestTimeout::Adaptive => entry.peer.response_timeout(&self.shared.config.timeouts),
             };
         let wheel = &mut self.wheel;
-        let correlation =
-            entry.peer.begin_request(now, origin, |correlation| wheel.insert(deadline, Deadline::Request { peer, correlation }));
+        let correlation = entry
+            .peer
+            .begin_request(now, origin, |correlation| wheel.insert(deadline, Deadline::Request { slot: peer.slot(), correlation }));
         self.requests += 1;
         self.stats.count(Counter::RequestsSent);
         self.push(peer.slot(), Payload::Draft(Draft::request(meta, correlation, body)));

@@ -4,14 +4,14 @@ use std::any::Any;
 
 use slab::Slab;
 
-use super::places::Ticket;
+use super::places::Place;
 use super::topics::Subscriptions;
-use crate::error::CloseReason;
 use crate::handler::PeerInfo;
 use crate::id::PeerId;
 use crate::proto::{Exchange, Peer};
 use crate::time::Timestamp;
 use crate::wheel::TimerKey;
+use crate::wire::GoodbyeCode;
 
 /// How far a peer is.
 ///
@@ -25,7 +25,7 @@ pub(crate) enum State {
     Established,
     /// What was queued still leaves; nothing new is taken. `tell` is the goodbye that follows.
     Draining {
-        tell: CloseReason,
+        tell: GoodbyeCode,
     },
     /// The goodbye is on its way.
     Farewell,
@@ -73,9 +73,9 @@ pub(crate) struct Entry {
 pub(crate) struct Cold {
     pub(crate) info: PeerInfo,
     pub(crate) grant: u64,
-    /// The connection's place, given back when this is dropped.
+    /// Given back when this is dropped.
     #[expect(dead_code, reason = "held for its drop")]
-    pub(crate) ticket: Ticket,
+    pub(crate) place: Place,
     pub(crate) user: Option<Box<dyn Any>>,
     /// Most peers have no topics.
     pub(crate) subscriptions: Option<Box<Subscriptions>>,
@@ -112,7 +112,7 @@ impl Entry {
         }
     }
 
-    // By pattern: the derived comparison looks at the reasons too, and is a call.
+    // By pattern: the derived comparison looks at what is told too.
     #[inline]
     pub(crate) fn is_established(&self) -> bool {
         matches!(self.state, State::Established)
@@ -235,5 +235,16 @@ impl Slots {
     /// A peer has left `State::Established`.
     pub(crate) fn unestablish(&mut self) {
         self.established -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There is one of each for each peer. The power of two also makes an index one shift.
+    #[test]
+    fn are_small() {
+        assert_eq!((size_of::<Entry>(), size_of::<Cold>()), (256, 200));
     }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{Deadline, Event, Shard};
 use crate::error::{CloseReason, RequestError};
-use crate::id::PeerId;
 use crate::metrics::Counter;
 use crate::proto::{Due, Timer};
 use crate::time::Timestamp;
@@ -47,7 +46,7 @@ impl Shard {
             match deadline {
                 Deadline::Peer(slot) => self.peer_timeout(slot),
                 Deadline::Half(half) => self.half_timeout(half),
-                Deadline::Request { peer, correlation } => self.request_timeout(peer, correlation),
+                Deadline::Request { slot, correlation } => self.request_timeout(slot, correlation),
                 Deadline::User { tag } => {
                     self.user_timers -= 1;
                     self.events.push_back(Event::Timer { tag });
@@ -89,13 +88,13 @@ impl Shard {
         self.rearm(slot);
     }
 
-    fn request_timeout(&mut self, peer: PeerId, correlation: u64) {
+    fn request_timeout(&mut self, slot: u32, correlation: u64) {
         let timeouts = &self.shared.config.timeouts;
-        let Some(entry) = self.slots.find_mut(peer) else { return };
+        let Some(entry) = self.slots.get_mut(slot) else { return };
         if let Some(origin) = entry.peer.expire_request(self.now, correlation, timeouts) {
             self.requests -= 1;
             self.stats.count(Counter::RequestsTimedOut);
-            self.fail_request(peer, origin, RequestError::TimedOut);
+            self.fail_request(self.slots.id(slot), origin, RequestError::TimedOut);
         }
     }
 

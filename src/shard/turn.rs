@@ -85,7 +85,7 @@ impl Shard {
             }
             Control::Answered { id, node, at, result } => self.answered(id, node, at, result),
             Control::Reached { id, peers } => self.reached(id, peers),
-            Control::Attempt { id, dial, ticket } => self.attempt(id, dial, ticket),
+            Control::Attempt { id, dial, ticket } => self.attempt(id, *dial, ticket),
             Control::DialFailed { id, error, retry_in } => self.events.push_back(Event::DialFailed { dial: id, error, retry_in }),
             Control::Evict { seat } => self.evict_half(&seat),
             Control::Close { peer, reason } => self.close_any(peer, reason),

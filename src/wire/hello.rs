@@ -210,7 +210,6 @@ impl Refusal {
 /// Why a side says goodbye.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[repr(u16)]
 pub enum GoodbyeCode {
     /// The application closed the connection.
     Closed = 0,

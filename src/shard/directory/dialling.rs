@@ -221,7 +221,7 @@ impl Directory {
 
     /// The other side of a connection has proved to be alive, and not merely reachable.
     pub(in crate::shard) fn proven(&mut self, number: u64, means: &mut Means<'_>) {
-        let Some(id) = self.numbers.get(&number).and_then(|granted| granted.dial) else { return };
+        let Some(id) = self.grants.get(number).and_then(|grant| grant.dial) else { return };
         let Some(dialling) = self.dials.get_mut(&id) else { return };
         if matches!(dialling.state, DialState::Connected(grant) if grant == number) {
             dialling.backoff.reset();

@@ -50,17 +50,14 @@ impl Directory {
     }
 
     fn channel(&self, key: &PoolKey, channel: u16) -> State {
-        let by_grant = |grant: u64| match self.numbers.get(&grant) {
-            Some(granted) => {
-                let current = self.grants.get(&granted.key).is_some_and(|current| current.number == grant && current.waiting.is_none());
-                granted.peer.filter(|_| current).map_or(State::Busy, |peer| State::Ready { grant, peer })
-            }
-            None => State::Busy,
+        let by_grant = |number: u64| {
+            let newest = self.grants.get(number).and_then(|grant| self.grants.current(&grant.key)).filter(|(newest, _)| *newest == number);
+            newest.and_then(|(_, grant)| grant.peer).map_or(State::Busy, |peer| State::Ready { grant: number, peer })
         };
         if let PoolKey::Node(node) = key
-            && let Some(grant) = self.grants.get(&Key::own(*node, channel))
+            && let Some((number, _)) = self.grants.newest(&Key::own(*node, channel))
         {
-            return by_grant(grant.number);
+            return by_grant(number);
         }
         let target = self.pool_address(key).map(|address| (address, channel, [0; 8]));
         let dial = target.and_then(|target| self.targets.get(&target)).and_then(|id| self.dials.get(id));
@@ -150,7 +147,7 @@ impl Directory {
 
     /// Closes a connection, if it is the pool's.
     fn close_pooled(&mut self, grant: u64, peer: PeerId, at_once: bool, means: &mut Means<'_>) {
-        let Some(granted) = self.numbers.get_mut(&grant).filter(|granted| granted.dial.is_some_and(DialId::is_pooled)) else { return };
+        let Some(granted) = self.grants.get_mut(grant).filter(|granted| granted.dial.is_some_and(DialId::is_pooled)) else { return };
         // It is not handed out any more; where it stays after all, its core says so.
         granted.peer = None;
         means.out.control(usize::from(granted.core), Control::CloseIdle { grant, peer, at_once });
@@ -268,7 +265,7 @@ impl Directory {
 
     /// A connection is established: whoever waits for its target has it.
     pub(super) fn pool_established(&mut self, number: u64, means: &mut Means<'_>) {
-        let Some(granted) = self.numbers.get(&number) else { return };
+        let Some(granted) = self.grants.get(number) else { return };
         let (own, dial) = (granted.key, granted.dial.and_then(|id| self.dials.get(&id)));
         let by_dial = dial.map(|dialling| PoolKey::of_dial(&dialling.dial));
         for key in [Some(PoolKey::Node(own.node)), by_dial.filter(|key| *key != PoolKey::Node(own.node))].into_iter().flatten() {
@@ -299,8 +296,7 @@ impl Directory {
     /// What was dialled turned out to be connected already, with this key: whoever waits has that.
     pub(super) fn pool_duplicate(&mut self, id: DialId, key: &Key, means: &mut Means<'_>) {
         let Some(target) = self.dials.get(&id).map(|dialling| PoolKey::of_dial(&dialling.dial)) else { return };
-        let grant = self.grants.get(key).filter(|grant| grant.waiting.is_none());
-        if let Some(peer) = grant.and_then(|grant| self.numbers.get(&grant.number)).and_then(|granted| granted.peer) {
+        if let Some(peer) = self.grants.current(key).and_then(|(_, grant)| grant.peer) {
             self.pool_found(&target, peer, means);
         }
     }
@@ -326,7 +322,7 @@ impl Directory {
 
     /// A connection of the pool has not been in use for `pool.max_idle`.
     pub(in crate::shard) fn idle(&mut self, number: u64, means: &mut Means<'_>) {
-        let Some(granted) = self.numbers.get(&number) else { return };
+        let Some(granted) = self.grants.get(number) else { return };
         let (channel, Some(peer)) = (granted.key.channel, granted.peer) else { return };
         let dial = granted.dial.and_then(|id| self.dials.get(&id));
         let target = dial.and_then(|dialling| self.pool.get(&PoolKey::of_dial(&dialling.dial)));
@@ -341,7 +337,7 @@ impl Directory {
 
     /// A connection of the pool is over its soft mark, or below it again.
     pub(in crate::shard) fn pressed(&mut self, number: u64, pressed: bool) {
-        let Some(granted) = self.numbers.get(&number) else { return };
+        let Some(granted) = self.grants.get(number) else { return };
         let dial = granted.dial.and_then(|id| self.dials.get(&id));
         if let Some(target) = dial.and_then(|dialling| self.pool.get_mut(&PoolKey::of_dial(&dialling.dial))) {
             target.channel_mut(granted.key.channel).pressed = pressed;
