@@ -261,6 +261,8 @@ pub(crate) struct Shard {
     topics: topics::Topics,
     /// What peers may send and be sent, where that is limited.
     rates: Option<Box<rates::Table>>,
+    /// There are such limits, or a recorder: what comes is looked at frame by frame. One branch for both where there is neither.
+    inspects: bool,
     published: publish::Published,
     half_open: slab::Slab<HalfOpen>,
     next_serial: u32,
@@ -369,6 +371,7 @@ impl Shard {
             narrow: Vec::new(),
             topics: topics::Topics::default(),
             rates: rates::Table::new(config),
+            inspects: config.rates.is_some() || config.recorder > 0,
             published: publish::Published::default(),
             half_open: slab::Slab::new(),
             next_serial: 0,
