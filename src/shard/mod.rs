@@ -334,8 +334,8 @@ pub(crate) struct Shard {
     /// What was queued to be acknowledged, and for whom: the simulator's oracle wants to know.
     #[cfg(test)]
     queued_acked: Vec<(PeerId, Frame)>,
-    /// A handler has called, and this side has not answered: see `supervised`.
-    entered: bool,
+    /// A panic came out of the core itself, by way of a handler's call: see `supervised`.
+    broken: bool,
     landing: landing::Landing,
     recorder: recorder::Recorder,
     shutting_down: bool,
@@ -415,7 +415,7 @@ impl Shard {
             by_handler,
             #[cfg(test)]
             queued_acked: Vec::new(),
-            entered: false,
+            broken: false,
             landing: landing::Landing::default(),
             recorder: recorder::Recorder::new(config),
             shutting_down: false,
