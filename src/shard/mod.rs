@@ -262,6 +262,8 @@ pub(crate) struct Shard {
     topics: topics::Topics,
     /// What peers may send and be sent, where that is limited.
     rates: Option<Box<rates::Table>>,
+    /// There are such limits, or a recorder: what comes is looked at frame by frame. One branch for both where there is neither.
+    inspects: bool,
     published: publish::Published,
     half_open: slab::Slab<HalfOpen>,
     next_serial: u32,
@@ -333,8 +335,8 @@ pub(crate) struct Shard {
     /// What was queued to be acknowledged, and for whom: the simulator's oracle wants to know.
     #[cfg(test)]
     queued_acked: Vec<(PeerId, Frame)>,
-    /// A handler has called, and this side has not answered: see `supervised`.
-    entered: bool,
+    /// A panic came out of the core itself, by way of a handler's call: see `supervised`.
+    broken: bool,
     landing: landing::Landing,
     recorder: recorder::Recorder,
     shutting_down: bool,
@@ -370,6 +372,7 @@ impl Shard {
             narrow: Vec::new(),
             topics: topics::Topics::default(),
             rates: rates::Table::new(config),
+            inspects: config.rates.is_some() || config.recorder > 0,
             published: publish::Published::default(),
             half_open: slab::Slab::new(),
             next_serial: 0,
@@ -413,7 +416,7 @@ impl Shard {
             by_handler,
             #[cfg(test)]
             queued_acked: Vec::new(),
-            entered: false,
+            broken: false,
             landing: landing::Landing::default(),
             recorder: recorder::Recorder::new(config),
             shutting_down: false,

@@ -135,12 +135,14 @@ pub(super) struct Table {
     peers: Vec<Limits>,
     /// Whom the last broadcast has passed by, in order.
     passed_by: Vec<u32>,
+    /// What the frame that was judged last costs, if anything.
+    judged: Option<Cost>,
 }
 
 impl Table {
     pub(super) fn new(config: &Config) -> Option<Box<Self>> {
         let rates = config.rates.clone()?;
-        Some(Box::new(Self { rates, peers: Vec::new(), passed_by: Vec::new() }))
+        Some(Box::new(Self { rates, peers: Vec::new(), passed_by: Vec::new(), judged: None }))
     }
 
     fn at(&mut self, slot: u32) -> &mut Limits {
@@ -203,11 +205,11 @@ impl Shard {
     }
 
     /// What is to become of a frame that came.
-    #[cold]
     pub(super) fn judge(&mut self, slot: u32, frame: FrameRef<'_>) -> Result<Verdict, Violation> {
         let now = self.now;
         let Some(table) = &mut self.rates else { return Ok(Verdict::Take) };
-        let Some(cost) = table.received(frame.header) else { return Ok(Verdict::Take) };
+        table.judged = table.received(frame.header);
+        let Some(cost) = table.judged else { return Ok(Verdict::Take) };
         if frame.header.lane.is_some_and(|lane| table.at(slot).discards[lane.index()].is_some()) {
             return self.discard(slot, frame).map(|()| Verdict::Drop);
         }
@@ -231,9 +233,9 @@ impl Shard {
     }
 
     /// The frame that was judged last could not be taken for another reason: it comes again, and costs then.
-    pub(super) fn take_back(&mut self, slot: u32, header: Header) {
+    pub(super) fn take_back(&mut self, slot: u32) {
         let Some(table) = &mut self.rates else { return };
-        if let Some(cost) = table.received(header) {
+        if let Some(cost) = table.judged.take() {
             let receive = &mut table.at(slot).receive;
             let cost = receive.cap(cost);
             receive.each(cost).for_each(|(bucket, cost)| bucket.give_back(cost));

@@ -13,7 +13,7 @@ use crate::handler::{Callback, Handler, Message, Responder};
 use crate::id::PeerId;
 use crate::metrics::{Counter, Measure};
 use crate::proto::{Opened, Origin, Received, Timer};
-use crate::wire::{FrameDecoder, HEADER_LEN, Kind, MAX_FRAME_PAYLOAD, Meta};
+use crate::wire::{FrameDecoder, FrameRef, HEADER_LEN, Kind, MAX_FRAME_PAYLOAD, Meta};
 
 /// Whole reads that a core may have put aside for peers that are not read for now, in buffers made to measure. Beyond that, reads are
 /// short: what one leaves behind fits a buffer of the middle class.
@@ -123,12 +123,8 @@ impl Shard {
         loop {
             let begin = at;
             let Some(frame) = decoder.next(&mut self.buffers, input, &mut at)? else { return Ok(()) };
-            if self.recorder.is_on() {
-                self.record_received(slot, frame);
-            }
-            let header = frame.header;
-            if self.rates.is_some() {
-                match self.judge(slot, frame)? {
+            if self.inspects {
+                match self.inspect(slot, frame)? {
                     Verdict::Take => {}
                     Verdict::Drop => {
                         *frame_ended = true;
@@ -171,7 +167,7 @@ impl Shard {
                     return Ok(());
                 }
                 Received::NoRoom => {
-                    self.take_back(slot, header);
+                    self.take_back(slot);
                     decoder.park_again(&mut self.buffers, &input[begin..at], &input[at..]);
                     self.starve(slot);
                     return Ok(());
@@ -183,6 +179,16 @@ impl Shard {
                 return Ok(());
             }
         }
+    }
+
+    /// A frame came, to a core that notes or weighs what comes.
+    #[cold]
+    #[inline(never)]
+    fn inspect(&mut self, slot: u32, frame: FrameRef<'_>) -> Result<Verdict, Violation> {
+        if self.recorder.is_on() {
+            self.record_received(slot, frame);
+        }
+        self.judge(slot, frame)
     }
 
     /// One whole message.

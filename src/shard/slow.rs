@@ -175,19 +175,27 @@ impl Shard {
         }
     }
 
-    /// A peer is over its soft mark: watch how fast it drains.
+    /// A peer is over its soft mark. It may have been for long: then there is nothing to do, with each message that is sent to it.
+    #[inline]
     pub(super) fn press(&mut self, slot: u32) {
-        let entry = self.slots.at_mut(slot);
-        if !entry.pressed {
-            entry.pressed = true;
-            entry.cold.drained = 0;
-            // Messages that gave way to newer ones of their key while it was not slow are nothing to report.
-            entry.cold.shed = 0;
-            entry.peer.timers.set(Timer::SoftGrace, self.now + self.shared.config.limits.soft_grace);
-            self.rearm(slot);
-            self.report_slow(slot);
-            self.tell_pressed(slot, true);
+        if !self.slots.at(slot).pressed {
+            self.begin_pressed(slot);
         }
+    }
+
+    /// Watch how fast it drains.
+    #[cold]
+    #[inline(never)]
+    fn begin_pressed(&mut self, slot: u32) {
+        let entry = self.slots.at_mut(slot);
+        entry.pressed = true;
+        entry.cold.drained = 0;
+        // Messages that gave way to newer ones of their key while it was not slow are nothing to report.
+        entry.cold.shed = 0;
+        entry.peer.timers.set(Timer::SoftGrace, self.now + self.shared.config.limits.soft_grace);
+        self.rearm(slot);
+        self.report_slow(slot);
+        self.tell_pressed(slot, true);
     }
 
     /// Bytes left a peer that is over its soft mark, or was.

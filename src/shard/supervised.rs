@@ -8,7 +8,7 @@
 //!
 //! **The core ends**, by a panic that goes on, where rebuilding makes no sense: the new handler's factory, `on_start` or `on_panic` panics;
 //! `on_panic` says so; there were more than [`crate::Restarts::most`] panics within [`crate::Restarts::within`]; or the panic is not the
-//! handler's at all but came out of the core itself, by way of a [`Context`] (`Shard::entered`): what that has left behind is not to be
+//! handler's at all but came out of the core itself, by way of a [`Context`] (`Shard::broken`): what that has left behind is not to be
 //! trusted.
 //!
 //! Bound: one handler, and the times of at most `Restarts::most` panics.
@@ -104,7 +104,7 @@ impl<H: Handler> Supervised<H> {
     fn handle_panic(&mut self, shard: &mut Shard, about: Call, payload: Box<dyn Any + Send>) {
         shard.stats.count(Counter::HandlerPanics);
         let text = text_of(&*payload);
-        if shard.entered || !self.is_to_restart(shard.now, &shard.shared.config.restarts) {
+        if shard.broken || !self.is_to_restart(shard.now, &shard.shared.config.restarts) {
             resume_unwind(payload);
         }
         drop_quietly(payload);
@@ -167,13 +167,24 @@ pub(crate) fn drop_quietly<T>(value: T) -> bool {
     }
 }
 
+/// The core does what a handler asks for.
+struct Inside<'a>(&'a mut Shard);
+
+impl Drop for Inside<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.0.broken = true;
+    }
+}
+
 impl Shard {
     /// Does what a handler asks for: a panic in here is not the handler's.
+    // Told by a guard that only a panic lets drop, so that a call without one has nothing to note.
     #[inline]
     pub(crate) fn enter<R>(&mut self, act: impl FnOnce(&mut Self) -> R) -> R {
-        self.entered = true;
-        let result = act(self);
-        self.entered = false;
+        let guard = Inside(self);
+        let result = act(guard.0);
+        std::mem::forget(guard);
         result
     }
 

@@ -248,6 +248,23 @@ fn sim_a_codec_that_panics_is_the_applications_and_no_core_ends_over_it() {
 }
 
 #[test]
+fn sim_a_panic_of_the_core_that_a_handler_caught_is_not_forgotten() {
+    let mut world = pair(config(), config());
+    world.task(0, 0, |_, cx| {
+        let caught = catch_unwind(AssertUnwindSafe(|| cx.shard.enter(|_| resume_unwind(Box::new(Injected)))));
+        assert!(caught.is_err());
+        // What was called in between went well, which mends nothing.
+        cx.shard.enter(|_| {});
+    });
+    world.run(MILLI);
+    // One that would cost no more than the handler.
+    world.panic_next(Callback::Command);
+    world.task(0, 0, |_, _| {});
+    assert!(world.core_ends(MILLI));
+    assert_eq!((world.panicked(0), world.closed(0)), (vec![], vec![]));
+}
+
+#[test]
 fn sim_a_core_whose_handler_wants_it_ends() {
     let mut world = pair(config(), config());
     // That is what actors want of panics that nobody has meant.
