@@ -238,7 +238,7 @@ impl Shard {
                 queued_bytes: entry.peer.outbox.claimed(&self.logs),
                 lanes: lanes(entry),
                 blocked: entry.blocked,
-                paused: entry.paused || entry.starved || entry.delayed,
+                paused: entry.halts.any(),
                 pending_requests: entry.peer.pending_requests(),
                 subscriptions: entry.cold.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.theirs.len()),
                 rtt: entry.peer.keepalive.rtt(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::blame::Fault;
 use super::mail::{Control, Mail};
-use super::slots::Entry;
+use super::slots::{Entry, Halt};
 use super::{Action, Deadline, Event, Shard};
 use crate::endpoint::Endpoint;
 use crate::error::{CloseReason, DialError, SendError};
@@ -28,7 +28,7 @@ pub(super) struct Watch {
 /// acknowledged, or one side has asked for what the other will publish.
 fn is_in_use(entry: &Entry, logs: &Logs) -> bool {
     let owes = entry.cold.exchange.as_ref().is_some_and(|exchange| exchange.is_awaiting());
-    let comes = entry.delayed || entry.peer.borrowed() > 0;
+    let comes = entry.halts.has(Halt::Delayed) || entry.peer.borrowed() > 0;
     comes || entry.peer.has_output(logs) || entry.peer.pending_requests() > 0 || owes || entry.cold.subscriptions.is_some()
 }
 

@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use super::slots::Halt;
 use super::{Deadline, Event, Payload, Shard};
 use crate::config::{Config, RateLimit, Rates, WhenOver};
 use crate::error::{SendError, Violation};
@@ -201,7 +202,7 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.report_dropped(slot);
-        self.slots.at_mut(slot).delayed = false;
+        self.slots.at_mut(slot).halts.clear(Halt::Delayed);
     }
 
     /// What is to become of a frame that came.
@@ -254,7 +255,7 @@ impl Shard {
         self.stats.count(Counter::RateDelays);
         self.record(slot, FlightEvent::Delayed);
         let entry = self.slots.at_mut(slot);
-        entry.delayed = true;
+        entry.halts.set(Halt::Delayed);
         entry.peer.keepalive.forget_sample();
         entry.peer.timers.clear(Timer::PartialFrame);
         entry.peer.timers.clear(Timer::PartialMessage);
@@ -267,8 +268,7 @@ impl Shard {
         let (Some(table), Some(entry)) = (&mut self.rates, self.slots.find_mut(peer)) else { return };
         let limits = table.at(slot);
         limits.timer = None;
-        if entry.delayed {
-            entry.delayed = false;
+        if entry.halts.clear(Halt::Delayed) {
             entry.peer.postpone_partial(self.now - limits.delayed_since);
             self.go_on_reading(slot);
         } else {
@@ -371,7 +371,7 @@ impl Shard {
         if !limits.was_delayed || !entry.peer.timers.is_due(Timer::Keepalive, self.now) {
             return;
         }
-        limits.was_delayed = entry.delayed;
+        limits.was_delayed = entry.halts.has(Halt::Delayed);
         entry.peer.timers.set(Timer::Keepalive, self.now + period);
         if !entry.blocked {
             let bytes = entry.peer.reassure(&mut self.pool);
@@ -484,7 +484,10 @@ impl Shard {
         let Some(table) = &self.rates else { return };
         for (slot, entry) in self.slots.iter() {
             let limits = &table.peers[slot as usize];
-            assert!(!entry.delayed || (entry.is_established() && limits.timer.is_some()), "slot {slot} is delayed for ever");
+            assert!(
+                !entry.halts.has(Halt::Delayed) || (entry.is_established() && limits.timer.is_some()),
+                "slot {slot} is delayed for ever"
+            );
             assert!(entry.is_established() || limits.timer.is_none(), "slot {slot} has ended, and its timer has not");
         }
         let timers = table.peers.iter().filter(|limits| limits.timer.is_some()).count();

@@ -2,7 +2,7 @@
 
 use super::mail::{Control, Owned};
 use super::rates::Verdict;
-use super::slots::State;
+use super::slots::{Halt, State};
 use super::supervised::{Call, Supervised};
 use super::{Action, Event, Shard};
 use crate::buffers::{MEDIUM, capacity_for};
@@ -313,7 +313,7 @@ impl Shard {
 
     pub(crate) fn pause_read(&mut self, peer: PeerId) {
         if let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.is_established()) {
-            if !std::mem::replace(&mut entry.paused, true) {
+            if !entry.halts.set(Halt::Paused) {
                 self.record(peer.slot(), FlightEvent::Paused);
             }
             self.stop_reading(peer.slot());
@@ -321,9 +321,9 @@ impl Shard {
     }
 
     pub(crate) fn resume_read(&mut self, peer: PeerId) {
-        if let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.paused) {
-            entry.paused = false;
-            if !entry.starved {
+        if let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.halts.has(Halt::Paused)) {
+            entry.halts.clear(Halt::Paused);
+            if !entry.halts.has(Halt::Starved) {
                 entry.peer.timers.clear(Timer::Pause);
             }
             entry.peer.restart_partial(self.now, &self.shared.config);
@@ -335,7 +335,7 @@ impl Shard {
     fn starve(&mut self, slot: u32) {
         self.stats.count(Counter::ReassemblyWaits);
         self.record(slot, FlightEvent::Starved);
-        self.slots.at_mut(slot).starved = true;
+        self.slots.at_mut(slot).halts.set(Halt::Starved);
         self.stop_reading(slot);
         self.starved.push_back(self.slots.id(slot));
     }
@@ -344,7 +344,7 @@ impl Shard {
     pub(super) fn feed_starved(&mut self) {
         for peer in std::mem::take(&mut self.starved) {
             if let Some(entry) = self.slots.find_mut(peer) {
-                entry.starved = false;
+                entry.halts.clear(Halt::Starved);
                 self.go_on_reading(peer.slot());
             }
         }
@@ -370,14 +370,14 @@ impl Shard {
     pub(super) fn go_on_reading(&mut self, slot: u32) {
         let probe = self.now + self.shared.config.keepalive.interval;
         let entry = self.slots.at_mut(slot);
-        if !entry.is_established() || entry.paused || entry.starved {
+        if !entry.is_established() || entry.halts.has(Halt::Paused) || entry.halts.has(Halt::Starved) {
             return;
         }
         // Also where it is still delayed: this side says then that it lives (`reassure`).
         if !entry.peer.timers.is_set(Timer::Keepalive) {
             entry.peer.timers.set(Timer::Keepalive, probe);
         }
-        if !entry.delayed {
+        if !entry.halts.has(Halt::Delayed) {
             // Whatever it has sent meanwhile is not read yet.
             entry.peer.keepalive.handle_bytes(self.now);
             if !std::mem::replace(&mut entry.resuming, true) {

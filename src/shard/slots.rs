@@ -35,6 +35,48 @@ pub(crate) enum State {
     Ended,
 }
 
+/// Why a peer is not read for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Halt {
+    /// The application has stopped reading.
+    Paused = 1 << 0,
+    /// A lack of memory has.
+    Starved = 1 << 1,
+    /// What it sends is over its limit, and is read when that has room again: see `rates`.
+    Delayed = 1 << 2,
+}
+
+/// Any of them, in one byte: asked after each message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Halts(u8);
+
+impl Halts {
+    #[inline]
+    pub(crate) fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    #[inline]
+    pub(crate) fn has(self, halt: Halt) -> bool {
+        self.0 & halt as u8 != 0
+    }
+
+    /// Returns whether it was there before.
+    pub(crate) fn set(&mut self, halt: Halt) -> bool {
+        let had = self.has(halt);
+        self.0 |= halt as u8;
+        had
+    }
+
+    /// Returns whether it was there before.
+    pub(crate) fn clear(&mut self, halt: Halt) -> bool {
+        let had = self.has(halt);
+        self.0 &= !(halt as u8);
+        had
+    }
+}
+
 /// What a core keeps for each peer. What a flush looks at stands first.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -43,12 +85,8 @@ pub(crate) struct Entry {
     pub(crate) dirty: bool,
     /// The socket takes nothing for now.
     pub(crate) blocked: bool,
-    /// The application has stopped reading.
-    pub(crate) paused: bool,
-    /// A lack of memory has stopped reading.
-    pub(crate) starved: bool,
-    /// What it sends is over its limit, and is read when that has room again: see `rates`.
-    pub(crate) delayed: bool,
+    /// Why it is not read for now.
+    pub(crate) halts: Halts,
     /// What was put aside when reading stopped comes before what the socket has: see `Shard::resume`.
     pub(crate) resuming: bool,
     /// Over the soft mark since; `on_drained` is due when it is below half of it.
@@ -96,9 +134,7 @@ impl Entry {
             state: State::Established,
             dirty: false,
             blocked: false,
-            paused: false,
-            starved: false,
-            delayed: false,
+            halts: Halts::default(),
             resuming: false,
             pressed: false,
             behind: false,
@@ -132,7 +168,7 @@ impl Entry {
     /// Whether received bytes are given to the application.
     #[inline]
     pub(crate) fn is_read(&self) -> bool {
-        self.is_established() && !(self.paused | self.starved | self.delayed)
+        self.is_established() && !self.halts.any()
     }
 }
 
