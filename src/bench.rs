@@ -1,5 +1,7 @@
-//! What the benches drive of the inside: one core without sockets. Behind the feature `bench-internals`, no part of the API, and free to
+//! What the benches drive of the inside: cores without sockets. Behind the feature `bench-internals`, no part of the API, and free to
 //! change at any time.
+
+mod mesh;
 
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -15,11 +17,23 @@ use crate::rng::Rng;
 use crate::shard::{Action, Payload, Shard, Shared, Supervised};
 use crate::time::Timestamp;
 use crate::wire::{Frame, Hello, Kind, Meta, control_frame};
+pub use mesh::{Member, Mesh};
 
 /// Longer than any bench.
 const NEVER: Duration = Duration::from_secs(100 * 24 * 3600);
 /// Virtual time of a turn.
 const TURN: Duration = Duration::from_micros(1);
+
+/// In which nothing happens but what the bench does, for so many peers.
+fn config(peers: usize) -> Config {
+    let mut config = Config::plaintext();
+    config.limits.max_peers = peers.max(1);
+    config.addresses.exempt = vec![Subnet::new([127, 0, 0, 1].into(), 32).expect("an address")];
+    config.keepalive.interval = NEVER;
+    config.keepalive.timeout = 2 * NEVER;
+    assert_eq!(config.validate(), Ok(()));
+    config
+}
 
 /// Returns every message.
 struct Echo;
@@ -45,29 +59,32 @@ impl Core {
     /// With so many peers.
     #[must_use]
     pub fn new(peers: usize) -> Self {
-        let mut config = Config::plaintext();
-        config.limits.max_peers = peers.max(1);
-        config.addresses.exempt = vec![Subnet::new([127, 0, 0, 1].into(), 32).expect("an address")];
-        // Nothing is to happen but what the bench does.
-        config.keepalive.interval = NEVER;
-        config.keepalive.timeout = 2 * NEVER;
-        assert_eq!(config.validate(), Ok(()));
-        let shared = Shared::new(Arc::new(config), &mut Rng::new(1));
-        let now = Timestamp::from_nanos(1_000_000_000);
-        let mut core = Self { shard: Shard::new(0, shared.clone(), 2, now), handler: Supervised::new(0, |_| Echo), now, peers: Vec::new() };
-        for number in 0..peers {
-            core.begin();
-            core.establish(&shared, number);
-            core.flush(usize::MAX);
-            core.end();
-        }
-        core.peers = core.shard.peers().map(|peer| (peer.slot(), peer)).collect();
-        assert_eq!(core.peers.len(), peers);
+        let shared = Shared::new(Arc::new(config(peers)), &mut Rng::new(1));
+        let mut core = Self::bare(0, shared.clone());
+        core.settle_in(&shared, 0..peers, |_| false);
         core
     }
 
+    fn bare(index: usize, shared: Shared) -> Self {
+        let now = Timestamp::from_nanos(1_000_000_000);
+        Self { shard: Shard::new(index, shared, 2, now), handler: Supervised::new(index, |_| Echo), now, peers: Vec::new() }
+    }
+
+    /// Peers with these numbers connect. `wait` is called while nothing moves, and says whether that may change.
+    fn settle_in(&mut self, shared: &Shared, numbers: std::ops::Range<usize>, mut wait: impl FnMut(&mut Shard) -> bool) {
+        let count = numbers.len();
+        for number in numbers {
+            self.begin();
+            self.establish(shared, number, &mut wait);
+            self.flush(usize::MAX);
+            self.end();
+        }
+        self.peers = self.shard.peers().map(|peer| (peer.slot(), peer)).collect();
+        assert_eq!(self.peers.len(), count);
+    }
+
     /// A handshake with a peer that is not there.
-    fn establish(&mut self, shared: &Shared, number: usize) {
+    fn establish(&mut self, shared: &Shared, number: usize, mut wait: impl FnMut(&mut Shard) -> bool) {
         let mut node = [0xEE; 32];
         node[..8].copy_from_slice(&(number as u64).to_le_bytes());
         let hello =
@@ -75,7 +92,8 @@ impl Core {
         let mut dialler = Handshake::dialled(None, hello, None);
         dialler.begin().expect("plaintext has no keys to be weak");
         let address = Address::from(SocketAddr::from(([127, 0, 0, 1], 1)));
-        let ticket = self.shard.admit(&address).expect("the address is exempt");
+        // What core 0 gives out for a connection that it has accepted.
+        let ticket = shared.places.accept_any();
         let half = self.shard.handle_accepted(address, ticket, &[0; 32]);
         loop {
             let there = dialler.output().len().min(self.shard.half_wanted(half));
@@ -97,7 +115,7 @@ impl Core {
                     dialler.grant(theirs.channel);
                 }
             }
-            assert!(there + back > 0, "the handshake does not go on");
+            assert!(there + back > 0 || wait(&mut self.shard), "the handshake does not go on");
         }
     }
 

@@ -59,6 +59,11 @@ impl Bench {
         self.mode != Mode::Full
     }
 
+    /// Whether instructions are counted, not time.
+    pub(crate) fn is_counting(&self) -> bool {
+        self.mode == Mode::Count
+    }
+
     /// Whether the case was asked for.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.filter.is_empty() || self.filter.iter().any(|word| name.contains(word.as_str()))
