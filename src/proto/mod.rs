@@ -25,7 +25,7 @@ pub(crate) use handshake::{Handshake, Progress};
 pub(crate) use log::{LOG_SPARE, Logs, log_segments};
 pub(crate) use noise::{Keys, MAX_PLAINTEXT, MAX_RECORD, Opened};
 pub(crate) use outbox::{OUTBOX_SPARE, Outbox, Quanta, QueuedPool, SPANS_CHARGE, Slices, TERMS_CHARGE};
-pub(crate) use peer::{Due, Peer, Received};
+pub(crate) use peer::{Due, Peer, Received, Whole};
 pub(crate) use reassembly::{REASSEMBLY, charge as reassembly_charge};
 pub(crate) use requests::{Origin, REQUEST_BYTES, REQUESTS_SPARE};
 pub use response::RequestTimeout;

@@ -34,13 +34,7 @@ pub(crate) enum Received<'a> {
     Handled,
     /// An answer of so many bytes was queued.
     Queued(usize),
-    /// A whole message, still in the receive buffer.
-    Message {
-        kind: Kind,
-        meta: Meta,
-        correlation: u64,
-        body: &'a [u8],
-    },
+    Message(Whole<'a>),
     /// A message that came in pieces is whole: see [`Peer::take_whole`].
     Assembled,
     /// A message begins that the core has no room for now: give the frame again later.
@@ -56,6 +50,15 @@ pub(crate) enum Received<'a> {
     Pong(Option<Duration>),
     /// The other side leaves.
     Goodbye(Goodbye),
+}
+
+/// A whole message, still in the receive buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whole<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) meta: Meta,
+    pub(crate) correlation: u64,
+    pub(crate) body: &'a [u8],
 }
 
 /// What a deadline of this peer means for the core.
@@ -149,6 +152,14 @@ impl Peer {
         if header.more || header.kind == Kind::Fragment {
             return self.handle_piece(now, frame, config, budget, buffers);
         }
+        self.handle_whole(frame, config).map(Received::Message)
+    }
+
+    /// Takes a frame that is a whole message.
+    // Always, as what gives the frame.
+    #[inline(always)]
+    pub(crate) fn handle_whole<'a>(&self, frame: FrameRef<'a>, config: &Config) -> Result<Whole<'a>, Violation> {
+        let header = frame.header;
         let lane = header.lane.unwrap_or_default();
         let (correlation, body) = split_correlation(header.kind, frame.payload);
         if body.len() > config.limits.max_message {
@@ -157,8 +168,7 @@ impl Peer {
         if self.reassembly.as_ref().is_some_and(|reassembly| reassembly.is_busy(lane)) {
             return Err(Violation::Interleaved);
         }
-        let meta = Meta::new(header.message_type).lane(lane);
-        Ok(Received::Message { kind: header.kind, meta, correlation, body })
+        Ok(Whole { kind: header.kind, meta: Meta::new(header.message_type).lane(lane), correlation, body })
     }
 
     fn handle_control<'a>(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::peer::Whole;
 use crate::buffers::{BufferPool, LARGE, MEDIUM, capacity_for};
 use crate::error::Violation;
 use crate::time::Timestamp;
@@ -15,6 +16,12 @@ pub(crate) struct Assembled {
     pub(crate) correlation: u64,
     /// A buffer of the core's pool.
     pub(crate) body: Vec<u8>,
+}
+
+impl Assembled {
+    pub(crate) fn whole(&self) -> Whole<'_> {
+        Whole { kind: self.kind, meta: self.meta, correlation: self.correlation, body: &self.body }
+    }
 }
 
 /// What a fragment led to.

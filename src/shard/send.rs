@@ -171,7 +171,8 @@ impl Shard {
         self.mark_dirty(slot);
     }
 
-    #[inline]
+    // Always: nothing is left of the payload where this is.
+    #[inline(always)]
     pub(super) fn push(&mut self, slot: u32, payload: Payload<'_>) {
         if self.recorder.is_on() {
             self.record_queued(slot, payload);

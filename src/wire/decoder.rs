@@ -38,6 +38,21 @@ impl FrameDecoder {
         if self.tail.is_empty() { self.next_in_place(pool, input, at) } else { self.next_held(pool, input, at) }
     }
 
+    /// The next frame, where it is a whole message that breaks no rule and stands whole in `input`, and nothing is held. Else nothing has
+    /// happened, and it is `next`'s.
+    // Always: then neither the frame nor its header has to be put together.
+    #[inline(always)]
+    pub(crate) fn next_whole<'a>(&self, input: &'a [u8], at: &mut usize) -> Option<FrameRef<'a>> {
+        if !self.tail.is_empty() {
+            return None;
+        }
+        let bytes = input.get(*at..)?;
+        let header = Header::decode_whole(*bytes.first_chunk()?)?;
+        let payload = bytes[HEADER_LEN..].get(..header.len as usize)?;
+        *at += HEADER_LEN + payload.len();
+        Some(FrameRef { header, payload })
+    }
+
     // Always: `next` is a test and this.
     #[inline(always)]
     fn next_in_place<'a>(&mut self, pool: &mut BufferPool, input: &'a [u8], at: &mut usize) -> Result<Option<FrameRef<'a>>, DecodeError> {
