@@ -44,6 +44,23 @@ fn echo_against_a_server_in_another_process() {
 }
 
 #[test]
+fn the_measured_time_is_reported_piece_by_piece() {
+    for args in [&["echo", "--peers", "5"][..], &["fanout", "--peers", "5", "--client-cores", "0,1"]] {
+        let report = json(&run(&[args, &SHORT].concat()));
+        let intervals = report["intervals"].as_array().expect("a list");
+        assert!(intervals.len() >= 2, "{report:#}");
+        // Whatever was counted is in one of them.
+        for count in ["sent", "delivered"] {
+            assert_eq!(intervals.iter().map(|interval| number(interval, count)).sum::<u64>(), number(&report, count), "{report:#}");
+        }
+        for interval in intervals {
+            assert_eq!((interval["core_time"].as_array().map(Vec::len), &interval["disturbed"]), (Some(1), &Value::from(false)));
+            assert!(number(interval, "p50_ns") <= number(interval, "p99_ns") && number(interval, "p99_ns") <= number(interval, "max_ns"));
+        }
+    }
+}
+
+#[test]
 fn a_server_may_be_at_a_path() {
     let path = std::env::temp_dir().join(format!("corecast-loadgen-{}.sock", std::process::id()));
     let (mut server, address) = serve_at(&format!("unix:{}", path.display()), "echo", &[]);

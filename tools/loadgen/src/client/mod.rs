@@ -17,7 +17,7 @@ use corecast::{
 
 use crate::acked::{Settled, Terms};
 use crate::bulk::Pull;
-use crate::measure::{Condition, Window};
+use crate::measure::{Condition, Slice, Window};
 use crate::payload::{self, Header};
 use crate::probe::{DATA, Question, Sample};
 use crate::progress::Progress;
@@ -81,6 +81,8 @@ pub(crate) enum Command {
     OpenWindow(Condition),
     /// It closes.
     CloseWindow,
+    /// Hand over what was counted since the last cut, and count in `fresh` from here on.
+    Cut { fresh: Box<Slice>, answer: Sender<(Condition, Box<Slice>)> },
     /// Send nothing new.
     Stop,
     /// Fan-out and topics: the message with this number has reached all subscribers of one engine.
@@ -514,6 +516,10 @@ impl<W: Workload> Handler for Driver<W> {
                 self.core.window().open();
             }
             Command::CloseWindow => self.core.window().close(),
+            Command::Cut { fresh, answer } => {
+                let slice = self.core.window().cut(fresh);
+                let _ = answer.send((self.core.condition, slice));
+            }
             Command::Stop => {
                 self.core.sending = false;
                 self.workload.on_stop(cx, &mut self.core);

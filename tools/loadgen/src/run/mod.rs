@@ -1,6 +1,7 @@
 //! One run of one workload, as the main thread drives it: start the engines, connect every peer, warm up, measure, stop, drain, add up.
 
 mod phases;
+mod timeline;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use crate::spec::Spec;
 use crate::workload::{Echo, Fanout, Flood, Kind, Mixed, Pacing, Receipts, SlowReaders, Topics, Workload};
 use crate::{clock, limits, payload};
 pub(crate) use phases::Phases;
+use timeline::Timeline;
 
 /// Channels of one node: a client engine has no more peers than this at one server.
 const CHANNELS: u32 = 1 << 16;
@@ -69,7 +71,7 @@ pub(crate) fn execute(spec: &Spec, stop: &Stop) -> Result<Report, Error> {
             (Some(server), target)
         }
     };
-    let result = Run::start(spec, &placement, target).and_then(|mut run| {
+    let result = Run::start(spec, &placement, target, server.as_ref().map(Server::handle)).and_then(|mut run| {
         let mut result = run.drive(spec, &placement, stop);
         if let (Ok(report), Some(server)) = (&mut result, &server) {
             // Before the client says goodbye, which is counted too.
@@ -182,10 +184,12 @@ struct Run {
     /// The subscribers that stop reading, where some do.
     slow: Option<SlowReaders>,
     line: Line,
+    /// What is measured, second by second.
+    timeline: Timeline,
 }
 
 impl Run {
-    fn start(spec: &Spec, placement: &Placement, target: Target) -> Result<Self, Error> {
+    fn start(spec: &Spec, placement: &Placement, target: Target, server: Option<Handle<()>>) -> Result<Self, Error> {
         let total = spec.connections();
         let shares = shares(total, placement.client.len());
         let cohort = Cohort(shares.iter().map(|_| Arc::default()).collect());
@@ -204,7 +208,9 @@ impl Run {
             output::remark(format_args!("client: warning: {warning}"));
         }
         let slow = if spec.slow > 0 { Some(start_slow(spec, placement, target.clone(), run_id)?) } else { None };
-        Ok(Self { engines, handles, cohort, target, connections: u64::from(total), slow, line: Line::new(spec.kind.name()) })
+        let timeline = Timeline::new(spec, handles.clone(), server);
+        let line = Line::new(spec.kind.name());
+        Ok(Self { engines, handles, cohort, target, connections: u64::from(total), slow, line, timeline })
     }
 
     fn drive(&mut self, spec: &Spec, placement: &Placement, stop: &Stop) -> Result<Report, Error> {
@@ -236,6 +242,8 @@ impl Run {
         let outcomes = self.collect()?;
         self.line.clear();
         let mut total = Total::of(outcomes);
+        let (slices, intervals) = self.timeline.finish();
+        total.add_slices(slices);
         if let Some(slow) = &self.slow {
             total.add_slow(slow.outcome()?);
         }
@@ -246,6 +254,7 @@ impl Run {
             connect_failures: std::mem::take(&mut total.failures),
             verified: total.verified(|sent| spec.deliveries(sent)),
             figures: Figures::of(spec, &total, &phases),
+            intervals,
             interrupted: stop.requested(),
             server_counters: None,
             machine: Machine::describe(),
@@ -363,6 +372,7 @@ impl Run {
         while Instant::now() < until && !stop.requested() && !self.failed() && !done(self) {
             let counted = if spec.kind.counted_at_server() { self.sent() } else { self.received() };
             self.line.show(phase, counted, if spec.kind.counted_at_server() { "sent" } else { "delivered" });
+            self.timeline.look();
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
         }
     }
@@ -373,8 +383,10 @@ impl Run {
         // trip later.
         self.tell_all(|| Command::OpenWindow(Condition::Undisturbed));
         let before = self.sample(Question::SampleAndReset);
+        self.timeline.begin(Condition::Undisturbed);
         self.wait("measuring", spec, spec.load.duration, stop, |_| false);
         self.tell_all(|| Command::CloseWindow);
+        self.timeline.end();
         // A peer that ended may have been the one that is asked through.
         let after = if self.failed() { None } else { self.sample(Question::Sample) };
         let mut phases = Phases::default();
