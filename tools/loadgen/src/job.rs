@@ -56,6 +56,7 @@ fn load(quick: bool) -> LoadArgs {
         drain: Duration::from_secs(5),
         connect_timeout: None,
         json: None,
+        hgrm: None,
         server_cores: None,
         client_cores: None,
         engine: EngineArgs {

@@ -16,21 +16,24 @@
 //! | [`probe`] | what a client asks a server about itself |
 //! | [`acked`] | the terms of acknowledged broadcasts, and what came of them |
 //! | [`payload`], [`bulk`], [`verify`] | the bytes of a message, and of a large one; whether each came once and in order |
-//! | [`pacer`] | open-loop sending |
+//! | [`arrivals`], [`pacer`] | the open loop: when messages are due, and who says so |
 //! | [`limits`] | what the engines of a run are allowed |
 //! | [`measure`], [`progress`], [`outcome`], [`report`] | what is counted, shown meanwhile, added up, and reported |
+//! | [`hdr`] | histograms as other tools read them |
 //! | [`reason`], [`error`] | why connections and runs fail, in words |
 //! | [`output`] | what is written where |
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
 #![forbid(unsafe_code)]
 
 mod acked;
+mod arrivals;
 mod bulk;
 mod churn;
 mod cli;
 mod client;
 mod clock;
 mod error;
+mod hdr;
 mod hostile;
 mod job;
 mod limits;

@@ -3,6 +3,7 @@
 use hdrhistogram::Histogram;
 
 use crate::clock;
+use crate::payload::Header;
 
 /// An hour: what takes longer is recorded as that.
 const LONGEST_NS: u64 = 3_600_000_000_000;
@@ -39,8 +40,10 @@ pub(crate) struct Slice {
     pub(crate) delivered: u64,
     /// Mixed: bulk messages that arrived.
     pub(crate) bulk: u64,
-    /// Send to arrival, of each message.
+    /// Send to arrival, of each message. Open loop: the response time, from when it was due to its arrival.
     pub(crate) latency: Histogram<u64>,
+    /// Open loop: the service time, from when it was sent to its arrival.
+    pub(crate) service: Histogram<u64>,
     /// Fan-out: publication to arrival at the last subscriber. One core's run only knows it where it sees the end of every broadcast.
     pub(crate) completion: Histogram<u64>,
     /// Receipts: broadcast to the first acknowledgement, to that which made the quorum, to the last.
@@ -51,9 +54,9 @@ pub(crate) struct Slice {
 
 impl Slice {
     pub(crate) fn new() -> Self {
-        let [latency, completion, send_lag] = std::array::from_fn(|_| new_histogram());
+        let [latency, service, completion, send_lag] = std::array::from_fn(|_| new_histogram());
         let acked = std::array::from_fn(|_| new_histogram());
-        Self { sent: 0, delivered: 0, bulk: 0, latency, completion, acked, send_lag }
+        Self { sent: 0, delivered: 0, bulk: 0, latency, service, completion, acked, send_lag }
     }
 
     /// Another core's, or a later one.
@@ -74,15 +77,15 @@ impl Slice {
         self.histograms().into_iter().filter(|histogram| !histogram.is_empty()).for_each(Histogram::reset);
     }
 
-    fn histograms(&mut self) -> [&mut Histogram<u64>; 6] {
+    fn histograms(&mut self) -> [&mut Histogram<u64>; 7] {
         let [first, quorum, last] = &mut self.acked;
-        [&mut self.latency, &mut self.completion, &mut self.send_lag, first, quorum, last]
+        [&mut self.latency, &mut self.service, &mut self.completion, &mut self.send_lag, first, quorum, last]
     }
 
     /// The same, in the same order.
-    fn recorded(&self) -> [&Histogram<u64>; 6] {
+    fn recorded(&self) -> [&Histogram<u64>; 7] {
         let [first, quorum, last] = &self.acked;
-        [&self.latency, &self.completion, &self.send_lag, first, quorum, last]
+        [&self.latency, &self.service, &self.completion, &self.send_lag, first, quorum, last]
     }
 }
 
@@ -167,11 +170,25 @@ impl Window {
 
     /// A message arrived, and counts where it was due while this was open, however late it is: a message that the condition held up beyond
     /// the condition's end is the condition's.
-    pub(crate) fn answered(&mut self, due: u64, now: u64) {
-        if self.covers(due) {
-            self.slice.delivered += 1;
-            self.slice.latency.saturating_record(now.saturating_sub(due));
+    pub(crate) fn answered(&mut self, header: &Header, now: u64) {
+        self.slice.delivered += u64::from(self.responded(header, now));
+    }
+
+    /// A message of an open loop arrived, and counts where it arrived while this was open.
+    #[inline]
+    pub(crate) fn received(&mut self) {
+        self.slice.delivered += u64::from(self.is_open());
+    }
+
+    /// Its times count where it was due while this was open. Returns whether it was.
+    #[inline]
+    pub(crate) fn responded(&mut self, header: &Header, now: u64) -> bool {
+        let covered = self.covers(header.sent_at);
+        if covered {
+            self.slice.latency.saturating_record(now.saturating_sub(header.sent_at));
+            self.slice.service.saturating_record(now.saturating_sub(header.departed));
         }
+        covered
     }
 
     pub(crate) fn bulk_arrived(&mut self) {
@@ -205,18 +222,19 @@ mod tests {
     #[test]
     fn what_was_due_in_a_window_counts_there_however_late() {
         let mut window = Window::new();
-        window.answered(clock::now_ns(), clock::now_ns());
+        let sent = |due, departed| Header { seq: 0, sent_at: due, departed, sender: 0, run: 0 };
+        window.answered(&sent(clock::now_ns(), clock::now_ns()), clock::now_ns());
         assert_eq!(window.slice.delivered, 0);
         window.open();
         let due = clock::now_ns();
         window.close();
         let between = clock::now_ns();
         window.open();
-        window.answered(due, due + 7);
-        window.answered(between, between + 8);
-        assert_eq!((window.slice.delivered, window.slice.latency.max()), (1, 7));
+        window.answered(&sent(due, due + 2), due + 7);
+        window.answered(&sent(between, between), between + 8);
+        assert_eq!((window.slice.delivered, window.slice.latency.max(), window.slice.service.max()), (1, 7, 5));
         window.close();
-        window.answered(due, due + 9);
+        window.answered(&sent(due, due), due + 9);
         assert_eq!((window.slice.delivered, window.spans.len()), (2, 2));
         assert!(window.elapsed_ns() > 0);
     }

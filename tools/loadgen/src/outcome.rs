@@ -6,7 +6,7 @@ use crate::client::{Outcome, Receipts};
 use crate::machine::boot_id;
 use crate::measure::{Condition, Slice, Window};
 use crate::probe::Sample;
-use crate::report::{Latency, Measured, Verified};
+use crate::report::{Histograms, Latency, Measured, Verified};
 use crate::run::Phases;
 use crate::verify::Tally;
 use crate::workload::{Kind, slow_readers};
@@ -123,12 +123,14 @@ impl Total {
             msgs_per_s: per_second(slice.sent, elapsed_ns),
             deliveries_per_s,
             latency_ns: latency,
+            service_ns: Latency::of(&slice.service),
             completion_ns: Latency::of(&slice.completion),
             send_lag_ns: Latency::of(&slice.send_lag),
             // The two sides' windows differ by some microseconds, so this is a quotient of rates and not of sums.
             server_cpu_ns_per_delivery: server_cpus_used.filter(|_| delivered > 0).map(|cpus| cpus * 1e9 / deliveries_per_s),
             server_cpus_used,
             server_cpus_waited,
+            histograms: Histograms::of(slice),
         }
     }
 }

@@ -6,9 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use corecast::{Address, NetworkId, Spin};
 
-use super::values::{CpuList, parse_bytes, parse_cpus, parse_positive_seconds, parse_rate, parse_seconds, parse_size};
+use super::values::{CpuList, parse_bytes, parse_cpus, parse_lag_bound, parse_positive_seconds, parse_rate, parse_seconds, parse_size};
+use crate::arrivals::{Arrivals, Offered, parse_arrivals};
 use crate::error::Error;
+use crate::pacer::Pace;
 use crate::security::{Suite, Target, parse_target};
+use crate::spec::Generator;
 
 /// When a server cuts off a peer that does not read.
 #[derive(Clone, Debug, Default, Args)]
@@ -99,6 +102,9 @@ pub(crate) struct LoadArgs {
     /// Write the report there as JSON (`-`: standard output, instead of the table).
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the latencies there, open loop: the response times, by percentile in microseconds, as HdrHistogram's plotters read them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hgrm: Option<PathBuf>,
     /// Processors of the server in this process. Without it: pinned to the first allowed one, where there are two.
     #[arg(long, value_name = "LIST", value_parser = parse_cpus, conflicts_with = "target")]
     pub(crate) server_cores: Option<CpuList>,
@@ -110,28 +116,80 @@ pub(crate) struct LoadArgs {
     pub(crate) engine: EngineArgs,
 }
 
+/// What an open loop offers, and how well it has to.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct OpenArgs {
+    /// Open loop: so many messages a second, all peers together, however slow the server is. Response times count from when a message
+    /// should have been sent.
+    #[arg(long, value_name = "R", value_parser = parse_rate, allow_negative_numbers = true)]
+    pub(crate) rate: Option<f64>,
+    /// Open loop: when messages are due. constant; poisson (at random); burst or burst:N (N at once, 10 without it). All keep the rate.
+    #[arg(long, value_name = "HOW", value_parser = parse_arrivals)]
+    pub(crate) arrivals: Option<Arrivals>,
+    /// Open loop, poisson: the same number gives the same times. Several clients at once need one each. Without it: 1.
+    #[arg(long, value_name = "N")]
+    pub(crate) arrival_seed: Option<u64>,
+    /// Open loop: how to wait for the next message to be due. Without it: spin where a processor is to spare beyond the server's and the
+    /// client's cores, which then spin too unless --spin-us says otherwise.
+    #[arg(long, value_enum)]
+    pub(crate) pace: Option<Pace>,
+    /// Open loop: the run is INVALID where the generator itself was later than that at p99, in seconds. Without it: half of the response
+    /// time's p99, or 0.0001 where that is more.
+    #[arg(long, value_name = "S", value_parser = parse_lag_bound, allow_negative_numbers = true)]
+    pub(crate) lag_bound: Option<Duration>,
+}
+
+impl OpenArgs {
+    /// What was given that is for an open loop only, besides its rate.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.arrivals.is_some(), "--arrivals"),
+            (self.arrival_seed.is_some(), "--arrival-seed"),
+            (self.pace.is_some(), "--pace"),
+            (self.lag_bound.is_some(), "--lag-bound"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+    }
+
+    /// The rate that was given, or this one.
+    pub(crate) fn offered(&self, otherwise: f64) -> Offered {
+        Offered {
+            rate: self.rate.unwrap_or(otherwise),
+            arrivals: self.arrivals.unwrap_or(Arrivals::Constant),
+            seed: self.arrival_seed.unwrap_or(1),
+        }
+    }
+
+    pub(crate) fn generator(&self) -> Generator {
+        Generator { pace: self.pace, lag_bound: self.lag_bound }
+    }
+}
+
 /// How messages are spaced.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct PacingArgs {
-    /// Open loop: so many messages a second, all peers together, however slow the server is. Latency counts from when a message
-    /// should have been sent.
-    #[arg(long, value_name = "R", value_parser = parse_rate, allow_negative_numbers = true, conflicts_with = "in_flight")]
-    pub(crate) rate: Option<f64>,
-    /// Closed loop: messages under way. Echo: of each peer. Fan-out: broadcasts that the slowest subscriber does not have yet.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) in_flight: u32,
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
+    /// Closed loop: a message is sent when another one has come to its end, so that a slow server is asked for less.
+    #[arg(long, conflicts_with_all = OPEN_ONLY)]
+    pub(crate) closed: bool,
+    /// Closed loop: messages under way. Echo: of each peer. Fan-out: broadcasts that the slowest subscriber does not have yet. 1 where
+    /// only --closed is given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = OPEN_ONLY)]
+    pub(crate) in_flight: Option<u32>,
 }
+
+/// What a closed loop has no use for.
+const OPEN_ONLY: [&str; 5] = ["rate", "arrivals", "arrival_seed", "pace", "lag_bound"];
 
 /// How the messages of a flood are spaced.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct FloodPacingArgs {
-    /// Open loop: so many messages a second, all peers together, however slow the server is. Latency counts from when a message
-    /// should have been sent. Without it and --in-flight: as fast as backpressure lets each peer.
-    #[arg(long, value_name = "R", value_parser = parse_rate, allow_negative_numbers = true, conflicts_with = "in_flight")]
-    pub(crate) rate: Option<f64>,
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
     /// Closed loop: messages of each peer that the server is not known to have counted. It is asked after every N/2 messages, which adds
     /// one request and one answer to those.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = OPEN_ONLY)]
     pub(crate) in_flight: Option<u32>,
 }
 

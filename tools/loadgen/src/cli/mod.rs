@@ -18,7 +18,7 @@ use crate::server::Mode;
 use crate::workload::Subscriptions;
 
 use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE};
-pub(crate) use load::{EngineArgs, FloodPacingArgs, LoadArgs, PacingArgs, PhaseArgs, SlowPeerArgs};
+pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, SlowPeerArgs};
 pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_positive_seconds};
 use values::{parse_cpus, parse_lowat, parse_max_message};
 pub(crate) use workloads::{BULK_AHEAD_MAX, EchoArgs, FanoutArgs, FloodArgs, MixedArgs, ReceiptsArgs, SlowReadersArgs, TopicsArgs};
@@ -75,6 +75,17 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// What a workload is told of an open loop that has none unless it is told a rate, and the workload's name.
+    fn closed_by_default(&self) -> Option<(&OpenArgs, &'static str)> {
+        Some(match self {
+            Self::Flood(args) => (&args.pacing.open, "flood"),
+            Self::SlowReaders(args) => (&args.pacing.open, "slow-readers"),
+            Self::Topics(args) => (&args.pacing.open, "topics"),
+            Self::Receipts(args) => (&args.pacing.open, "receipts"),
+            _ => return None,
+        })
+    }
+
     /// What a workload is told.
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
@@ -116,6 +127,15 @@ fn check(cli: &Cli) -> Result<(), String> {
         }
         _ => {}
     }
+    let load = cli.command.as_ref().and_then(Command::load);
+    if load.is_some_and(|load| load.json == load.hgrm && load.json.is_some()) {
+        return Err("--json and --hgrm cannot go to the same place".into());
+    }
+    if let Some((open, name)) = cli.command.as_ref().and_then(Command::closed_by_default)
+        && let (None, Some(given)) = (open.rate, open.given())
+    {
+        return Err(format!("{given} needs --rate: without it {name} is no open loop"));
+    }
     match &cli.command {
         Some(Command::Topics(args)) => check_topics(args),
         Some(Command::Receipts(args)) if args.quorum() > args.load.peers => {
@@ -144,11 +164,16 @@ fn command() -> clap::Command {
     let own_server = ["outbox_soft", "outbox_hard", "soft_grace", "write_stall"];
     Cli::command()
         .mut_subcommand("mixed", |mixed| {
-            defaults(mixed, [("peers", "8"), ("size", "128"), ("duration", "12")])
+            defaults(mixed, [("peers", "8"), ("size", "128"), ("duration", "12"), ("rate", "1000")])
+                .mut_arg("rate", |arg| arg.help("Messages in the high lane a second, all peers together, however slow the server is"))
+                .mut_arg("lag_bound", |arg| {
+                    arg.help("The run is INVALID where the generator itself was later than that at p99, in seconds")
+                })
                 .mut_arg("duration", |arg| arg.help("How long to measure, in seconds, all phases together"))
         })
         .mut_subcommand("receipts", |receipts| {
-            receipts.mut_arg("in_flight", |arg| arg.help("Closed loop: broadcasts of which the server has not said what came of them"))
+            defaults(receipts, [("in_flight", "1")])
+                .mut_arg("in_flight", |arg| arg.help("Closed loop: broadcasts of which the server has not said what came of them"))
         })
         .mut_subcommand("topics", |topics| {
             defaults(topics, [("peers", "1000"), ("in_flight", "64")])

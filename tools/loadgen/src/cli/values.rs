@@ -98,6 +98,11 @@ pub(crate) fn parse_positive_seconds(text: &str) -> Result<Duration, String> {
     if duration >= Duration::from_millis(1) { Ok(duration) } else { Err("expected at least 0.001 seconds".into()) }
 }
 
+pub(super) fn parse_lag_bound(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|value| (1e-9..=3600.0).contains(value));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds, 0.000000001 to 3600, such as 0.001".into())
+}
+
 pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok().filter(|value| (0.001..=1e9).contains(value));
     rate.ok_or_else(|| "expected messages a second, over 0, such as 1000".into())

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::load::{FloodPacingArgs, LoadArgs, PacingArgs, PhaseArgs, SlowPeerArgs};
-use super::values::{parse_lowat, parse_positive_seconds, parse_rate, parse_receive_buffer, parse_size};
+use super::load::{FloodPacingArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, SlowPeerArgs};
+use super::values::{parse_lowat, parse_positive_seconds, parse_receive_buffer, parse_size};
 use crate::workload::Subscriptions;
 
 /// `mixed`.
@@ -13,10 +13,8 @@ use crate::workload::Subscriptions;
 pub(crate) struct MixedArgs {
     #[command(flatten)]
     pub(crate) load: LoadArgs,
-    /// Messages in the high lane a second, all peers together, however slow the server is. Latency counts from when a message should have
-    /// been sent.
-    #[arg(long, value_name = "R", default_value = "1000", value_parser = parse_rate, allow_negative_numbers = true)]
-    pub(crate) rate: f64,
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
     /// Bytes of each bulk message, 32 to 16M.
     #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = parse_size)]
     pub(crate) bulk_size: usize,

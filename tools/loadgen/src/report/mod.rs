@@ -2,16 +2,19 @@
 
 mod interval;
 mod table;
+mod validity;
 
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::acked::Terms;
+use crate::hdr::{self, Recorded};
 use crate::machine::Machine;
-use crate::measure::{Condition, percentiles};
+use crate::measure::{Condition, Slice, new_histogram, percentiles};
 use crate::outcome::{Total, per_second};
+use crate::pacer::Pace;
 use crate::probe::Counters;
 use crate::run::Phases;
 use crate::spec::Spec;
@@ -19,12 +22,13 @@ use crate::workload::{Bulk, Subscriptions};
 
 pub(crate) use interval::{CoreTime, Interval};
 pub(crate) use table::reasons_text;
+pub(crate) use validity::Validity;
 
 /// Names the meaning of the fields below. A change of meaning changes the number.
-pub(crate) const SCHEMA: &str = "corecast-loadgen/3";
+pub(crate) const SCHEMA: &str = "corecast-loadgen/4";
 
 /// Nanoseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: u64,
     pub(crate) p90: u64,
@@ -45,11 +49,17 @@ impl Latency {
 }
 
 /// One run of one workload.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
-    pub(crate) schema: &'static str,
+    pub(crate) schema: String,
+    /// Which run of which process, as its messages say.
+    pub(crate) run_id: u32,
+    /// The runs that this one was merged from. Empty where it was measured.
+    pub(crate) merged: Vec<u32>,
     #[serde(flatten)]
     pub(crate) setup: Setup,
+    /// When the measured time began, in seconds since 1970.
+    pub(crate) started_at_s: f64,
     pub(crate) connect_s: f64,
     /// Failed attempts to connect that were repeated.
     pub(crate) connect_failures: BTreeMap<String, u64>,
@@ -57,6 +67,8 @@ pub(crate) struct Report {
     pub(crate) verified: Verified,
     #[serde(flatten)]
     pub(crate) figures: Figures,
+    /// Open loop: whether it says something about the server.
+    pub(crate) validity: Option<Validity>,
     /// The measured time, piece by piece.
     pub(crate) intervals: Vec<Interval>,
     /// A signal ended the measurement early.
@@ -67,10 +79,9 @@ pub(crate) struct Report {
 }
 
 /// What was measured: once, or under two conditions that took turns.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Figures {
-    One(Measured),
     Mixed {
         rounds: u32,
         without_bulk: Measured,
@@ -95,10 +106,12 @@ pub(crate) enum Figures {
         rate_ratio: Option<f64>,
         slow: SlowFigures,
     },
+    /// Last, because the others have all that it has.
+    One(Measured),
 }
 
 /// The bulk lane of a mixed run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct BulkFigures {
     pub(crate) size: usize,
     /// Messages that each peer had asked for and not received.
@@ -114,7 +127,7 @@ pub(crate) struct BulkFigures {
 }
 
 /// What became of acknowledged broadcasts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ReceiptFigures {
     /// So many acknowledgements make a quorum.
     pub(crate) quorum: u32,
@@ -133,7 +146,7 @@ pub(crate) struct ReceiptFigures {
 }
 
 /// What was subscribed to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TopicFigures {
     /// How many topics there are.
     pub(crate) count: u32,
@@ -145,7 +158,7 @@ pub(crate) struct TopicFigures {
 }
 
 /// The subscribers that stopped reading.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SlowFigures {
     /// So many of the subscribers in each round.
     pub(crate) readers: u32,
@@ -210,6 +223,16 @@ impl Figures {
         Self::Topics { measured, topics: TopicFigures { count, per_peer, subscribers_min, subscribers_max } }
     }
 
+    /// The measured part, or the undisturbed and the disturbed one.
+    pub(crate) fn measured(&self) -> impl Iterator<Item = &Measured> {
+        let (first, second) = match self {
+            Self::One(measured) | Self::Receipts { measured, .. } | Self::Topics { measured, .. } => (measured, None),
+            Self::Mixed { without_bulk, with_bulk, .. } => (without_bulk, Some(with_bulk)),
+            Self::SlowReaders { undisturbed, disturbed, .. } => (undisturbed, Some(disturbed)),
+        };
+        std::iter::once(first).chain(second)
+    }
+
     /// Whether every broadcast that was to be acknowledged was, by every peer.
     fn all_acknowledged(&self) -> bool {
         if let Self::Receipts { receipts, .. } = self { receipts.incomplete == 0 } else { true }
@@ -235,9 +258,9 @@ impl Figures {
 }
 
 /// What was run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
-    pub(crate) workload: &'static str,
+    pub(crate) workload: String,
     /// `embedded`, or the target's address.
     pub(crate) server: String,
     /// Peers as asked for: fan-out and topics have one publisher besides.
@@ -247,6 +270,13 @@ pub(crate) struct Setup {
     pub(crate) in_flight: Option<u32>,
     /// Open loop only: messages a second.
     pub(crate) rate: Option<f64>,
+    /// `constant`, `poisson` or `burst:N`.
+    pub(crate) arrivals: Option<String>,
+    /// Poisson only.
+    pub(crate) arrival_seed: Option<u64>,
+    /// How the generator waited.
+    pub(crate) pace: Option<Pace>,
+    pub(crate) plaintext: bool,
     /// Processors that the cores were pinned to. Nothing where they were not, or in another process.
     pub(crate) server_cores: Option<Vec<usize>>,
     pub(crate) client_cores: Option<Vec<usize>>,
@@ -254,7 +284,7 @@ pub(crate) struct Setup {
 }
 
 /// The whole run, with its warm-up and its drain: all of it is verified.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Verified {
     /// Messages that the client's engines took, warm-up included.
     pub(crate) total_sent: u64,
@@ -273,7 +303,7 @@ pub(crate) struct Verified {
 }
 
 /// The measured part of the run. Each rate is a count divided by `elapsed_s`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) elapsed_s: f64,
     /// Messages that were sent in it.
@@ -284,17 +314,42 @@ pub(crate) struct Measured {
     pub(crate) msgs_per_s: f64,
     /// `delivered` a second.
     pub(crate) deliveries_per_s: f64,
-    /// From when a message was sent (with a rate: was due) to its arrival. Flood: at the server, where its clock is the client's.
+    /// Closed loop: from when a message was sent to its arrival. Open loop: the response time of the messages that were due in it, from
+    /// when each was due. Flood: at the server, where its clock is the client's.
     pub(crate) latency_ns: Option<Latency>,
+    /// Open loop: the service time of the same messages, from when each was given to the client's engine.
+    pub(crate) service_ns: Option<Latency>,
     /// Closed-loop fan-out and topics: from when a message was sent to its arrival at the last of its subscribers.
     pub(crate) completion_ns: Option<Latency>,
-    /// Open loop: how late the generator itself was.
+    /// Open loop: how late the generator itself was. What a message waited because its peer was told to is not in it.
     pub(crate) send_lag_ns: Option<Latency>,
     pub(crate) server_cpu_ns_per_delivery: Option<f64>,
     /// Processors that the server kept busy.
     pub(crate) server_cpus_used: Option<f64>,
     /// Processors that it would have used besides, had nobody else run there. More than a few hundredths: measure again.
     pub(crate) server_cpus_waited: Option<f64>,
+    /// All of what the percentiles are taken from.
+    pub(crate) histograms: Histograms,
+}
+
+/// Base64 of HdrHistogram's compressed V2 encoding, in nanoseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Histograms {
+    pub(crate) latency: Option<Recorded>,
+    pub(crate) service: Option<Recorded>,
+    pub(crate) completion: Option<Recorded>,
+    pub(crate) send_lag: Option<Recorded>,
+}
+
+impl Histograms {
+    pub(crate) fn of(slice: &Slice) -> Self {
+        Self {
+            latency: Recorded::of(&slice.latency),
+            service: Recorded::of(&slice.service),
+            completion: Recorded::of(&slice.completion),
+            send_lag: Recorded::of(&slice.send_lag),
+        }
+    }
 }
 
 impl Verified {
@@ -307,7 +362,18 @@ impl Verified {
 
 impl Report {
     pub(crate) fn passed(&self) -> bool {
-        self.verified.passed() && self.figures.all_acknowledged() && self.missing().is_none()
+        self.verified.passed() && self.figures.all_acknowledged() && self.missing().is_none() && self.is_valid()
+    }
+
+    /// Whether it says something about the server, as far as that is known.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.validity.as_ref().is_none_or(|validity| validity.valid)
+    }
+
+    /// The latencies as HdrHistogram's plotters read them: of a run of two phases, the disturbed ones.
+    pub(crate) fn hgrm(&self) -> String {
+        let recorded = self.figures.measured().last().and_then(|measured| measured.histograms.latency.as_ref());
+        recorded.map_or_else(|| hdr::hgrm(&new_histogram()), |recorded| hdr::hgrm(&recorded.0))
     }
 
     /// Who ends a run early has not asked for all of it.

@@ -7,12 +7,17 @@ use super::{Figures, Latency, Measured, ReceiptFigures, Report, Setup, SlowFigur
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let receivers = if matches!(self.workload, "fanout" | "slow-readers" | "topics" | "receipts") { "subscriber" } else { "peer" };
+        let receivers =
+            if matches!(self.workload.as_str(), "fanout" | "slow-readers" | "topics" | "receipts") { "subscriber" } else { "peer" };
         let plural = if self.peers == 1 { "" } else { "s" };
         write!(f, "{}: {} {receivers}{plural}, {} bytes", self.workload, group(u64::from(self.peers)), group(self.size as u64))?;
         match (self.in_flight, self.rate) {
             (Some(in_flight), _) => write!(f, ", {in_flight} in flight"),
-            (None, Some(rate)) => write!(f, ", {rate} a second"),
+            (None, Some(rate)) => {
+                let arrivals = self.arrivals.as_deref().filter(|arrivals| *arrivals != "constant");
+                write!(f, ", {rate:.0} a second")?;
+                arrivals.map_or(Ok(()), |arrivals| write!(f, ", {arrivals}"))
+            }
             (None, None) => f.write_str(", as fast as it goes"),
         }
     }
@@ -24,9 +29,6 @@ impl fmt::Display for Verified {
         let counts = format!("{} sent, {} delivered, with warm-up and drain", group(self.total_sent), group(self.total_delivered));
         row(f, "whole run", &counts)?;
         row(f, "verified", &format!("{wrong}{}", if self.passed() { "" } else { "   FAILED" }))?;
-        if self.unsent > 0 {
-            row(f, "NOT SENT", &format!("{} were due, but the server did not keep up: latencies are too good", group(self.unsent)))?;
-        }
         for (reason, count) in &self.disconnect_reasons {
             row(f, "disconnected", &format!("{count} x {reason}"))?;
         }
@@ -133,7 +135,13 @@ impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         row(f, "measured", &format!("{} sent, {} delivered in {:.2} s", group(self.sent), group(self.delivered), self.elapsed_s))?;
         row(f, "rate", &self.rate())?;
-        for (name, latency) in [("latency", self.latency_ns), ("last of all", self.completion_ns), ("sent late by", self.send_lag_ns)] {
+        let latency = if self.service_ns.is_some() { "response" } else { "latency" };
+        for (name, latency) in [
+            (latency, self.latency_ns),
+            ("service", self.service_ns),
+            ("last of all", self.completion_ns),
+            ("sent late by", self.send_lag_ns),
+        ] {
             if let Some(latency) = latency {
                 row(f, name, &percentile_text(&latency))?;
             }
@@ -150,6 +158,13 @@ impl fmt::Display for Report {
         let interrupted = if self.interrupted { " (interrupted)" } else { "" };
         writeln!(f, "{}{interrupted}", self.setup)?;
         write!(f, "{}{}", self.figures, self.verified)?;
+        if self.validity.is_none() && self.verified.unsent > 0 {
+            let unsent = group(self.verified.unsent);
+            row(f, "NOT SENT", &format!("{unsent} were due, but the server did not keep up: latencies are too good"))?;
+        }
+        for reason in self.validity.iter().flat_map(|validity| &validity.reasons) {
+            row(f, "INVALID", reason)?;
+        }
         if let Some(missing) = self.missing() {
             row(f, "FAILED", &format!("{missing} in the measured time"))?;
         }
@@ -182,7 +197,7 @@ fn percentile_text(latency: &Latency) -> String {
 }
 
 /// Three significant digits and a unit.
-fn time(nanos: u64) -> String {
+pub(super) fn time(nanos: u64) -> String {
     let (value, unit) = match nanos {
         0..1_000 => return format!("{nanos} ns"),
         1_000..1_000_000 => (nanos as f64 / 1e3, "us"),

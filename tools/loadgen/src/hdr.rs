@@ -1,0 +1,131 @@
+//! Histograms as the field's tools know them: base64 of the compressed V2 encoding, of which several add up to one exactly, and the text
+//! by percentile (`.hgrm`) that the plotters read.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
+use serde::{Deserialize, Serialize, de};
+
+use crate::measure::new_histogram;
+
+/// Lines of the text for each halving of what is left to 100 %: the plotters' own choice.
+const TICKS: u32 = 5;
+/// The text is in microseconds.
+const UNIT_NS: f64 = 1e3;
+
+/// A histogram in JSON.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded(pub(crate) Histogram<u64>);
+
+impl Recorded {
+    /// Nothing where nothing was recorded.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        (!histogram.is_empty()).then(|| Self(histogram.clone()))
+    }
+}
+
+impl Serialize for Recorded {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        V2DeflateSerializer::new().serialize(&self.0, &mut bytes).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Recorded {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = STANDARD.decode(text).map_err(de::Error::custom)?;
+        let read: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(de::Error::custom)?;
+        let shape = new_histogram();
+        if read.sigfig() != shape.sigfig() || read.high() > shape.high() || read.low() != shape.low() {
+            return Err(de::Error::custom("the histogram has other bounds than this version's"));
+        }
+        Ok(Self(read))
+    }
+}
+
+/// The distribution by percentile, with five lines for each halving of the distance to 100 %, in microseconds.
+pub(crate) fn hgrm(histogram: &Histogram<u64>) -> String {
+    let mut out = String::new();
+    let _ = write!(out, "{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
+    let mut count = 0;
+    for step in histogram.iter_quantiles(TICKS) {
+        count += step.count_since_last_iteration();
+        let value = histogram.highest_equivalent(step.value_iterated_to()).min(histogram.max()) as f64 / UNIT_NS;
+        let quantile = step.quantile_iterated_to();
+        if quantile < 1.0 {
+            let _ = writeln!(out, "{value:12.3} {quantile:14.12} {count:10} {:14.2}", 1.0 / (1.0 - quantile));
+        } else {
+            // Nobody divides by zero: the last line has no fourth column.
+            let _ = writeln!(out, "{value:12.3} {quantile:14.12} {count:10}");
+        }
+    }
+    let (mean, deviation) = (histogram.mean() / UNIT_NS, histogram.stdev() / UNIT_NS);
+    let max = histogram.max() as f64 / UNIT_NS;
+    let sub_buckets = (2 * 10_u64.pow(u32::from(histogram.sigfig()))).next_power_of_two();
+    let _ = writeln!(out, "#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]");
+    let _ = writeln!(out, "#[Max     = {max:12.3}, Total count    = {:12}]", histogram.len());
+    let _ = writeln!(out, "#[Buckets = {:12}, SubBuckets     = {sub_buckets:12}]", histogram.buckets());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: impl Iterator<Item = u64>) -> Histogram<u64> {
+        let mut histogram = new_histogram();
+        values.for_each(|value| histogram.saturating_record(value));
+        histogram
+    }
+
+    fn travelled(recorded: &Recorded) -> Recorded {
+        let text = serde_json::to_string(recorded).expect("it is text");
+        // As every HdrHistogram of this encoding begins: its cookie, in base64.
+        assert!(text.starts_with("\"HISTFAA"), "{text}");
+        serde_json::from_str(&text).expect("it is read again")
+    }
+
+    #[test]
+    fn what_several_processes_recorded_adds_up_exactly() {
+        let all = of((1..5_000).map(|value| value * 997));
+        let parts = [0, 1, 2].map(|part| Recorded(of((1..5_000).filter(|value| value % 3 == part).map(|value| value * 997))));
+        let mut sum = new_histogram();
+        parts.iter().for_each(|part| sum.add(travelled(part).0).expect("histograms of one shape"));
+        assert_eq!((&sum, sum.len(), sum.max()), (&all, all.len(), all.max()));
+        assert!(Recorded::of(&new_histogram()).is_none());
+    }
+
+    #[test]
+    fn what_is_no_histogram_of_ours_is_refused() {
+        let mut other = Histogram::<u64>::new_with_bounds(1, 1_000, 2).expect("bounds");
+        other.record(5).expect("in range");
+        for text in [serde_json::to_string(&Recorded(other)).expect("it is text"), "\"aGVsbG8=\"".into(), "\"!\"".into(), "7".into()] {
+            assert!(serde_json::from_str::<Recorded>(&text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_text_is_what_the_plotters_read() {
+        // Below 2,048 every value has a bucket of its own.
+        let text = hgrm(&of([500, 1_000, 1_500, 2_000].into_iter()));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..2], ["       Value     Percentile TotalCount 1/(1-Percentile)", ""]);
+        assert_eq!(lines[2], "       0.500 0.000000000000          1           1.00");
+        assert!(lines.contains(&"       1.000 0.500000000000          2           2.00"), "{text}");
+        let [mean, max, shape] = lines[lines.len() - 3..] else { panic!("{text}") };
+        assert_eq!(lines[lines.len() - 4], "       2.000 1.000000000000          4");
+        assert_eq!(mean, "#[Mean    =        1.250, StdDeviation   =        0.559]");
+        assert_eq!(max, "#[Max     =        2.000, Total count    =            4]");
+        assert!(shape.starts_with("#[Buckets =") && shape.ends_with("SubBuckets     =         2048]"), "{shape}");
+        // Percentiles and counts never fall.
+        let rows =
+            lines[2..lines.len() - 3].iter().map(|line| line.split_whitespace().map(|word| word.parse().expect("numbers")).collect());
+        let rows: Vec<Vec<f64>> = rows.collect();
+        assert!(rows.windows(2).all(|pair| (0..3).all(|column| pair[0][column] <= pair[1][column])), "{text}");
+    }
+}
