@@ -33,6 +33,10 @@ pub(crate) enum Error {
     File { path: PathBuf, source: io::Error },
     /// A file has something else in it.
     Content { path: PathBuf, expected: &'static str },
+    /// A file is no report of this version.
+    NotAReport { path: PathBuf, reason: String },
+    /// Results that do not belong together.
+    Mismatch { reason: String },
     /// A file could not be written.
     Write { path: PathBuf, source: io::Error },
     /// More peers than file descriptors.
@@ -58,7 +62,7 @@ pub(crate) enum Error {
 impl Error {
     /// 2 where the command line is wrong, as clap does; 1 where the run is.
     pub(crate) fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Remote { .. } | Self::NoAdmission | Self::NotLoopback { .. }) { 2 } else { 1 }
+        if matches!(self, Self::Remote { .. } | Self::NoAdmission | Self::NotLoopback { .. } | Self::Mismatch { .. }) { 2 } else { 1 }
     }
 
     /// Whether there is nothing to say: what was wrong has been printed with the figures, or whoever read them has had enough.
@@ -84,6 +88,10 @@ impl fmt::Display for Error {
             Self::CanaryDied => f.write_str("the good peer did not get in, was cut off, or heard nothing any more"),
             Self::File { path, source } => write!(f, "cannot read {}: {source}", path.display()),
             Self::Content { path, expected } => write!(f, "{}: expected {expected}", path.display()),
+            Self::NotAReport { path, reason } => {
+                write!(f, "{}: expected a report of this version, as --json writes it: {reason}", path.display())
+            }
+            Self::Mismatch { reason } => f.write_str(reason),
             Self::System { what, source } => write!(f, "{what}: {source}"),
             Self::Stdout { source } => write!(f, "cannot write to standard output: {source}"),
             Self::Write { path, source } => write!(f, "cannot write {}: {source}", path.display()),

@@ -20,6 +20,7 @@
 //! | [`limits`] | what the engines of a run are allowed |
 //! | [`measure`], [`progress`], [`outcome`], [`report`] | what is counted, shown meanwhile, added up, and reported |
 //! | [`hdr`] | histograms as other tools read them |
+//! | [`merge`] | one report of several client processes |
 //! | [`reason`], [`error`] | why connections and runs fail, in words |
 //! | [`output`] | what is written where |
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
@@ -39,6 +40,7 @@ mod job;
 mod limits;
 mod machine;
 mod measure;
+mod merge;
 mod outcome;
 mod output;
 mod pacer;
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Some(Command::Receipts(args)) => run::main(args.into()),
         Some(Command::Hostile(args)) => hostile::main(args),
         Some(Command::Churn(args)) => churn::main(args),
+        Some(Command::Merge(args)) => merge::main(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 mod help;
 mod load;
+mod results;
 mod values;
 mod workloads;
 
@@ -19,6 +20,7 @@ use crate::workload::Subscriptions;
 
 use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE};
 pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, SlowPeerArgs};
+pub(crate) use results::MergeArgs;
 pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_positive_seconds};
 use values::{parse_cpus, parse_lowat, parse_max_message};
 pub(crate) use workloads::{BULK_AHEAD_MAX, EchoArgs, FanoutArgs, FloodArgs, MixedArgs, ReceiptsArgs, SlowReadersArgs, TopicsArgs};
@@ -72,6 +74,9 @@ pub(crate) enum Command {
     /// Peers come and go, fail, break rules and stop reading; afterwards every counter of both sides has to be explained, and everything
     /// given back. Servers in this process only.
     Churn(ChurnArgs),
+    /// Merge the results of several client processes that loaded one server at the same time: histograms are added, counts and rates
+    /// summed. Results that do not belong together are refused.
+    Merge(MergeArgs),
 }
 
 impl Command {
@@ -89,7 +94,7 @@ impl Command {
     /// What a workload is told.
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
-            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) => return None,
+            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Merge(_) => return None,
             Self::Echo(args) => &args.load,
             Self::Fanout(args) => &args.load,
             Self::Flood(args) => &args.load,
@@ -127,8 +132,11 @@ fn check(cli: &Cli) -> Result<(), String> {
         }
         _ => {}
     }
-    let load = cli.command.as_ref().and_then(Command::load);
-    if load.is_some_and(|load| load.json == load.hgrm && load.json.is_some()) {
+    let written = match &cli.command {
+        Some(Command::Merge(args)) => Some((&args.json, &args.hgrm)),
+        command => command.as_ref().and_then(Command::load).map(|load| (&load.json, &load.hgrm)),
+    };
+    if written.is_some_and(|(json, hgrm)| json == hgrm && json.is_some()) {
         return Err("--json and --hgrm cannot go to the same place".into());
     }
     if let Some((open, name)) = cli.command.as_ref().and_then(Command::closed_by_default)

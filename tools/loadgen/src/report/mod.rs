@@ -1,15 +1,20 @@
 //! What a run comes to: the figures, as JSON and as a short table.
 
 mod interval;
+#[cfg(test)]
+mod sample;
 mod table;
 mod validity;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::acked::Terms;
+use crate::error::Error;
 use crate::hdr::{self, Recorded};
 use crate::machine::Machine;
 use crate::measure::{Condition, Slice, new_histogram, percentiles};
@@ -21,6 +26,8 @@ use crate::spec::Spec;
 use crate::workload::{Bulk, Subscriptions};
 
 pub(crate) use interval::{CoreTime, Interval};
+#[cfg(test)]
+pub(crate) use sample::sample;
 pub(crate) use table::reasons_text;
 pub(crate) use validity::Validity;
 
@@ -28,7 +35,7 @@ pub(crate) use validity::Validity;
 pub(crate) const SCHEMA: &str = "corecast-loadgen/4";
 
 /// Nanoseconds.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: u64,
     pub(crate) p90: u64,
@@ -258,7 +265,7 @@ impl Figures {
 }
 
 /// What was run.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
     pub(crate) workload: String,
     /// `embedded`, or the target's address.
@@ -303,7 +310,7 @@ pub(crate) struct Verified {
 }
 
 /// The measured part of the run. Each rate is a count divided by `elapsed_s`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) elapsed_s: f64,
     /// Messages that were sent in it.
@@ -361,6 +368,18 @@ impl Verified {
 }
 
 impl Report {
+    /// As `--json` wrote it.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+        let refused = |reason: String| Error::NotAReport { path: path.to_owned(), reason };
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        match value["schema"].as_str() {
+            Some(SCHEMA) => serde_json::from_value(value).map_err(|error| refused(error.to_string())),
+            Some(schema) => Err(refused(format!("it is {schema} and not {SCHEMA}"))),
+            None => Err(refused("it names no schema".into())),
+        }
+    }
+
     pub(crate) fn passed(&self) -> bool {
         self.verified.passed() && self.figures.all_acknowledged() && self.missing().is_none() && self.is_valid()
     }
