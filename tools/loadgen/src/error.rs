@@ -55,6 +55,8 @@ pub(crate) enum Error {
     SlowReadersSilent,
     /// A signal came before there was anything to report.
     Interrupted,
+    /// Several runs came to their end, and there is no answer in them. It has been said why.
+    NoAnswer,
     /// The run came to its end and something in it was not as promised.
     Verification,
 }
@@ -68,7 +70,7 @@ impl Error {
     /// Whether there is nothing to say: what was wrong has been printed with the figures, or whoever read them has had enough.
     pub(crate) fn is_silent(&self) -> bool {
         match self {
-            Self::Verification => true,
+            Self::Verification | Self::NoAnswer => true,
             Self::Stdout { source } => source.kind() == io::ErrorKind::BrokenPipe,
             _ => false,
         }
@@ -116,6 +118,7 @@ impl fmt::Display for Error {
             Self::CoreSilent { engine } => write!(f, "client engine {engine} does not answer"),
             Self::SlowReadersSilent => f.write_str("the slow readers' engine does not answer"),
             Self::Interrupted => f.write_str("interrupted"),
+            Self::NoAnswer => f.write_str("no rate was good enough"),
             Self::Verification => f.write_str("the run failed its verification"),
         }
     }

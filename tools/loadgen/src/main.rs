@@ -21,6 +21,7 @@
 //! | [`measure`], [`progress`], [`outcome`], [`report`] | what is counted, shown meanwhile, added up, and reported |
 //! | [`hdr`] | histograms as other tools read them |
 //! | [`merge`] | one report of several client processes |
+//! | [`step`], [`sweep`], [`knee`] | runs at several rates: each of them, all of a staircase, the highest that is good enough |
 //! | [`reason`], [`error`] | why connections and runs fail, in words |
 //! | [`output`] | what is written where |
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
@@ -37,6 +38,7 @@ mod error;
 mod hdr;
 mod hostile;
 mod job;
+mod knee;
 mod limits;
 mod machine;
 mod measure;
@@ -54,6 +56,8 @@ mod security;
 mod serve;
 mod server;
 mod spec;
+mod step;
+mod sweep;
 mod verify;
 mod workload;
 
@@ -78,6 +82,8 @@ fn main() -> ExitCode {
         Some(Command::Hostile(args)) => hostile::main(args),
         Some(Command::Churn(args)) => churn::main(args),
         Some(Command::Merge(args)) => merge::main(args),
+        Some(Command::Sweep(args)) => sweep::main(args),
+        Some(Command::Knee(args)) => knee::main(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

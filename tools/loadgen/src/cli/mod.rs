@@ -18,9 +18,9 @@ use crate::security::{AdmissionArgs, LimitArgs};
 use crate::server::Mode;
 use crate::workload::Subscriptions;
 
-use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE};
-pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, SlowPeerArgs};
-pub(crate) use results::MergeArgs;
+use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE, STEPS};
+pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, ScheduleArgs, SlowPeerArgs};
+pub(crate) use results::{KneeArgs, MergeArgs, SteppedArgs, SweepArgs};
 pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_positive_seconds};
 use values::{parse_cpus, parse_lowat, parse_max_message};
 pub(crate) use workloads::{BULK_AHEAD_MAX, EchoArgs, FanoutArgs, FloodArgs, MixedArgs, ReceiptsArgs, SlowReadersArgs, TopicsArgs};
@@ -77,6 +77,13 @@ pub(crate) enum Command {
     /// Merge the results of several client processes that loaded one server at the same time: histograms are added, counts and rates
     /// summed. Results that do not belong together are refused.
     Merge(MergeArgs),
+    /// A staircase of rates, each in a run of its own: throughput, response and service times, the generator's lag and the verdict at
+    /// each.
+    #[command(after_help = STEPS)]
+    Sweep(SweepArgs),
+    /// The highest rate at which the response time's p99 stays under a bound: by bisection, and confirmed by more runs.
+    #[command(after_help = STEPS)]
+    Knee(KneeArgs),
 }
 
 impl Command {
@@ -95,6 +102,8 @@ impl Command {
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
             Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Merge(_) => return None,
+            Self::Sweep(args) => &args.stepped.load,
+            Self::Knee(args) => &args.stepped.load,
             Self::Echo(args) => &args.load,
             Self::Fanout(args) => &args.load,
             Self::Flood(args) => &args.load,
@@ -140,11 +149,12 @@ fn check(cli: &Cli) -> Result<(), String> {
         return Err("--json and --hgrm cannot go to the same place".into());
     }
     if let Some((open, name)) = cli.command.as_ref().and_then(Command::closed_by_default)
-        && let (None, Some(given)) = (open.rate, open.given())
+        && let (None, Some(given)) = (open.rate, open.schedule.given())
     {
         return Err(format!("{given} needs --rate: without it {name} is no open loop"));
     }
     match &cli.command {
+        Some(Command::Sweep(SweepArgs { stepped, .. }) | Command::Knee(KneeArgs { stepped, .. })) => stepped.check(),
         Some(Command::Topics(args)) => check_topics(args),
         Some(Command::Receipts(args)) if args.quorum() > args.load.peers => {
             Err(format!("--quorum {}: there are only {} --peers", args.quorum(), args.load.peers))
@@ -183,6 +193,8 @@ fn command() -> clap::Command {
             defaults(receipts, [("in_flight", "1")])
                 .mut_arg("in_flight", |arg| arg.help("Closed loop: broadcasts of which the server has not said what came of them"))
         })
+        .mut_subcommand("sweep", |sweep| sweep.mut_arg("duration", |arg| arg.help("How long to measure at each rate, in seconds")))
+        .mut_subcommand("knee", |knee| knee.mut_arg("duration", |arg| arg.help("How long to measure in each run, in seconds")))
         .mut_subcommand("topics", |topics| {
             defaults(topics, [("peers", "1000"), ("in_flight", "64")])
                 .mut_arg("in_flight", |arg| arg.help("Closed loop: messages that the slowest of their subscribers does not have yet"))

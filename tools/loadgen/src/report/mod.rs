@@ -28,7 +28,7 @@ use crate::workload::{Bulk, Subscriptions};
 pub(crate) use interval::{CoreTime, Interval};
 #[cfg(test)]
 pub(crate) use sample::sample;
-pub(crate) use table::reasons_text;
+pub(crate) use table::{group, reasons_text, time};
 pub(crate) use validity::Validity;
 
 /// Names the meaning of the fields below. A change of meaning changes the number.
@@ -361,7 +361,7 @@ impl Histograms {
 
 impl Verified {
     /// Whether everything that was sent arrived once, in order and undamaged, and that was not nothing.
-    fn passed(&self) -> bool {
+    pub(crate) fn passed(&self) -> bool {
         let wrong = [self.lost, self.duplicated, self.reordered, self.corrupt, self.disconnected];
         self.total_delivered > 0 && wrong.iter().all(|count| *count == 0)
     }
