@@ -35,6 +35,8 @@ pub(crate) enum Error {
     Content { path: PathBuf, expected: &'static str },
     /// A file is no report of this version.
     NotAReport { path: PathBuf, reason: String },
+    /// A run in a process of its own came to nothing.
+    Run { program: PathBuf, work: String, said: String },
     /// Results that do not belong together.
     Mismatch { reason: String },
     /// A file could not be written.
@@ -93,6 +95,7 @@ impl fmt::Display for Error {
             Self::NotAReport { path, reason } => {
                 write!(f, "{}: expected a report of this version, as --json writes it: {reason}", path.display())
             }
+            Self::Run { program, work, said } => write!(f, "{} {work} gave no figures: {said}", program.display()),
             Self::Mismatch { reason } => f.write_str(reason),
             Self::System { what, source } => write!(f, "{what}: {source}"),
             Self::Stdout { source } => write!(f, "cannot write to standard output: {source}"),

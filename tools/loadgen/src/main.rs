@@ -22,6 +22,7 @@
 //! | [`hdr`] | histograms as other tools read them |
 //! | [`merge`] | one report of several client processes |
 //! | [`step`], [`sweep`], [`knee`] | runs at several rates: each of them, all of a staircase, the highest that is good enough |
+//! | [`baseline`] | whether a build does worse than another, or than before |
 //! | [`reason`], [`error`] | why connections and runs fail, in words |
 //! | [`output`] | what is written where |
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
@@ -29,6 +30,7 @@
 
 mod acked;
 mod arrivals;
+mod baseline;
 mod bulk;
 mod churn;
 mod cli;
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         Some(Command::Merge(args)) => merge::main(args),
         Some(Command::Sweep(args)) => sweep::main(args),
         Some(Command::Knee(args)) => knee::main(args),
+        Some(Command::Baseline(args)) => baseline::main(&args.what),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

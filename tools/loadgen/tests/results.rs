@@ -135,3 +135,69 @@ fn wrong_arguments_are_answered_with_two() {
         assert!(text(&output.stderr).contains(part), "{part:?} for {args:?}: {}", show(&output));
     }
 }
+
+#[test]
+fn a_baseline_is_kept_and_compared_with() {
+    let kept = file("baseline.json");
+    let save = ["baseline", "save", path(&kept), "--rounds", "6", "--duration", "0.1", "--work", "echo --peers 2 --closed"];
+    let output = run(&save);
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    assert!(text(&output.stdout).contains("6 rounds of 1 works saved in"), "{}", show(&output));
+    // Nothing becomes a thousand times as slow by itself.
+    let comparison = json(&run(&["baseline", "compare", path(&kept), "--threshold", "1000", "--json", "-"]));
+    assert_eq!((&comparison["schema"], &comparison["worse"]), (&"corecast-loadgen-comparison/1".into(), &Value::from(false)));
+    let figures = comparison["works"][0]["figures"].as_array().expect("a list");
+    let names: Vec<_> = figures.iter().map(|figure| figure[0].as_str().unwrap_or_default()).collect();
+    assert_eq!(names, ["deliveries_per_s", "p50", "p99", "server_cpu"]);
+    assert!(figures.iter().all(|figure| figure[1]["outcome"] != "worse"), "{comparison:#}");
+
+    // A baseline that was a million times as fast.
+    let mut saved: Value = serde_json::from_slice(&std::fs::read(&kept).expect("it is there")).expect("it is JSON");
+    for round in saved["works"][0]["rounds"].as_array_mut().expect("a list") {
+        round["p50_ns"] = (round["p50_ns"].as_f64().expect("a time") / 1e6).into();
+    }
+    std::fs::write(&kept, saved.to_string()).expect("it is written");
+    let output = run(&["baseline", "compare", path(&kept), "--threshold", "1000"]);
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert_eq!(text(&output.stdout).matches(" WORSE\n").count(), 1, "{}", show(&output));
+
+    // One of another machine.
+    saved["machine"]["cpu_model"] = "abacus".into();
+    std::fs::write(&kept, saved.to_string()).expect("it is written");
+    let output = run(&["baseline", "compare", path(&kept)]);
+    assert_eq!(output.status.code(), Some(2), "{}", show(&output));
+    assert!(text(&output.stderr).contains("measured elsewhere: on abacus"), "{}", show(&output));
+    drop(std::fs::remove_file(&kept));
+}
+
+#[test]
+fn another_build_is_compared_with_by_turns() {
+    let own = env!("CARGO_BIN_EXE_corecast-loadgen");
+    let rounds = ["--rounds", "6", "--duration", "0.1", "--work", "fanout --peers 2 --closed"];
+    let output = run(&[&["baseline", "compare", "--against", own, "--threshold", "1000"][..], &rounds].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    assert!(text(&output.stdout).starts_with("fanout --peers 2 --closed\n"), "{}", show(&output));
+    let output = run(&[&["baseline", "compare", "--against", "/nonexistent"][..], &rounds].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert!(text(&output.stderr).contains("/nonexistent fanout"), "{}", show(&output));
+}
+
+#[test]
+fn a_baseline_of_nothing_is_refused() {
+    for (args, code, part) in [
+        (&["baseline", "compare"][..], 2, "NAME|FILE"),
+        (&["baseline", "compare", "name", "--against", "/bin/true"], 2, "cannot be used with"),
+        (&["baseline", "compare", "name", "--rounds", "7"], 2, "cannot be used with"),
+        (&["baseline", "compare", "/dev/null"], 1, "baseline save"),
+        (&["baseline", "compare", "./nowhere.json"], 1, "nowhere.json"),
+        (&["baseline", "save", "name", "--rounds", "5"], 2, "--rounds"),
+        (&["baseline", "save", "name", "--work", "flood"], 2, "echo or fanout"),
+        (&["baseline", "save", "name", "--work", "echo --peers x"], 2, "--peers"),
+        (&["baseline", "save", "name", "--work", "echo --json x"], 2, "leave it out"),
+        (&["baseline", "save", "/nonexistent/folder/x.json"], 1, "/nonexistent"),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", show(&output));
+        assert!(text(&output.stderr).contains(part), "{part:?} for {args:?}: {}", show(&output));
+    }
+}

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and what makes no sense before anything is started.
 
+mod baseline;
 mod help;
 mod load;
 mod results;
@@ -18,6 +19,7 @@ use crate::security::{AdmissionArgs, LimitArgs};
 use crate::server::Mode;
 use crate::workload::Subscriptions;
 
+pub(crate) use baseline::{Baseline, BaselineArgs, CompareArgs, RoundArgs, SaveArgs, Work};
 use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE, STEPS};
 pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, ScheduleArgs, SlowPeerArgs};
 pub(crate) use results::{KneeArgs, MergeArgs, SteppedArgs, SweepArgs};
@@ -84,6 +86,8 @@ pub(crate) enum Command {
     /// The highest rate at which the response time's p99 stays under a bound: by bisection, and confirmed by more runs.
     #[command(after_help = STEPS)]
     Knee(KneeArgs),
+    /// Keep what a build does on this machine, and say later whether another one does worse. For CI: exit code 1 where it does.
+    Baseline(BaselineArgs),
 }
 
 impl Command {
@@ -101,7 +105,7 @@ impl Command {
     /// What a workload is told.
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
-            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Merge(_) => return None,
+            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Merge(_) | Self::Baseline(_) => return None,
             Self::Sweep(args) => &args.stepped.load,
             Self::Knee(args) => &args.stepped.load,
             Self::Echo(args) => &args.load,
@@ -122,6 +126,22 @@ pub(crate) fn parse() -> Cli {
         command().error(ErrorKind::ValueValidation, wrong).exit();
     }
     cli
+}
+
+/// A command line in one word, of which runs in processes of their own are made.
+fn parse_work(text: &str) -> Result<Work, String> {
+    let work = Work::of(text);
+    let words = std::iter::once("corecast-loadgen").chain(work.0.iter().map(String::as_str));
+    let cli = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = cli.map_err(|error| error.to_string())?;
+    check(&cli)?;
+    let one_phase = matches!(cli.command, Some(Command::Echo(_) | Command::Fanout(_)));
+    let own = ["--duration", "--warmup", "--json", "--hgrm"].iter().find(|option| work.0.iter().any(|word| word.starts_with(**option)));
+    match own {
+        _ if !one_phase => Err("expected echo or fanout and its options".into()),
+        Some(option) => Err(format!("{option} is the baseline's own: leave it out")),
+        None => Ok(work),
+    }
 }
 
 /// What makes sense alone and not together.
@@ -192,6 +212,11 @@ fn command() -> clap::Command {
         .mut_subcommand("receipts", |receipts| {
             defaults(receipts, [("in_flight", "1")])
                 .mut_arg("in_flight", |arg| arg.help("Closed loop: broadcasts of which the server has not said what came of them"))
+        })
+        .mut_subcommand("baseline", |baseline| {
+            // What was saved says it.
+            let said = |compare: clap::Command, name: &'static str| compare.mut_arg(name, |arg| arg.conflicts_with("name"));
+            baseline.mut_subcommand("compare", |compare| ["rounds", "duration", "work"].into_iter().fold(compare, said))
         })
         .mut_subcommand("sweep", |sweep| sweep.mut_arg("duration", |arg| arg.help("How long to measure at each rate, in seconds")))
         .mut_subcommand("knee", |knee| knee.mut_arg("duration", |arg| arg.help("How long to measure in each run, in seconds")))
