@@ -136,7 +136,9 @@ fn parse_work(text: &str) -> Result<Work, String> {
     let cli = cli.map_err(|error| error.to_string())?;
     check(&cli)?;
     let one_phase = matches!(cli.command, Some(Command::Echo(_) | Command::Fanout(_)));
-    let own = ["--duration", "--warmup", "--json", "--hgrm"].iter().find(|option| work.0.iter().any(|word| word.starts_with(**option)));
+    let own = ["--duration", "--warmup", "--json", "--hgrm", "--hdr-log"]
+        .iter()
+        .find(|option| work.0.iter().any(|word| word.starts_with(**option)));
     match own {
         _ if !one_phase => Err("expected echo or fanout and its options".into()),
         Some(option) => Err(format!("{option} is the baseline's own: leave it out")),
@@ -162,11 +164,16 @@ fn check(cli: &Cli) -> Result<(), String> {
         _ => {}
     }
     let written = match &cli.command {
-        Some(Command::Merge(args)) => Some((&args.json, &args.hgrm)),
-        command => command.as_ref().and_then(Command::load).map(|load| (&load.json, &load.hgrm)),
+        Some(Command::Merge(args)) => [("--json", &args.json), ("--hgrm", &args.hgrm)].to_vec(),
+        command => command
+            .as_ref()
+            .and_then(Command::load)
+            .map_or_else(Vec::new, |load| [("--json", &load.json), ("--hgrm", &load.hgrm), ("--hdr-log", &load.hdr_log)].to_vec()),
     };
-    if written.is_some_and(|(json, hgrm)| json == hgrm && json.is_some()) {
-        return Err("--json and --hgrm cannot go to the same place".into());
+    for (at, (name, file)) in written.iter().enumerate() {
+        if let Some((other, _)) = written[..at].iter().find(|(_, other)| other.is_some() && other == file) {
+            return Err(format!("{other} and {name} cannot go to the same place"));
+        }
     }
     if let Some((open, name)) = cli.command.as_ref().and_then(Command::closed_by_default)
         && let (None, Some(given)) = (open.rate, open.schedule.given())

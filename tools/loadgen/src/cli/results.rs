@@ -64,10 +64,8 @@ impl SteppedArgs {
         if self.from >= self.to {
             return Err(format!("--from {} is not below --to {}", self.from, self.to));
         }
-        if self.load.hgrm.is_some() {
-            return Err("--hgrm is for one run, and here are several: take the workload alone, with --rate".into());
-        }
-        Ok(())
+        let single = [(&self.load.hgrm, "--hgrm"), (&self.load.hdr_log, "--hdr-log")].into_iter().find(|(file, _)| file.is_some());
+        single.map_or(Ok(()), |(_, name)| Err(format!("{name} is for one run, and here are several: take the workload alone, with --rate")))
     }
 }
 

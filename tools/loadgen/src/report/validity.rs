@@ -42,10 +42,8 @@ impl Validity {
         let mut reasons = Vec::new();
         if lag_ns > lag_bound_ns {
             let (late, bound) = (time(lag_ns), time(lag_bound_ns));
-            reasons.push(format!(
-                "the generator was {late} late at p99, over {bound}: give it processors (--client-cores), load by several and merge, or lower \
-                 --rate"
-            ));
+            let what_to_do = "give it processors (--client-cores), load by several and merge, or lower --rate";
+            reasons.push(format!("the generator was {late} late at p99, over {bound}: {what_to_do}"));
         }
         if unsent > 0 {
             reasons.push(format!("{unsent} messages were due and never sent, so the worst response times are missing: lower --rate"));

@@ -50,9 +50,11 @@ const LEAD_NS: u64 = 20_000_000;
 /// Runs a workload, prints its table, writes its JSON.
 pub(crate) fn main(spec: Spec) -> Result<(), Error> {
     let stop = Stop::install()?;
-    let (json, hgrm) = (JsonSink::open_some(spec.load.json.as_ref())?, JsonSink::open_some(spec.load.hgrm.as_ref())?);
+    let LoadArgs { json, hgrm, hdr_log, .. } = &spec.load;
+    let [json, hgrm, log] = [json, hgrm, hdr_log].map(|path| JsonSink::open_some(path.as_ref()));
+    let (json, hgrm, log) = (json?, hgrm?, log?);
     let report = execute(&spec, &stop)?;
-    if ![&json, &hgrm].into_iter().flatten().any(JsonSink::is_stdout) {
+    if ![&json, &hgrm, &log].into_iter().flatten().any(JsonSink::is_stdout) {
         output::print(&report)?;
     }
     if let Some(sink) = json {
@@ -60,6 +62,9 @@ pub(crate) fn main(spec: Spec) -> Result<(), Error> {
     }
     if let Some(sink) = hgrm {
         sink.write_text(&report.hgrm())?;
+    }
+    if let Some(sink) = log {
+        sink.write_text(&report.hdr_log())?;
     }
     if report.passed() { Ok(()) } else { Err(Error::Verification) }
 }
