@@ -16,9 +16,9 @@ import statistics
 import subprocess
 
 ROWS = [
-    ("echo, 50 connections, 32 B", ["echo", "--peers", "50", "--size", "32"]),
-    ("fan-out to 1,000, 128 B", ["fanout", "--peers", "1000", "--size", "128"]),
-    ("fan-out to 1,000, 1 KiB", ["fanout", "--peers", "1000", "--size", "1024"]),
+    ("echo, 50 connections, 32 B", ["echo", "--peers", "50", "--size", "32", "--closed"]),
+    ("fan-out to 1,000, 128 B", ["fanout", "--peers", "1000", "--size", "128", "--closed"]),
+    ("fan-out to 1,000, 1 KiB", ["fanout", "--peers", "1000", "--size", "1024", "--closed"]),
     ("fan-out to 1,000, 128 B, 64 outstanding", ["fanout", "--peers", "1000", "--size", "128", "--in-flight", "64"]),
     ("fan-out to 1,000, 1 KiB, 64 outstanding", ["fanout", "--peers", "1000", "--size", "1024", "--in-flight", "64"]),
 ]

@@ -33,6 +33,12 @@ pub(crate) enum Error {
     File { path: PathBuf, source: io::Error },
     /// A file has something else in it.
     Content { path: PathBuf, expected: &'static str },
+    /// A file is no report of this version.
+    NotAReport { path: PathBuf, reason: String },
+    /// A run in a process of its own came to nothing.
+    Run { program: PathBuf, work: String, said: String },
+    /// Results that do not belong together.
+    Mismatch { reason: String },
     /// A file could not be written.
     Write { path: PathBuf, source: io::Error },
     /// More peers than file descriptors.
@@ -51,6 +57,8 @@ pub(crate) enum Error {
     SlowReadersSilent,
     /// A signal came before there was anything to report.
     Interrupted,
+    /// Several runs came to their end, and there is no answer in them. It has been said why.
+    NoAnswer,
     /// The run came to its end and something in it was not as promised.
     Verification,
 }
@@ -58,13 +66,13 @@ pub(crate) enum Error {
 impl Error {
     /// 2 where the command line is wrong, as clap does; 1 where the run is.
     pub(crate) fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Remote { .. } | Self::NoAdmission | Self::NotLoopback { .. }) { 2 } else { 1 }
+        if matches!(self, Self::Remote { .. } | Self::NoAdmission | Self::NotLoopback { .. } | Self::Mismatch { .. }) { 2 } else { 1 }
     }
 
     /// Whether there is nothing to say: what was wrong has been printed with the figures, or whoever read them has had enough.
     pub(crate) fn is_silent(&self) -> bool {
         match self {
-            Self::Verification => true,
+            Self::Verification | Self::NoAnswer => true,
             Self::Stdout { source } => source.kind() == io::ErrorKind::BrokenPipe,
             _ => false,
         }
@@ -84,6 +92,11 @@ impl fmt::Display for Error {
             Self::CanaryDied => f.write_str("the good peer did not get in, was cut off, or heard nothing any more"),
             Self::File { path, source } => write!(f, "cannot read {}: {source}", path.display()),
             Self::Content { path, expected } => write!(f, "{}: expected {expected}", path.display()),
+            Self::NotAReport { path, reason } => {
+                write!(f, "{}: expected a report of this version, as --json writes it: {reason}", path.display())
+            }
+            Self::Run { program, work, said } => write!(f, "{} {work} gave no figures: {said}", program.display()),
+            Self::Mismatch { reason } => f.write_str(reason),
             Self::System { what, source } => write!(f, "{what}: {source}"),
             Self::Stdout { source } => write!(f, "cannot write to standard output: {source}"),
             Self::Write { path, source } => write!(f, "cannot write {}: {source}", path.display()),
@@ -108,6 +121,7 @@ impl fmt::Display for Error {
             Self::CoreSilent { engine } => write!(f, "client engine {engine} does not answer"),
             Self::SlowReadersSilent => f.write_str("the slow readers' engine does not answer"),
             Self::Interrupted => f.write_str("interrupted"),
+            Self::NoAnswer => f.write_str("no rate was good enough"),
             Self::Verification => f.write_str("the run failed its verification"),
         }
     }

@@ -56,6 +56,8 @@ fn load(quick: bool) -> LoadArgs {
         drain: Duration::from_secs(5),
         connect_timeout: None,
         json: None,
+        hgrm: None,
+        hdr_log: None,
         server_cores: None,
         client_cores: None,
         engine: EngineArgs {

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where the figures were measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Machine {
     cpu_model: String,
     /// The processors that this process may use.
@@ -21,6 +21,15 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Why figures from the one say nothing about the other.
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+        if self.cpu_model != other.cpu_model {
+            return Some(format!("on {}, and this is {}", self.cpu_model, other.cpu_model));
+        }
+        let (allowed, others) = (self.cpus_allowed.len(), other.cpus_allowed.len());
+        (allowed != others).then(|| format!("with {allowed} processors, and here are {others}"))
+    }
+
     pub(crate) fn describe() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let field = |text: &str, name: &str| {
@@ -52,6 +61,19 @@ pub(crate) fn allowed_cpus() -> Vec<usize> {
         Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect(),
         Err(_) => vec![0],
     }
+}
+
+/// How many processors' time this process may use at once, by the list and by a cgroup's quota.
+pub(crate) fn usable_cpus() -> usize {
+    let text = fs::read_to_string("/sys/fs/cgroup/cpu.max").unwrap_or_default();
+    allowed_cpus().len().min(whole_cpus(&text).unwrap_or(usize::MAX))
+}
+
+/// Whole processors of a quota as the kernel writes it: microseconds of processor time in each so many. Nothing where there is none.
+fn whole_cpus(quota: &str) -> Option<usize> {
+    let mut words = quota.split_whitespace().map(str::parse::<usize>);
+    let (Ok(quota), Ok(period)) = words.next().zip(words.next())? else { return None };
+    quota.checked_div(period)
 }
 
 /// Raises the soft limit on file descriptors to the hard one and returns what is allowed then.
@@ -129,6 +151,13 @@ mod tests {
         if let (Some(before), Some(after)) = (before, meter.read()) {
             assert!(after.ran_ns > before.ran_ns, "{before:?} to {after:?}");
         }
+    }
+
+    #[test]
+    fn a_quota_is_a_number_of_processors() {
+        let quotas = ["max 100000\n", "200000 100000\n", "150000 100000", "50000 100000", "", "1", "5 0"];
+        assert_eq!(quotas.map(whole_cpus), [None, Some(2), Some(1), Some(0), None, None, None]);
+        assert!(usable_cpus() <= allowed_cpus().len());
     }
 
     #[test]

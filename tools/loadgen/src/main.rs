@@ -16,26 +16,35 @@
 //! | [`probe`] | what a client asks a server about itself |
 //! | [`acked`] | the terms of acknowledged broadcasts, and what came of them |
 //! | [`payload`], [`bulk`], [`verify`] | the bytes of a message, and of a large one; whether each came once and in order |
-//! | [`pacer`] | open-loop sending |
+//! | [`arrivals`], [`pacer`] | the open loop: when messages are due, and who says so |
 //! | [`limits`] | what the engines of a run are allowed |
 //! | [`measure`], [`progress`], [`outcome`], [`report`] | what is counted, shown meanwhile, added up, and reported |
+//! | [`hdr`] | histograms as other tools read them |
+//! | [`merge`] | one report of several client processes |
+//! | [`step`], [`sweep`], [`knee`] | runs at several rates: each of them, all of a staircase, the highest that is good enough |
+//! | [`baseline`] | whether a build does worse than another, or than before |
 //! | [`reason`], [`error`] | why connections and runs fail, in words |
 //! | [`output`] | what is written where |
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
 #![forbid(unsafe_code)]
 
 mod acked;
+mod arrivals;
+mod baseline;
 mod bulk;
 mod churn;
 mod cli;
 mod client;
 mod clock;
 mod error;
+mod hdr;
 mod hostile;
 mod job;
+mod knee;
 mod limits;
 mod machine;
 mod measure;
+mod merge;
 mod outcome;
 mod output;
 mod pacer;
@@ -49,6 +58,8 @@ mod security;
 mod serve;
 mod server;
 mod spec;
+mod step;
+mod sweep;
 mod verify;
 mod workload;
 
@@ -72,6 +83,10 @@ fn main() -> ExitCode {
         Some(Command::Receipts(args)) => run::main(args.into()),
         Some(Command::Hostile(args)) => hostile::main(args),
         Some(Command::Churn(args)) => churn::main(args),
+        Some(Command::Merge(args)) => merge::main(args),
+        Some(Command::Sweep(args)) => sweep::main(args),
+        Some(Command::Knee(args)) => knee::main(args),
+        Some(Command::Baseline(args)) => baseline::main(&args.what),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

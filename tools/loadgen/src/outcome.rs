@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::client::{Outcome, Receipts};
 use crate::machine::boot_id;
-use crate::measure::{Condition, Window};
+use crate::measure::{Condition, Slice, Window};
 use crate::probe::Sample;
-use crate::report::{Latency, Measured, Verified};
+use crate::report::{Histograms, Latency, Measured, Verified};
 use crate::run::Phases;
 use crate::verify::Tally;
 use crate::workload::{Kind, slow_readers};
@@ -51,6 +51,11 @@ impl Total {
         total
     }
 
+    /// What was cut off of the windows while they were open, in the order of [`Condition::BOTH`].
+    pub(crate) fn add_slices(&mut self, slices: &[Slice; 2]) {
+        self.windows.iter_mut().zip(slices).for_each(|(window, slice)| window.add_slice(slice));
+    }
+
     /// The subscribers that stop: whatever went wrong with them counts, but nobody knows how much they should have received.
     pub(crate) fn add_slow(&mut self, outcome: slow_readers::Outcome) {
         self.slow = outcome.tally;
@@ -70,7 +75,7 @@ impl Total {
 
     /// Broadcast to the first acknowledgement, to that which made the quorum, to the last.
     pub(crate) fn acked(&self) -> [Option<Latency>; 3] {
-        self.windows[Condition::Undisturbed as usize].acked.each_ref().map(Latency::of)
+        self.windows[Condition::Undisturbed as usize].slice().acked.each_ref().map(Latency::of)
     }
 
     /// Messages that the subscribers that stop received while they read.
@@ -81,7 +86,7 @@ impl Total {
     /// Bulk messages that arrived in the disturbed phases, and how long those were.
     pub(crate) fn bulk(&self) -> (u64, u64) {
         let window = &self.windows[Condition::Disturbed as usize];
-        (window.bulk, window.elapsed_ns())
+        (window.slice().bulk, window.elapsed_ns())
     }
 
     /// `deliveries`: of so many messages, as far as they are known to lead to some.
@@ -102,27 +107,30 @@ impl Total {
     /// What was measured under one condition, in all of its phases.
     pub(crate) fn measured(&self, kind: Kind, condition: Condition, phases: &Phases) -> Measured {
         let window = &self.windows[condition as usize];
+        let slice = window.slice();
         let samples = &phases.samples[condition as usize];
         let (elapsed_ns, delivered, latency) = match samples.first() {
             Some([Some(before), Some(after)]) if kind.counted_at_server() => at_server(before, after),
             _ if kind.counted_at_server() => (window.elapsed_ns(), 0, None),
-            _ => (window.elapsed_ns(), window.delivered, Latency::of(&window.latency)),
+            _ => (window.elapsed_ns(), slice.delivered, Latency::of(&slice.latency)),
         };
         let deliveries_per_s = per_second(delivered, elapsed_ns);
         let (server_cpus_used, server_cpus_waited) = cpus_used(samples).unzip();
         Measured {
             elapsed_s: elapsed_ns as f64 / 1e9,
-            sent: window.sent,
+            sent: slice.sent,
             delivered,
-            msgs_per_s: per_second(window.sent, elapsed_ns),
+            msgs_per_s: per_second(slice.sent, elapsed_ns),
             deliveries_per_s,
             latency_ns: latency,
-            completion_ns: Latency::of(&window.completion),
-            send_lag_ns: Latency::of(&window.send_lag),
+            service_ns: Latency::of(&slice.service),
+            completion_ns: Latency::of(&slice.completion),
+            send_lag_ns: Latency::of(&slice.send_lag),
             // The two sides' windows differ by some microseconds, so this is a quotient of rates and not of sums.
             server_cpu_ns_per_delivery: server_cpus_used.filter(|_| delivered > 0).map(|cpus| cpus * 1e9 / deliveries_per_s),
             server_cpus_used,
             server_cpus_waited,
+            histograms: Histograms::of(slice),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn print(text: impl fmt::Display) -> Result<(), Error> {
     write!(out, "{text}").and_then(|()| out.flush()).map_err(|source| Error::Stdout { source })
 }
 
-/// Where JSON goes. Opened before there is any, so that a run is not made in vain.
+/// Where JSON, or another form of a report, goes. Opened before there is any, so that a run is not made in vain.
 pub(crate) enum JsonSink {
     Stdout,
     File(PathBuf, File),
@@ -43,6 +43,13 @@ impl JsonSink {
 
     pub(crate) fn is_stdout(&self) -> bool {
         matches!(self, Self::Stdout)
+    }
+
+    pub(crate) fn write_text(self, text: &str) -> Result<(), Error> {
+        match self {
+            Self::Stdout => print(text),
+            Self::File(path, mut file) => file.write_all(text.as_bytes()).map_err(|source| Error::Write { path, source }),
+        }
     }
 
     pub(crate) fn write(self, value: &impl Serialize) -> Result<(), Error> {

@@ -1,48 +1,46 @@
-//! Open-loop sending: when each message is due, and a thread that says so.
+//! Open-loop sending: a thread that says when something is due.
 //!
-//! The engine's timers are as coarse as the kernel's poll, a millisecond. A thread that sleeps to the nanosecond and posts a command is
-//! precise to some ten microseconds, which is the price of waking two threads. What is late all the same is sent at once and its
-//! latency counts from when it was due, so a server that stands still is not spared.
+//! The engine's timers are as coarse as the kernel's poll, a millisecond. Where a processor is to spare, the thread spins on it and the
+//! client's cores spin too: then a message leaves within a microsecond or so of when it is due. Elsewhere the thread sleeps to the
+//! nanosecond and wakes the core, which is precise to some ten microseconds. What is late all the same is sent at once and its response
+//! time counts from when it was due, so a server that stands still is not spared; how late the generator was has a histogram of its own.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use clap::ValueEnum;
 use corecast::Handle;
-use rustix::thread::ClockId;
+use rustix::thread::{ClockId, CpuSet};
 use rustix::time::Timespec;
+use serde::{Deserialize, Serialize};
 
-use crate::client::{Command, Share};
+use crate::arrivals::Schedule;
+use crate::client::Command;
 use crate::clock;
 use crate::error::Error;
+use crate::progress::Progress;
 
 /// Messages closer together than this are announced together.
-const QUANTUM_NS: f64 = 50_000.0;
+const SLEEPING_QUANTUM_NS: u64 = 50_000;
+const SPINNING_QUANTUM_NS: u64 = 1_000;
 
-/// When the messages of one core are due.
-#[derive(Debug)]
-pub(crate) struct Schedule {
-    start: f64,
-    interval: f64,
-    next: u64,
+/// How the generator waits for the next message to be due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Pace {
+    /// Looking at the clock, on a processor of its own.
+    Spin,
+    /// Asleep.
+    Sleep,
 }
 
-impl Schedule {
-    /// The core's part of `rate` messages a second from `at` on; the cores take turns.
-    pub(crate) fn new(rate: f64, at: u64, share: &Share) -> Self {
-        let interval = 1e9 / rate;
-        Self { start: at as f64 + interval * share.engine as f64, interval: interval * share.engines as f64, next: 0 }
-    }
-
-    /// When the next message is due, if that is not after `now`. Each is returned once.
-    pub(crate) fn due(&mut self, now: u64) -> Option<u64> {
-        let due = (self.start + self.interval * self.next as f64) as u64;
-        (due <= now).then(|| {
-            self.next += 1;
-            due
-        })
-    }
+/// One of the engines that send.
+pub(crate) struct Sender {
+    pub(crate) schedule: Schedule,
+    pub(crate) handle: Handle<Command>,
+    pub(crate) progress: Arc<Progress>,
 }
 
 /// The thread. Ends when it is dropped.
@@ -52,13 +50,16 @@ pub(crate) struct Pacer {
 }
 
 impl Pacer {
-    pub(crate) fn start(rate: f64, at: u64, handles: Vec<Handle<Command>>) -> Result<Self, Error> {
+    /// `cpu`: where the thread belongs, where that is known.
+    pub(crate) fn start(pace: Pace, cpu: Option<usize>, senders: Vec<Sender>) -> Result<Self, Error> {
         let stop = Arc::new(AtomicBool::new(false));
         let for_thread = Arc::clone(&stop);
-        let period = (1e9 / rate).max(QUANTUM_NS);
         let thread = std::thread::Builder::new()
             .name("loadgen-pacer".into())
-            .spawn(move || pace(period, at, &handles, &for_thread))
+            .spawn(move || {
+                prepare(cpu);
+                keep_pace(pace, senders, &for_thread);
+            })
             .map_err(|source| Error::System { what: "cannot start the pacer's thread", source })?;
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -73,19 +74,44 @@ impl Drop for Pacer {
     }
 }
 
-fn pace(period: f64, at: u64, handles: &[Handle<Command>], stop: &AtomicBool) {
-    // The default slack of 50 us would be most of the error. Without it the thread is merely less precise.
+/// Without either the thread is merely less precise, which its lag shows.
+fn prepare(cpu: Option<usize>) {
+    // The default slack of 50 us would be most of the error.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-    let mut round = 0;
+    if let Some(cpu) = cpu {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        let _ = rustix::thread::sched_setaffinity(None, &set);
+    }
+}
+
+fn keep_pace(pace: Pace, mut senders: Vec<Sender>, stop: &AtomicBool) {
+    let quantum = if pace == Pace::Spin { SPINNING_QUANTUM_NS } else { SLEEPING_QUANTUM_NS };
+    let mut announced = 0;
     while !stop.load(Ordering::Relaxed) {
-        sleep_until((at as f64 + period * round as f64) as u64, stop);
-        for handle in handles {
-            // Refused where the inbox is full: then the core has not looked at the last announcement either.
-            let _ = handle.post(0, Command::Pace);
+        let Some(due) = senders.iter().map(|sender| sender.schedule.next()).min() else { return };
+        let due = due.max(announced + quantum);
+        match pace {
+            Pace::Spin => spin_until(due, stop),
+            Pace::Sleep => sleep_until(due, stop),
         }
-        // What has become due meanwhile is sent by the announcement that was just made.
-        let passed = (clock::now_ns().saturating_sub(at) as f64 / period) as u64;
-        round = (round + 1).max(passed);
+        announced = clock::now_ns();
+        for Sender { schedule, handle, progress } in &mut senders {
+            let mut owes = false;
+            while schedule.due(announced).is_some() {
+                owes = true;
+            }
+            // A core that has not looked since the last announcement will find this too. Where its inbox is full, it is told the next time.
+            if owes && !progress.paced.swap(true, Ordering::AcqRel) && handle.post(0, Command::Pace).is_err() {
+                progress.paced.store(false, Ordering::Release);
+            }
+        }
+    }
+}
+
+fn spin_until(due: u64, stop: &AtomicBool) {
+    while clock::now_ns() < due && !stop.load(Ordering::Relaxed) {
+        std::hint::spin_loop();
     }
 }
 
@@ -100,25 +126,5 @@ fn sleep_until(due: u64, stop: &AtomicBool) {
         let until = due.min(now + NAP_NS);
         let until = Timespec { tv_sec: (until / 1_000_000_000) as i64, tv_nsec: (until % 1_000_000_000) as i64 };
         let _ = rustix::thread::clock_nanosleep_absolute(ClockId::Monotonic, &until);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cores_of_a_run_share_one_rate() {
-        let share = |engine| Share { engine, engines: 2, first: 0, count: 1, total: 2 };
-        let mut schedules = [Schedule::new(1000.0, 5, &share(0)), Schedule::new(1000.0, 5, &share(1))];
-        let [first, second] = schedules.each_mut().map(|schedule| {
-            let mut due = Vec::new();
-            while let Some(at) = schedule.due(4_000_004) {
-                due.push(at);
-            }
-            due
-        });
-        assert_eq!(first, [5, 2_000_005]);
-        assert_eq!(second, [1_000_005, 3_000_005]);
     }
 }

@@ -1,18 +1,22 @@
 //! The bytes of a workload's messages.
 //!
 //! ```text
-//! offset  0      8         16       20    24         32
-//!         seq    sent_at   sender   run   checksum   filler ...
+//! offset  0      8         16       20    24     28         32
+//!         seq    sent_at   sender   run   held   checksum   filler ...
 //! ```
 //!
-//! All fields are little-endian. The filler differs from message to message, so that a fragment that ends up in another message of
-//! the same length is noticed. The checksum covers everything but itself; it is fast and has no other merit.
+//! All fields are little-endian. `sent_at` is when the message was to be sent, `held` how much later it was, in [`HELD_NS`]: a receiver
+//! knows the response time and the service time, wherever it is. The filler differs from message to message, so that a fragment that ends
+//! up in another message of the same length is noticed. The checksum covers everything but itself; it is fast and has no other merit.
 
 use corecast::Topic;
 
 /// Bytes before the filler, and so the smallest message.
 pub(crate) const HEADER_LEN: usize = 32;
-const CHECKSUM_AT: usize = 24;
+const HELD_AT: usize = 24;
+const CHECKSUM_AT: usize = 28;
+/// What `held` counts, nanoseconds: over a minute fits in it, and it is well below what a clock reading costs.
+const HELD_NS: u64 = 16;
 /// The filler begins somewhere in so many bytes of noise, by sequence number.
 const NOISE_OFFSETS: u64 = 512;
 
@@ -23,6 +27,8 @@ pub(crate) struct Header {
     pub(crate) seq: u64,
     /// When it was sent or, with a fixed rate, should have been; see [`crate::clock::now_ns`].
     pub(crate) sent_at: u64,
+    /// When it was given to the engine, which is `sent_at` in a closed loop.
+    pub(crate) departed: u64,
     /// The sending peer's number in its run. Topics: the topic's, which has a stream of its own.
     pub(crate) sender: u32,
     /// The run that it belongs to: a fan-out server may serve several at once.
@@ -54,8 +60,13 @@ impl Builder {
         self.buffer.len()
     }
 
-    /// The message, until the next one is made.
+    /// The message, sent when it was to be, until the next one is made.
     pub(crate) fn build(&mut self, seq: u64, sender: u32, sent_at: u64) -> &[u8] {
+        self.build_late(seq, sender, sent_at, sent_at)
+    }
+
+    /// The same, sent only when it `departed`.
+    pub(crate) fn build_late(&mut self, seq: u64, sender: u32, sent_at: u64, departed: u64) -> &[u8] {
         let (header, filler) = self.buffer.split_at_mut(HEADER_LEN);
         let offset = (seq % NOISE_OFFSETS) as usize * 8;
         filler.copy_from_slice(&self.noise[offset..offset + filler.len()]);
@@ -63,6 +74,8 @@ impl Builder {
         header[8..16].copy_from_slice(&sent_at.to_le_bytes());
         header[16..20].copy_from_slice(&sender.to_le_bytes());
         header[20..24].copy_from_slice(&self.run.to_le_bytes());
+        let held = u32::try_from(departed.saturating_sub(sent_at) / HELD_NS).unwrap_or(u32::MAX);
+        header[HELD_AT..CHECKSUM_AT].copy_from_slice(&held.to_le_bytes());
         let sum = checksum(&header[..CHECKSUM_AT], filler);
         header[CHECKSUM_AT..].copy_from_slice(&sum.to_le_bytes());
         &self.buffer
@@ -72,12 +85,14 @@ impl Builder {
 /// The header of an undamaged message; nothing where the message is too short or its checksum is wrong.
 pub(crate) fn parse(body: &[u8]) -> Option<Header> {
     let (header, filler) = body.split_at_checked(HEADER_LEN)?;
-    let sum = word(&header[CHECKSUM_AT..]);
+    let sum = half(&header[CHECKSUM_AT..]);
     if checksum(&header[..CHECKSUM_AT], filler) != sum {
         return None;
     }
     let ids = word(&header[16..]);
-    Some(Header { seq: word(header), sent_at: word(&header[8..]), sender: ids as u32, run: (ids >> 32) as u32 })
+    let sent_at = word(&header[8..]);
+    let departed = sent_at.saturating_add(u64::from(half(&header[HELD_AT..])) * HELD_NS);
+    Some(Header { seq: word(header), sent_at, departed, sender: ids as u32, run: (ids >> 32) as u32 })
 }
 
 /// A topic of a run: a server may serve several runs at once.
@@ -95,8 +110,12 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(*bytes.first_chunk().expect("eight bytes"))
 }
 
+fn half(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(*bytes.first_chunk().expect("four bytes"))
+}
+
 /// Multiply and fold, eight bytes at a time, in four lanes: one lane would wait for each multiplication.
-fn checksum(header: &[u8], filler: &[u8]) -> u64 {
+fn checksum(header: &[u8], filler: &[u8]) -> u32 {
     let mut lanes = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0x2545_f491_4f6c_dd1d];
     let mut blocks = filler.chunks_exact(32);
     for block in &mut blocks {
@@ -105,15 +124,12 @@ fn checksum(header: &[u8], filler: &[u8]) -> u64 {
         }
     }
     let mut sum = lanes.into_iter().fold(filler.len() as u64, fold);
-    for bytes in header.chunks_exact(8) {
-        sum = fold(sum, word(bytes));
-    }
-    for bytes in blocks.remainder().chunks(8) {
+    for bytes in header.chunks(8).chain(blocks.remainder().chunks(8)) {
         let mut last = [0; 8];
         last[..bytes.len()].copy_from_slice(bytes);
         sum = fold(sum, u64::from_le_bytes(last));
     }
-    sum
+    (sum ^ sum >> 32) as u32
 }
 
 #[inline]
@@ -138,9 +154,22 @@ mod tests {
         for size in [32, 33, 40, 63, 64, 65, 100, 16 << 10] {
             let mut builder = Builder::new(7, size);
             let body = builder.build(1 << 40, 9, 77).to_vec();
-            assert_eq!(parse(&body), Some(Header { seq: 1 << 40, sent_at: 77, sender: 9, run: 7 }), "size {size}");
+            assert_eq!(parse(&body), Some(Header { seq: 1 << 40, sent_at: 77, departed: 77, sender: 9, run: 7 }), "size {size}");
             assert_eq!(topic_of(&body), Some(topic(7, 9)));
         }
+    }
+
+    #[test]
+    fn a_message_says_when_it_was_due_and_when_it_went() {
+        let mut builder = Builder::new(7, 32);
+        let mut times = |due, departed| {
+            let header = parse(builder.build_late(1, 2, due, departed)).expect("it is whole");
+            (header.sent_at, header.departed)
+        };
+        assert_eq!(times(1_000, 1_000 + 5 * HELD_NS), (1_000, 1_000 + 5 * HELD_NS));
+        assert_eq!(times(1_000, 999), (1_000, 1_000));
+        // What was held up for longer than fits was held up for that at least.
+        assert_eq!(times(0, u64::MAX), (0, u64::from(u32::MAX) * HELD_NS));
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(crate) struct Sample {
 }
 
 /// Tells samples from other answers, and versions of them from each other.
-const MAGIC: u64 = u64::from_le_bytes(*b"ccload02");
+const MAGIC: u64 = u64::from_le_bytes(*b"ccload03");
 const WORDS: usize = 15;
 /// Bytes of an encoded sample.
 pub(crate) const SAMPLE_LEN: usize = WORDS * 8;

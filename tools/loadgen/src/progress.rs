@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Published by one client core, read by the main thread. A cache line of its own.
+/// Published by one client core, read by the main thread, but for what the pacer says. A cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Progress {
@@ -25,6 +25,8 @@ pub(crate) struct Progress {
     pub(crate) received: AtomicU64,
     /// What the server owes besides: bulk messages that were asked for, word of broadcasts that were sent.
     pub(crate) outstanding: AtomicU64,
+    /// The pacer has announced something that the core has not looked at.
+    pub(crate) paced: AtomicBool,
 }
 
 impl Progress {

@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use crate::acked::Terms;
 use crate::cli::{
-    EchoArgs, FanoutArgs, FloodArgs, FloodPacingArgs, LoadArgs, MixedArgs, PacingArgs, PhaseArgs, ReceiptsArgs, SlowPeerArgs,
-    SlowReadersArgs, TopicsArgs,
+    EchoArgs, FanoutArgs, FloodArgs, LoadArgs, MixedArgs, PacingArgs, PhaseArgs, ReceiptsArgs, ScheduleArgs, SlowPeerArgs, SlowReadersArgs,
+    TopicsArgs,
 };
+use crate::pacer::Pace;
 use crate::workload::{Bulk, Kind, Pacing, Subscriptions};
 
 /// `--quick`: peers at most, measured time, warm-up.
 const QUICK: (u32, Duration, Duration) = (50, Duration::from_millis(600), Duration::from_millis(100));
+/// What an open loop offers where the command line does not say: messages a second, and where each goes to many, deliveries. Little enough
+/// for any machine, so that what is measured is the time that a message takes and not how long it waits for others.
+const RATE: f64 = 1000.0;
+const DELIVERIES: f64 = 50_000.0;
 /// When a server in this process cuts slow readers off, where the command line does not say: sooner than the library's defaults, which are
 /// made for seconds of trouble in days of service.
 const SLOW_SOFT: usize = 64 << 10;
@@ -37,6 +42,16 @@ pub(crate) struct Spec {
     /// Receipts only.
     pub(crate) terms: Option<Terms>,
     pub(crate) tuning: Tuning,
+    pub(crate) generator: Generator,
+}
+
+/// How the generator of an open loop works, and how well it has to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Generator {
+    /// Nothing: what the machine has room for.
+    pub(crate) pace: Option<Pace>,
+    /// How late it may be at p99. Nothing: see [`crate::report::Validity`].
+    pub(crate) lag_bound: Option<Duration>,
 }
 
 /// What a server in this process is told besides.
@@ -49,8 +64,37 @@ pub(crate) struct Tuning {
 impl Spec {
     /// A workload with one phase.
     pub(crate) fn plain(kind: Kind, pacing: Pacing, load: LoadArgs) -> Self {
-        let tuning = Tuning::default();
-        Self { kind, pacing, load, rounds: None, bulk: None, receive_buffer: None, slow: 0, subscriptions: None, terms: None, tuning }
+        Self {
+            kind,
+            pacing,
+            load,
+            rounds: None,
+            bulk: None,
+            receive_buffer: None,
+            slow: 0,
+            subscriptions: None,
+            terms: None,
+            tuning: Tuning::default(),
+            generator: Generator::default(),
+        }
+    }
+
+    /// A workload at this rate, whatever it does by itself.
+    pub(crate) fn at_rate(kind: Kind, rate: f64, schedule: &ScheduleArgs, load: &LoadArgs) -> Self {
+        let spec = Self::plain(kind, Pacing::Open(schedule.offered(rate)), load.clone());
+        Self { generator: schedule.generator(), ..spec }
+    }
+
+    /// A workload with one phase that is an open loop, unless it is told otherwise.
+    pub(crate) fn open(kind: Kind, pacing: &PacingArgs, load: &LoadArgs) -> Self {
+        let open = Pacing::Open(pacing.open.schedule.offered(pacing.open.rate.unwrap_or_else(|| default_rate(kind, load.peers))));
+        let spec = Self::plain(kind, pacing.closed().unwrap_or(open), load.clone());
+        Self { generator: pacing.open.schedule.generator(), ..spec }
+    }
+
+    /// A workload with one phase that is a closed loop, unless it is told a rate. Then `in_flight` has a default.
+    fn closed(kind: Kind, pacing: &PacingArgs, load: &LoadArgs) -> Self {
+        Self { generator: pacing.open.schedule.generator(), ..Self::plain(kind, pacing.rate_or_closed(), load.clone()) }
     }
 
     fn phased(kind: Kind, pacing: Pacing, mut load: LoadArgs, phases: &PhaseArgs) -> Self {
@@ -98,51 +142,58 @@ impl Spec {
     }
 }
 
-impl From<PacingArgs> for Pacing {
-    fn from(args: PacingArgs) -> Self {
-        args.rate.map_or(Self::Closed { in_flight: args.in_flight }, |rate| Self::Open { rate })
-    }
+/// What a workload offers that is told no rate.
+fn default_rate(kind: Kind, peers: u32) -> f64 {
+    if kind.one_sends() { RATE.min(DELIVERIES / f64::from(peers)) } else { RATE }
 }
 
-impl From<FloodPacingArgs> for Pacing {
-    fn from(args: FloodPacingArgs) -> Self {
-        match (args.rate, args.in_flight) {
-            (Some(rate), _) => Self::Open { rate },
-            (None, Some(in_flight)) => Self::Closed { in_flight },
-            (None, None) => Self::Greedy,
-        }
+impl PacingArgs {
+    /// Nothing where no closed loop is asked for.
+    fn closed(&self) -> Option<Pacing> {
+        (self.closed || self.in_flight.is_some()).then(|| Pacing::Closed { in_flight: self.in_flight.unwrap_or(1) })
+    }
+
+    fn rate_or_closed(&self) -> Pacing {
+        let closed = Pacing::Closed { in_flight: self.in_flight.unwrap_or(1) };
+        self.open.rate.map_or(closed, |rate| Pacing::Open(self.open.schedule.offered(rate)))
     }
 }
 
 impl From<&EchoArgs> for Spec {
     fn from(args: &EchoArgs) -> Self {
-        Self::plain(Kind::Echo, args.pacing.into(), args.load.clone())
+        Self::open(Kind::Echo, &args.pacing, &args.load)
     }
 }
 
 impl From<&FanoutArgs> for Spec {
     fn from(args: &FanoutArgs) -> Self {
-        Self::plain(Kind::Fanout, args.pacing.into(), args.load.clone())
+        Self::open(Kind::Fanout, &args.pacing, &args.load)
     }
 }
 
 impl From<&TopicsArgs> for Spec {
     fn from(args: &TopicsArgs) -> Self {
         let subscriptions = Some(args.subscriptions());
-        Self { subscriptions, ..Self::plain(Kind::Topics, args.pacing.into(), args.load.clone()) }
+        Self { subscriptions, ..Self::closed(Kind::Topics, &args.pacing, &args.load) }
     }
 }
 
 impl From<&ReceiptsArgs> for Spec {
     fn from(args: &ReceiptsArgs) -> Self {
         let terms = Some(Terms { quorum: args.quorum(), deadline: args.deadline });
-        Self { terms, ..Self::plain(Kind::Receipts, args.pacing.into(), args.load.clone()) }
+        Self { terms, ..Self::closed(Kind::Receipts, &args.pacing, &args.load) }
     }
 }
 
 impl From<&FloodArgs> for Spec {
     fn from(args: &FloodArgs) -> Self {
-        Self::plain(Kind::Flood, args.pacing.into(), args.load.clone())
+        let open = &args.pacing.open;
+        let pacing = match (open.rate, args.pacing.in_flight) {
+            (Some(rate), _) => Pacing::Open(open.schedule.offered(rate)),
+            (None, Some(in_flight)) => Pacing::Closed { in_flight },
+            (None, None) => Pacing::Greedy,
+        };
+        Self { generator: open.schedule.generator(), ..Self::plain(Kind::Flood, pacing, args.load.clone()) }
     }
 }
 
@@ -152,14 +203,20 @@ impl From<&MixedArgs> for Spec {
             bulk: Some(Bulk { size: args.bulk_size, ahead: args.bulk_ahead }),
             receive_buffer: args.receive_buffer,
             tuning: Tuning { notsent_lowat: args.notsent_lowat, ..Tuning::default() },
-            ..Self::phased(Kind::Mixed, Pacing::Open { rate: args.rate }, args.load.clone(), &args.phases)
+            generator: args.open.schedule.generator(),
+            ..Self::phased(
+                Kind::Mixed,
+                Pacing::Open(args.open.schedule.offered(args.open.rate.unwrap_or(RATE))),
+                args.load.clone(),
+                &args.phases,
+            )
         }
     }
 }
 
 impl From<&SlowReadersArgs> for Spec {
     fn from(args: &SlowReadersArgs) -> Self {
-        let spec = Self::phased(Kind::SlowReaders, args.pacing.into(), args.load.clone(), &args.phases);
+        let spec = Self::phased(Kind::SlowReaders, args.pacing.rate_or_closed(), args.load.clone(), &args.phases);
         let (mut slow_peers, mut notsent_lowat) = (args.slow_peers.clone(), args.notsent_lowat);
         if spec.load.target.is_none() {
             // Those that read have as much waiting for them as is in flight.
@@ -170,6 +227,6 @@ impl From<&SlowReadersArgs> for Spec {
         }
         // One at least reads.
         let slow = args.slow.min(spec.load.peers - 1);
-        Self { slow, tuning: Tuning { notsent_lowat, slow_peers }, ..spec }
+        Self { slow, tuning: Tuning { notsent_lowat, slow_peers }, generator: args.pacing.open.schedule.generator(), ..spec }
     }
 }

@@ -44,6 +44,23 @@ fn echo_against_a_server_in_another_process() {
 }
 
 #[test]
+fn the_measured_time_is_reported_piece_by_piece() {
+    for args in [&["echo", "--peers", "5", "--closed"][..], &["fanout", "--peers", "5", "--closed", "--client-cores", "0,1"]] {
+        let report = json(&run(&[args, &SHORT].concat()));
+        let intervals = report["intervals"].as_array().expect("a list");
+        assert!(intervals.len() >= 2, "{report:#}");
+        // Whatever was counted is in one of them.
+        for count in ["sent", "delivered"] {
+            assert_eq!(intervals.iter().map(|interval| number(interval, count)).sum::<u64>(), number(&report, count), "{report:#}");
+        }
+        for interval in intervals {
+            assert_eq!((interval["core_time"].as_array().map(Vec::len), &interval["disturbed"]), (Some(1), &Value::from(false)));
+            assert!(number(interval, "p50_ns") <= number(interval, "p99_ns") && number(interval, "p99_ns") <= number(interval, "max_ns"));
+        }
+    }
+}
+
+#[test]
 fn a_server_may_be_at_a_path() {
     let path = std::env::temp_dir().join(format!("corecast-loadgen-{}.sock", std::process::id()));
     let (mut server, address) = serve_at(&format!("unix:{}", path.display()), "echo", &[]);
@@ -89,7 +106,7 @@ fn a_flood_is_bounded_by_what_the_sink_has_counted() {
 #[test]
 fn a_fixed_rate_is_kept() {
     for workload in ["echo", "fanout", "flood"] {
-        let report = json(&run(&[&[workload, "--peers", "4", "--rate", "2000"][..], &SHORT].concat()));
+        let report = json(&run(&[&[workload, "--peers", "4", "--rate", "2000", "--lag-bound", "10"][..], &SHORT].concat()));
         assert_clean(&report, workload, 4, 64);
         let sent = number(&report, "sent") as f64 / report["elapsed_s"].as_f64().expect("a time");
         assert!((1000.0..4000.0).contains(&sent), "{report:#}");
@@ -129,7 +146,7 @@ fn sigterm_drains_and_the_counters_are_written() {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("stats-{}.json", std::process::id()));
     let file = path.to_str().expect("the path is text");
     let (mut server, address) = serve("echo", &["--stats-json", file, "--spin-us", "0"]);
-    json(&run(&[&["echo", "--target", &address, "--peers", "4"][..], &SHORT].concat()));
+    json(&run(&[&["echo", "--closed", "--target", &address, "--peers", "4"][..], &SHORT].concat()));
     server.signal("TERM");
     let output = server.finish();
     assert_eq!(output.status.code(), Some(0), "{}", show(&output));
@@ -150,7 +167,7 @@ fn sigint_ends_an_idle_server() {
 
 #[test]
 fn sigint_ends_a_run_early_and_it_is_reported() {
-    let mut process = ready(&["echo", "--peers", "5", "--duration", "15", "--warmup", "0", "--json", "-"]);
+    let mut process = ready(&["echo", "--closed", "--peers", "5", "--duration", "15", "--warmup", "0", "--json", "-"]);
     // Something is to be delivered first.
     std::thread::sleep(Duration::from_millis(300));
     process.signal("INT");
@@ -223,6 +240,15 @@ fn wrong_arguments_are_answered_with_two() {
         (&["echo", "--in-flight", "0"], "--in-flight"),
         (&["echo", "--rate", "0"], "--rate"),
         (&["echo", "--rate", "5", "--in-flight", "2"], "cannot be used with"),
+        (&["echo", "--rate", "5", "--closed"], "cannot be used with"),
+        (&["fanout", "--arrivals", "poisson", "--in-flight", "2"], "cannot be used with"),
+        (&["echo", "--arrivals", "burst:1"], "constant, poisson, burst"),
+        (&["echo", "--lag-bound", "0"], "expected seconds"),
+        (&["echo", "--pace", "fast"], "--pace"),
+        (&["echo", "--json", "-", "--hgrm", "-"], "--json and --hgrm cannot go to the same place"),
+        (&["echo", "--hgrm", "x", "--hdr-log", "x"], "the same place"),
+        (&["topics", "--arrivals", "poisson"], "needs --rate"),
+        (&["flood", "--pace", "sleep"], "needs --rate"),
         (&["flood", "--rate", "0"], "--rate"),
         (&["flood", "--rate", "5", "--in-flight", "2"], "cannot be used with"),
         (&["fanout", "--duration", "-1"], "--duration"),
@@ -346,7 +372,8 @@ fn a_key_file_a_network_secret_and_the_other_cipher() {
     std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let more = ["--identity", &key, "--network-secret-file", &secret, "--cipher", "chacha-poly"];
     let (server, first) = serve("echo", &more);
-    let args = ["echo", "--target", &first, "--peers", "4", "--identities", "2", "--seed", "1", "--duration", "0.2", "--warmup", "0"];
+    let args =
+        ["echo", "--closed", "--target", &first, "--peers", "4", "--identities", "2", "--seed", "1", "--duration", "0.2", "--warmup", "0"];
     let output = run(&[&args[..], &more[2..], &["--json", "-"]].concat());
     assert!(number(&json(&output), "total_delivered") > 0, "{}", show(&output));
     let output = run(&[&args[..], &["--connect-timeout", "0.3"]].concat());

@@ -6,7 +6,10 @@
 pub(crate) mod connect;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, Release},
+};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,7 +20,8 @@ use corecast::{
 
 use crate::acked::{Settled, Terms};
 use crate::bulk::Pull;
-use crate::measure::{Condition, Window};
+use crate::clock;
+use crate::measure::{Condition, Slice, Window};
 use crate::payload::{self, Header};
 use crate::probe::{DATA, Question, Sample};
 use crate::progress::Progress;
@@ -81,6 +85,8 @@ pub(crate) enum Command {
     OpenWindow(Condition),
     /// It closes.
     CloseWindow,
+    /// Hand over what was counted since the last cut, and count in `fresh` from here on.
+    Cut { fresh: Box<Slice>, answer: Sender<(Condition, Box<Slice>)> },
     /// Send nothing new.
     Stop,
     /// Fan-out and topics: the message with this number has reached all subscribers of one engine.
@@ -144,6 +150,10 @@ pub(crate) struct Core {
     receipts: Receipts,
     /// Type and lane of the messages.
     meta: Meta,
+    /// Whether messages are sent when they are due, and not when others have come.
+    open_loop: bool,
+    /// When the last message was given to the engine. Open loop only.
+    departed: u64,
     /// Open loop: messages that were due and had not been sent when sending stopped.
     pub(crate) unsent: u64,
     /// Between `Begin` and `Stop`.
@@ -166,6 +176,7 @@ impl Core {
         builder: payload::Builder,
         longest: usize,
         drain: Duration,
+        open_loop: bool,
     ) -> Self {
         let peers = vec![None; share.count as usize].into();
         Self {
@@ -176,6 +187,8 @@ impl Core {
             tally: Tally::default(),
             receipts: Receipts::default(),
             meta: Meta::new(DATA),
+            open_loop,
+            departed: 0,
             unsent: 0,
             sending: false,
             drain,
@@ -227,11 +240,12 @@ impl Core {
         self.send_as(cx, index, self.number(index), seq, sent_at)
     }
 
-    /// Sends, by peer `index`, the message `seq` of the stream of `sender`.
+    /// Sends, by peer `index`, the message `seq` of the stream of `sender`. Open loop: `sent_at` is when it was due.
     #[inline]
     pub(crate) fn send_as(&mut self, cx: &mut Context<'_>, index: usize, sender: u32, seq: u64, sent_at: u64) -> Push {
         let Some(peer) = self.peers[index] else { return Push::Refused };
-        let body = self.builder.build(seq, sender, sent_at);
+        self.departed = if self.open_loop { clock::now_ns() } else { sent_at };
+        let body = self.builder.build_late(seq, sender, sent_at, self.departed);
         let push = match cx.send(peer, self.meta, body) {
             Ok(Sent::Backpressure) => Push::TakenSlow,
             Ok(_) => Push::Taken,
@@ -240,6 +254,11 @@ impl Core {
         self.count_sent();
         self.window().sent();
         push
+    }
+
+    /// When the last message was given to the engine.
+    pub(crate) fn departed(&self) -> u64 {
+        self.departed
     }
 
     /// Asks for the bulk message `seq` of the stream of peer `index`. Returns whether that was taken.
@@ -271,10 +290,19 @@ impl Core {
         }
     }
 
-    /// Counts a message that arrived, and its latency where it arrived in a measured window.
+    /// Counts a message that arrived in a measured window, and its latency: in the closed loop if it arrived in the window, in the open
+    /// one if it was due there, however late it is.
     #[inline]
     pub(crate) fn arrived(&mut self, verdict: Verdict, header: &Header, now: u64) {
-        if self.count_arrived(verdict) {
+        if !self.count_arrived(verdict) {
+            return;
+        }
+        if self.open_loop {
+            self.window().received();
+            for window in &mut self.windows {
+                window.responded(header, now);
+            }
+        } else {
             self.window().delivered(now.saturating_sub(header.sent_at));
         }
     }
@@ -282,7 +310,7 @@ impl Core {
     /// Counts a message that arrived, and its latency in the window in which it was due.
     pub(crate) fn answered(&mut self, verdict: Verdict, header: &Header, now: u64) {
         if self.count_arrived(verdict) {
-            self.windows.iter_mut().for_each(|window| window.answered(header.sent_at, now));
+            self.windows.iter_mut().for_each(|window| window.answered(header, now));
         }
     }
 
@@ -507,13 +535,21 @@ impl<W: Workload> Handler for Driver<W> {
                 self.core.sending = true;
                 self.workload.begin(cx, &mut self.core, at);
             }
-            Command::Pace => self.workload.on_pace(cx, &mut self.core),
+            Command::Pace => {
+                // First, so that what becomes due from here on is announced again.
+                self.core.progress.paced.store(false, Release);
+                self.workload.on_pace(cx, &mut self.core);
+            }
             Command::Enter(condition) => self.workload.enter(cx, &mut self.core, condition),
             Command::OpenWindow(condition) => {
                 self.core.condition = condition;
                 self.core.window().open();
             }
             Command::CloseWindow => self.core.window().close(),
+            Command::Cut { fresh, answer } => {
+                let slice = self.core.window().cut(fresh);
+                let _ = answer.send((self.core.condition, slice));
+            }
             Command::Stop => {
                 self.core.sending = false;
                 self.workload.on_stop(cx, &mut self.core);

@@ -1,6 +1,7 @@
 //! One run of one workload, as the main thread drives it: start the engines, connect every peer, warm up, measure, stop, drain, add up.
 
 mod phases;
+mod timeline;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,19 +9,20 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use corecast::{Admission, Config, Cores, Engine, Handle, Identity, Lane, RequestError};
+use corecast::{Admission, Config, Cores, Engine, Handle, Identity, Lane, RequestError, Spin};
 
+use crate::arrivals::{Arrivals, Schedule};
 use crate::cli::{CpuList, LoadArgs};
 use crate::client::{Command, Common, Core, Driver, Outcome, PROBE_TIMEOUT, Share};
 use crate::error::Error;
-use crate::machine::{Machine, SPARE_DESCRIPTORS, allowed_cpus, raise_descriptor_limit};
+use crate::machine::{Machine, SPARE_DESCRIPTORS, allowed_cpus, raise_descriptor_limit, usable_cpus};
 use crate::measure::Condition;
 use crate::outcome::Total;
 use crate::output::{self, JsonSink};
-use crate::pacer::Pacer;
+use crate::pacer::{Pace, Pacer, Sender};
 use crate::probe::{Question, Sample};
 use crate::progress::{Cohort, Line, Progress};
-use crate::report::{Figures, Report, SCHEMA, Setup, reasons_text};
+use crate::report::{Figures, Report, SCHEMA, Setup, Validity, reasons_text};
 use crate::security::{self, Goal, Identities, Target};
 use crate::serve::Stop;
 use crate::server::Server;
@@ -28,9 +30,12 @@ use crate::spec::Spec;
 use crate::workload::{Echo, Fanout, Flood, Kind, Mixed, Pacing, Receipts, SlowReaders, Topics, Workload};
 use crate::{clock, limits, payload};
 pub(crate) use phases::Phases;
+use timeline::Timeline;
 
 /// Channels of one node: a client engine has no more peers than this at one server.
 const CHANNELS: u32 = 1 << 16;
+/// How long a client's core that spins looks for work before it sleeps all the same.
+const SPIN: Duration = Duration::from_secs(1);
 /// How often the main thread looks.
 const GLANCE: Duration = Duration::from_millis(10);
 /// What connecting may take where the command line does not say.
@@ -45,13 +50,21 @@ const LEAD_NS: u64 = 20_000_000;
 /// Runs a workload, prints its table, writes its JSON.
 pub(crate) fn main(spec: Spec) -> Result<(), Error> {
     let stop = Stop::install()?;
-    let json = JsonSink::open_some(spec.load.json.as_ref())?;
+    let LoadArgs { json, hgrm, hdr_log, .. } = &spec.load;
+    let [json, hgrm, log] = [json, hgrm, hdr_log].map(|path| JsonSink::open_some(path.as_ref()));
+    let (json, hgrm, log) = (json?, hgrm?, log?);
     let report = execute(&spec, &stop)?;
-    if !json.as_ref().is_some_and(JsonSink::is_stdout) {
+    if ![&json, &hgrm, &log].into_iter().flatten().any(JsonSink::is_stdout) {
         output::print(&report)?;
     }
     if let Some(sink) = json {
         sink.write(&report)?;
+    }
+    if let Some(sink) = hgrm {
+        sink.write_text(&report.hgrm())?;
+    }
+    if let Some(sink) = log {
+        sink.write_text(&report.hdr_log())?;
     }
     if report.passed() { Ok(()) } else { Err(Error::Verification) }
 }
@@ -69,7 +82,7 @@ pub(crate) fn execute(spec: &Spec, stop: &Stop) -> Result<Report, Error> {
             (Some(server), target)
         }
     };
-    let result = Run::start(spec, &placement, target).and_then(|mut run| {
+    let result = Run::start(spec, &placement, target, server.as_ref().map(Server::handle)).and_then(|mut run| {
         let mut result = run.drive(spec, &placement, stop);
         if let (Ok(report), Some(server)) = (&mut result, &server) {
             // Before the client says goodbye, which is counted too.
@@ -88,25 +101,45 @@ pub(crate) fn execute(spec: &Spec, stop: &Stop) -> Result<Report, Error> {
 struct Placement {
     server: Vec<usize>,
     client: Vec<usize>,
+    /// For the pacer alone, where all others are pinned elsewhere.
+    spare: Option<usize>,
+    /// Whether there are more processors than cores of either side.
+    room: bool,
 }
 
 impl Placement {
     /// As the command line says. What it leaves open: with the server in this process, one processor each, where there are two.
     fn choose(load: &LoadArgs) -> Self {
+        let allowed = allowed_cpus();
+        let (server, client) = Self::of_cores(load, &allowed);
+        // A target on this machine needs a processor too, and nobody knows which.
+        let others = server.len().max(usize::from(load.target.as_ref().is_none_or(|target| target.address.is_local())));
+        let pinned = !server.is_empty() && !client.is_empty();
+        let spare = allowed.iter().copied().find(|cpu| pinned && !server.contains(cpu) && !client.contains(cpu));
+        let room = usable_cpus() > others + client.len().max(1);
+        Self { server, client, spare, room }
+    }
+
+    /// How the pacer waits.
+    fn pace(&self, spec: &Spec) -> Pace {
+        spec.generator.pace.unwrap_or(if self.room { Pace::Spin } else { Pace::Sleep })
+    }
+
+    /// Of the server, which is in another process where there is a target, and of the client.
+    fn of_cores(load: &LoadArgs, allowed: &[usize]) -> (Vec<usize>, Vec<usize>) {
         let list = |list: &Option<CpuList>| list.as_ref().map(|list| list.0.clone());
         let (server, client) = (list(&load.server_cores), list(&load.client_cores));
         if load.target.is_some() {
-            return Self { server: Vec::new(), client: client.unwrap_or_default() };
+            return (Vec::new(), client.unwrap_or_default());
         }
-        let allowed = allowed_cpus();
         let first_not_in = |taken: &[usize]| allowed.iter().copied().find(|cpu| !taken.contains(cpu)).into_iter().collect::<Vec<_>>();
         match (server, client) {
-            (Some(server), Some(client)) => Self { server, client },
-            (Some(server), None) => Self { client: first_not_in(&server), server },
-            (None, Some(client)) => Self { server: first_not_in(&client), client },
+            (Some(server), Some(client)) => (server, client),
+            (Some(server), None) => (server.clone(), first_not_in(&server)),
+            (None, Some(client)) => (first_not_in(&client), client),
             (None, None) => match allowed[..] {
-                [server, client, ..] => Self { server: vec![server], client: vec![client] },
-                _ => Self { server: Vec::new(), client: Vec::new() },
+                [server, client, ..] => (vec![server], vec![client]),
+                _ => (Vec::new(), Vec::new()),
             },
         }
     }
@@ -154,18 +187,19 @@ fn shares(total: u32, wanted: usize) -> Vec<Share> {
 
 fn setup(spec: &Spec, placement: &Placement) -> Setup {
     let pinned = |cpus: &[usize]| (!cpus.is_empty()).then(|| cpus.to_vec());
-    let (in_flight, rate) = match spec.pacing {
-        Pacing::Closed { in_flight } => (Some(in_flight), None),
-        Pacing::Open { rate } => (None, Some(rate)),
-        Pacing::Greedy => (None, None),
-    };
+    let in_flight = if let Pacing::Closed { in_flight } = spec.pacing { Some(in_flight) } else { None };
+    let offered = spec.pacing.offered();
     Setup {
-        workload: spec.kind.name(),
+        workload: spec.kind.name().to_owned(),
         server: spec.load.target.as_ref().map_or_else(|| "embedded".into(), |target| target.to_string()),
         peers: spec.load.peers,
         size: spec.load.size,
         in_flight,
-        rate,
+        rate: offered.map(|offered| offered.rate),
+        arrivals: offered.map(|offered| offered.arrivals.to_string()),
+        arrival_seed: offered.filter(|offered| offered.arrivals == Arrivals::Poisson).map(|offered| offered.seed),
+        pace: offered.map(|_| placement.pace(spec)),
+        plaintext: spec.load.engine.plaintext,
         server_cores: pinned(&placement.server),
         client_cores: pinned(&placement.client),
         spin_us: spec.load.engine.spin_us,
@@ -174,6 +208,7 @@ fn setup(spec: &Spec, placement: &Placement) -> Setup {
 
 /// The client side of a run.
 struct Run {
+    run_id: u32,
     engines: Vec<Engine<Command>>,
     handles: Vec<Handle<Command>>,
     cohort: Cohort,
@@ -182,20 +217,23 @@ struct Run {
     /// The subscribers that stop reading, where some do.
     slow: Option<SlowReaders>,
     line: Line,
+    /// What is measured, second by second.
+    timeline: Timeline,
 }
 
 impl Run {
-    fn start(spec: &Spec, placement: &Placement, target: Target) -> Result<Self, Error> {
+    fn start(spec: &Spec, placement: &Placement, target: Target, server: Option<Handle<()>>) -> Result<Self, Error> {
         let total = spec.connections();
         let shares = shares(total, placement.client.len());
         let cohort = Cohort(shares.iter().map(|_| Arc::default()).collect());
         let common = Arc::new(Common { handles: OnceLock::new() });
         let run_id = clock::now_ns() as u32 ^ std::process::id().rotate_left(16);
+        let spin = spec.pacing.offered().is_some_and(|_| placement.pace(spec) == Pace::Spin);
         let mut engines = Vec::new();
         for (share, progress) in shares.iter().zip(&cohort.0) {
             let cpu = placement.client.get(share.engine % placement.client.len().max(1)).copied();
             let parts =
-                Parts { share: *share, common: Arc::clone(&common), progress: Arc::clone(progress), run_id, target: target.clone() };
+                Parts { share: *share, common: Arc::clone(&common), progress: Arc::clone(progress), run_id, target: target.clone(), spin };
             engines.push(start_client(spec, cpu, parts)?);
         }
         let handles: Vec<_> = engines.iter().map(Engine::handle).collect();
@@ -204,7 +242,9 @@ impl Run {
             output::remark(format_args!("client: warning: {warning}"));
         }
         let slow = if spec.slow > 0 { Some(start_slow(spec, placement, target.clone(), run_id)?) } else { None };
-        Ok(Self { engines, handles, cohort, target, connections: u64::from(total), slow, line: Line::new(spec.kind.name()) })
+        let timeline = Timeline::new(spec, handles.clone(), server);
+        let line = Line::new(spec.kind.name());
+        Ok(Self { run_id, engines, handles, cohort, target, connections: u64::from(total), slow, line, timeline })
     }
 
     fn drive(&mut self, spec: &Spec, placement: &Placement, stop: &Stop) -> Result<Report, Error> {
@@ -224,8 +264,9 @@ impl Run {
         log::info!("{} peers are ready after {connect_s:.3} s", self.connections);
         let at = clock::now_ns() + LEAD_NS;
         self.tell_all(|| Command::Begin { at });
-        let pacer = self.start_pacer(spec, at)?;
+        let pacer = self.start_pacer(spec, placement, at)?;
         self.wait("warm-up", spec, spec.load.warmup, stop, |_| false);
+        let started_at_s = clock::wall_s();
         let phases = match spec.rounds {
             None => self.measure(spec, stop),
             Some(rounds) => self.alternate(spec, rounds, stop)?,
@@ -236,16 +277,24 @@ impl Run {
         let outcomes = self.collect()?;
         self.line.clear();
         let mut total = Total::of(outcomes);
+        let (slices, intervals) = self.timeline.finish();
+        total.add_slices(slices);
         if let Some(slow) = &self.slow {
             total.add_slow(slow.outcome()?);
         }
+        let (verified, figures) = (total.verified(|sent| spec.deliveries(sent)), Figures::of(spec, &total, &phases));
         Ok(Report {
-            schema: SCHEMA,
+            schema: SCHEMA.to_owned(),
+            run_id: self.run_id,
+            merged: Vec::new(),
             setup: setup(spec, placement),
+            started_at_s,
             connect_s,
             connect_failures: std::mem::take(&mut total.failures),
-            verified: total.verified(|sent| spec.deliveries(sent)),
-            figures: Figures::of(spec, &total, &phases),
+            validity: Validity::of(spec, &verified, &figures),
+            verified,
+            figures,
+            intervals,
             interrupted: stop.requested(),
             server_counters: None,
             machine: Machine::describe(),
@@ -345,11 +394,16 @@ impl Run {
         if is == needed { Ok(()) } else { Err(Error::WrongMode { target, is, needed }) }
     }
 
-    fn start_pacer(&self, spec: &Spec, at: u64) -> Result<Option<Pacer>, Error> {
-        let Pacing::Open { rate } = spec.pacing else { return Ok(None) };
+    fn start_pacer(&self, spec: &Spec, placement: &Placement, at: u64) -> Result<Option<Pacer>, Error> {
+        let Some(offered) = spec.pacing.offered() else { return Ok(None) };
         // Only the first engine sends.
-        let senders = if spec.kind.one_sends() { 1 } else { self.handles.len() };
-        Pacer::start(rate, at, self.handles[..senders].to_vec()).map(Some)
+        let engines = if spec.kind.one_sends() { 1 } else { self.handles.len() };
+        let sender = |engine: usize| {
+            let share = Share { engine, engines, first: 0, count: 0, total: 0 };
+            let (handle, progress) = (self.handles[engine].clone(), Arc::clone(&self.cohort.0[engine]));
+            Sender { schedule: Schedule::new(&offered, at, &share), handle, progress }
+        };
+        Pacer::start(placement.pace(spec), placement.spare, (0..engines).map(sender).collect()).map(Some)
     }
 
     /// Whether a peer has ended that should not have.
@@ -363,6 +417,7 @@ impl Run {
         while Instant::now() < until && !stop.requested() && !self.failed() && !done(self) {
             let counted = if spec.kind.counted_at_server() { self.sent() } else { self.received() };
             self.line.show(phase, counted, if spec.kind.counted_at_server() { "sent" } else { "delivered" });
+            self.timeline.look();
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
         }
     }
@@ -373,8 +428,10 @@ impl Run {
         // trip later.
         self.tell_all(|| Command::OpenWindow(Condition::Undisturbed));
         let before = self.sample(Question::SampleAndReset);
+        self.timeline.begin(Condition::Undisturbed);
         self.wait("measuring", spec, spec.load.duration, stop, |_| false);
         self.tell_all(|| Command::CloseWindow);
+        self.timeline.end();
         // A peer that ended may have been the one that is asked through.
         let after = if self.failed() { None } else { self.sample(Question::Sample) };
         let mut phases = Phases::default();
@@ -433,12 +490,17 @@ struct Parts {
     progress: Arc<Progress>,
     run_id: u32,
     target: Target,
+    /// Whether the core looks for work all the time, unless the command line says otherwise.
+    spin: bool,
 }
 
 fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<Command>, Error> {
     let (identities, mut config) = client(&spec.load, parts.run_id, parts.share.engine as u64, parts.share.engines)?;
     if let Some(cpu) = cpu {
         config.cores = Cores::Pinned(vec![cpu]);
+    }
+    if parts.spin && spec.load.engine.spin_us.is_none() {
+        config.io.spin = Spin { window: SPIN, forced: true };
     }
     config.io.socket_receive_buffer = spec.receive_buffer;
     let (peers, size, in_flight) = (parts.share.count as usize, spec.longest(), spec.under_way());
@@ -456,14 +518,14 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     let core = move || {
         let Parts { share, common, progress, run_id, .. } = &parts;
         let builder = payload::Builder::new(*run_id, own_size);
-        Core::new(*share, Arc::clone(common), Arc::clone(progress), builder, longest, drain)
+        Core::new(*share, Arc::clone(common), Arc::clone(progress), builder, longest, drain, pacing.offered().is_some())
     };
     match kind {
         Kind::Echo => start_engine(config, goal, core, move |core| Echo::new(pacing, core.count())),
         Kind::Fanout | Kind::SlowReaders => start_engine(config, goal, core, move |core| Fanout::new(pacing, core)),
         Kind::Mixed => {
-            let (bulk, rate) = (spec.bulk.expect("mixed has bulk"), spec.pacing.rate().expect("mixed has a rate"));
-            start_engine(config, goal, move || core().in_lane(Lane::High), move |core| Mixed::new(rate, bulk, core.count()))
+            let (bulk, offered) = (spec.bulk.expect("mixed has bulk"), spec.pacing.offered().expect("mixed has a rate"));
+            start_engine(config, goal, move || core().in_lane(Lane::High), move |core| Mixed::new(offered, bulk, core.count()))
         }
         Kind::Topics => {
             let subscriptions = spec.subscriptions.expect("topics has subscriptions");

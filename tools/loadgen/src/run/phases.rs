@@ -94,8 +94,10 @@ impl Run {
         };
         self.tell_all(|| Command::OpenWindow(condition));
         let before = self.sample(Question::Sample);
+        self.timeline.begin(condition);
         self.wait(name, spec, spec.phase(), stop, done);
         self.tell_all(|| Command::CloseWindow);
+        self.timeline.end();
         // A peer that ended may have been the one that is asked through.
         let after = if self.failed() { None } else { self.sample(Question::Sample) };
         phases.samples[condition as usize].push([before, after]);

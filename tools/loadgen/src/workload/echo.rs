@@ -62,8 +62,8 @@ impl Echo {
 
 impl Workload for Echo {
     fn begin(&mut self, cx: &mut Context<'_>, core: &mut Core, at: u64) {
-        match self.pacing {
-            Pacing::Open { rate } => self.open_loop.begin(rate, at, core),
+        match &self.pacing {
+            Pacing::Open(offered) => self.open_loop.begin(offered, at, core),
             Pacing::Closed { .. } | Pacing::Greedy => (0..core.count()).for_each(|index| self.fill(cx, core, index)),
         }
     }

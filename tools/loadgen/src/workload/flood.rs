@@ -45,7 +45,7 @@ impl Flood {
         let in_flight = match self.pacing {
             Pacing::Closed { in_flight } => Some(u64::from(in_flight)),
             Pacing::Greedy => None,
-            Pacing::Open { .. } => return false,
+            Pacing::Open(_) => return false,
         };
         for _ in 0..BURST {
             let flow = &mut self.flows[index];
@@ -85,8 +85,8 @@ impl Flood {
 
 impl Workload for Flood {
     fn begin(&mut self, cx: &mut Context<'_>, core: &mut Core, at: u64) {
-        if let Pacing::Open { rate } = self.pacing {
-            self.open_loop.begin(rate, at, core);
+        if let Pacing::Open(offered) = &self.pacing {
+            self.open_loop.begin(offered, at, core);
         }
         let mut willing: Vec<usize> = (0..core.count()).collect();
         while !willing.is_empty() {

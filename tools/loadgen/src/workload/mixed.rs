@@ -8,6 +8,7 @@ use corecast::{Context, Lane, Message};
 
 use super::open_loop::OpenLoop;
 use super::{Bulk, Workload};
+use crate::arrivals::Offered;
 use crate::bulk::{self, BULK};
 use crate::client::Core;
 use crate::clock;
@@ -30,7 +31,7 @@ struct Flow {
 
 /// One core's peers.
 pub(crate) struct Mixed {
-    rate: f64,
+    offered: Offered,
     bulk: Bulk,
     /// Whether bulk is asked for.
     asking: bool,
@@ -41,9 +42,9 @@ pub(crate) struct Mixed {
 }
 
 impl Mixed {
-    pub(crate) fn new(rate: f64, bulk: Bulk, peers: usize) -> Self {
+    pub(crate) fn new(offered: Offered, bulk: Bulk, peers: usize) -> Self {
         let flows = (0..peers).map(|_| Flow::default()).collect();
-        Self { rate, bulk, asking: false, outstanding: 0, flows, open_loop: OpenLoop::default() }
+        Self { offered, bulk, asking: false, outstanding: 0, flows, open_loop: OpenLoop::default() }
     }
 
     fn catch_up(&mut self, cx: &mut Context<'_>, core: &mut Core, index: usize) {
@@ -83,7 +84,7 @@ impl Mixed {
 
 impl Workload for Mixed {
     fn begin(&mut self, _cx: &mut Context<'_>, core: &mut Core, at: u64) {
-        self.open_loop.begin(self.rate, at, core);
+        self.open_loop.begin(&self.offered, at, core);
     }
 
     fn enter(&mut self, cx: &mut Context<'_>, core: &mut Core, condition: Condition) {

@@ -21,6 +21,7 @@ pub(crate) use receipts::Receipts;
 pub(crate) use slow_readers::SlowReaders;
 pub(crate) use topics::{Subscriptions, Topics};
 
+use crate::arrivals::Offered;
 use crate::client::Core;
 use crate::measure::Condition;
 use crate::probe::Sample;
@@ -59,8 +60,8 @@ pub(crate) trait Workload: 'static {
 pub(crate) enum Pacing {
     /// When one of so many has come to its end.
     Closed { in_flight: u32 },
-    /// At so many a second, whatever happens.
-    Open { rate: f64 },
+    /// When it is due, whatever happens.
+    Open(Offered),
     /// Whenever the engine takes one.
     Greedy,
 }
@@ -70,13 +71,13 @@ impl Pacing {
     pub(crate) fn in_flight(self) -> usize {
         match self {
             Self::Closed { in_flight } => in_flight as usize,
-            Self::Open { .. } | Self::Greedy => 1,
+            Self::Open(_) | Self::Greedy => 1,
         }
     }
 
-    /// Messages a second, where that is fixed.
-    pub(crate) fn rate(self) -> Option<f64> {
-        if let Self::Open { rate } = self { Some(rate) } else { None }
+    /// What an open loop offers.
+    pub(crate) fn offered(self) -> Option<Offered> {
+        if let Self::Open(offered) = self { Some(offered) } else { None }
     }
 }
 

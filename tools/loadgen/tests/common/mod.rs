@@ -151,7 +151,7 @@ pub(crate) fn number(report: &Value, field: &str) -> u64 {
 
 /// Nothing lost, duplicated, reordered, damaged or disconnected, of a run of this workload.
 pub(crate) fn assert_verified(report: &Value, workload: &str, peers: u64, size: u64) {
-    assert_eq!(report["schema"], "corecast-loadgen/3");
+    assert_eq!(report["schema"], "corecast-loadgen/4");
     assert_eq!(report["workload"], workload);
     assert_eq!((number(report, "peers"), number(report, "size")), (peers, size));
     for wrong in ["lost", "duplicated", "reordered", "corrupt", "disconnected"] {

@@ -43,7 +43,7 @@ impl<R: Rogue> Handler for Core<R> {
     /// Every question is answered with a sample in which nothing stands but the mode.
     fn on_request(&mut self, cx: &mut Context<'_>, _peer: PeerId, request: Message<'_>, responder: Responder) {
         let mut sample = [0; 15 * 8];
-        sample[..8].copy_from_slice(b"ccload02");
+        sample[..8].copy_from_slice(b"ccload03");
         sample[8..16].copy_from_slice(&self.mode.to_le_bytes());
         let _ = cx.respond(responder, request.meta, &sample);
     }

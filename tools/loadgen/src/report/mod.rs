@@ -1,25 +1,41 @@
 //! What a run comes to: the figures, as JSON and as a short table.
 
+mod interval;
+#[cfg(test)]
+mod sample;
+mod table;
+mod validity;
+
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fs;
+use std::path::Path;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::acked::Terms;
+use crate::error::Error;
+use crate::hdr::{self, Logged, Recorded};
 use crate::machine::Machine;
-use crate::measure::{Condition, percentiles};
+use crate::measure::{Condition, Slice, new_histogram, percentiles};
 use crate::outcome::{Total, per_second};
+use crate::pacer::Pace;
 use crate::probe::Counters;
 use crate::run::Phases;
 use crate::spec::Spec;
 use crate::workload::{Bulk, Subscriptions};
 
+pub(crate) use interval::{CoreTime, Interval};
+#[cfg(test)]
+pub(crate) use sample::sample;
+pub(crate) use table::{group, reasons_text, time};
+pub(crate) use validity::Validity;
+
 /// Names the meaning of the fields below. A change of meaning changes the number.
-pub(crate) const SCHEMA: &str = "corecast-loadgen/3";
+pub(crate) const SCHEMA: &str = "corecast-loadgen/4";
 
 /// Nanoseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: u64,
     pub(crate) p90: u64,
@@ -40,11 +56,17 @@ impl Latency {
 }
 
 /// One run of one workload.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
-    pub(crate) schema: &'static str,
+    pub(crate) schema: String,
+    /// Which run of which process, as its messages say.
+    pub(crate) run_id: u32,
+    /// The runs that this one was merged from. Empty where it was measured.
+    pub(crate) merged: Vec<u32>,
     #[serde(flatten)]
     pub(crate) setup: Setup,
+    /// When the measured time began, in seconds since 1970.
+    pub(crate) started_at_s: f64,
     pub(crate) connect_s: f64,
     /// Failed attempts to connect that were repeated.
     pub(crate) connect_failures: BTreeMap<String, u64>,
@@ -52,6 +74,10 @@ pub(crate) struct Report {
     pub(crate) verified: Verified,
     #[serde(flatten)]
     pub(crate) figures: Figures,
+    /// Open loop: whether it says something about the server.
+    pub(crate) validity: Option<Validity>,
+    /// The measured time, piece by piece.
+    pub(crate) intervals: Vec<Interval>,
     /// A signal ended the measurement early.
     pub(crate) interrupted: bool,
     /// Everything that the server counted, whatever is not zero. Nothing where it is another process: see its `--stats-json`.
@@ -60,10 +86,9 @@ pub(crate) struct Report {
 }
 
 /// What was measured: once, or under two conditions that took turns.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Figures {
-    One(Measured),
     Mixed {
         rounds: u32,
         without_bulk: Measured,
@@ -88,10 +113,12 @@ pub(crate) enum Figures {
         rate_ratio: Option<f64>,
         slow: SlowFigures,
     },
+    /// Last, because the others have all that it has.
+    One(Measured),
 }
 
 /// The bulk lane of a mixed run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct BulkFigures {
     pub(crate) size: usize,
     /// Messages that each peer had asked for and not received.
@@ -107,7 +134,7 @@ pub(crate) struct BulkFigures {
 }
 
 /// What became of acknowledged broadcasts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ReceiptFigures {
     /// So many acknowledgements make a quorum.
     pub(crate) quorum: u32,
@@ -126,7 +153,7 @@ pub(crate) struct ReceiptFigures {
 }
 
 /// What was subscribed to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TopicFigures {
     /// How many topics there are.
     pub(crate) count: u32,
@@ -138,7 +165,7 @@ pub(crate) struct TopicFigures {
 }
 
 /// The subscribers that stopped reading.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SlowFigures {
     /// So many of the subscribers in each round.
     pub(crate) readers: u32,
@@ -203,6 +230,16 @@ impl Figures {
         Self::Topics { measured, topics: TopicFigures { count, per_peer, subscribers_min, subscribers_max } }
     }
 
+    /// The measured part, or the undisturbed and the disturbed one.
+    pub(crate) fn measured(&self) -> impl Iterator<Item = &Measured> {
+        let (first, second) = match self {
+            Self::One(measured) | Self::Receipts { measured, .. } | Self::Topics { measured, .. } => (measured, None),
+            Self::Mixed { without_bulk, with_bulk, .. } => (without_bulk, Some(with_bulk)),
+            Self::SlowReaders { undisturbed, disturbed, .. } => (undisturbed, Some(disturbed)),
+        };
+        std::iter::once(first).chain(second)
+    }
+
     /// Whether every broadcast that was to be acknowledged was, by every peer.
     fn all_acknowledged(&self) -> bool {
         if let Self::Receipts { receipts, .. } = self { receipts.incomplete == 0 } else { true }
@@ -228,9 +265,9 @@ impl Figures {
 }
 
 /// What was run.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
-    pub(crate) workload: &'static str,
+    pub(crate) workload: String,
     /// `embedded`, or the target's address.
     pub(crate) server: String,
     /// Peers as asked for: fan-out and topics have one publisher besides.
@@ -240,6 +277,13 @@ pub(crate) struct Setup {
     pub(crate) in_flight: Option<u32>,
     /// Open loop only: messages a second.
     pub(crate) rate: Option<f64>,
+    /// `constant`, `poisson` or `burst:N`.
+    pub(crate) arrivals: Option<String>,
+    /// Poisson only.
+    pub(crate) arrival_seed: Option<u64>,
+    /// How the generator waited.
+    pub(crate) pace: Option<Pace>,
+    pub(crate) plaintext: bool,
     /// Processors that the cores were pinned to. Nothing where they were not, or in another process.
     pub(crate) server_cores: Option<Vec<usize>>,
     pub(crate) client_cores: Option<Vec<usize>>,
@@ -247,7 +291,7 @@ pub(crate) struct Setup {
 }
 
 /// The whole run, with its warm-up and its drain: all of it is verified.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Verified {
     /// Messages that the client's engines took, warm-up included.
     pub(crate) total_sent: u64,
@@ -266,7 +310,7 @@ pub(crate) struct Verified {
 }
 
 /// The measured part of the run. Each rate is a count divided by `elapsed_s`.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) elapsed_s: f64,
     /// Messages that were sent in it.
@@ -277,257 +321,91 @@ pub(crate) struct Measured {
     pub(crate) msgs_per_s: f64,
     /// `delivered` a second.
     pub(crate) deliveries_per_s: f64,
-    /// From when a message was sent (with a rate: was due) to its arrival. Flood: at the server, where its clock is the client's.
+    /// Closed loop: from when a message was sent to its arrival. Open loop: the response time of the messages that were due in it, from
+    /// when each was due. Flood: at the server, where its clock is the client's.
     pub(crate) latency_ns: Option<Latency>,
+    /// Open loop: the service time of the same messages, from when each was given to the client's engine.
+    pub(crate) service_ns: Option<Latency>,
     /// Closed-loop fan-out and topics: from when a message was sent to its arrival at the last of its subscribers.
     pub(crate) completion_ns: Option<Latency>,
-    /// Open loop: how late the generator itself was.
+    /// Open loop: how late the generator itself was. What a message waited because its peer was told to is not in it.
     pub(crate) send_lag_ns: Option<Latency>,
     pub(crate) server_cpu_ns_per_delivery: Option<f64>,
     /// Processors that the server kept busy.
     pub(crate) server_cpus_used: Option<f64>,
     /// Processors that it would have used besides, had nobody else run there. More than a few hundredths: measure again.
     pub(crate) server_cpus_waited: Option<f64>,
+    /// All of what the percentiles are taken from.
+    pub(crate) histograms: Histograms,
+}
+
+/// Base64 of HdrHistogram's compressed V2 encoding, in nanoseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Histograms {
+    pub(crate) latency: Option<Recorded>,
+    pub(crate) service: Option<Recorded>,
+    pub(crate) completion: Option<Recorded>,
+    pub(crate) send_lag: Option<Recorded>,
+}
+
+impl Histograms {
+    pub(crate) fn of(slice: &Slice) -> Self {
+        Self {
+            latency: Recorded::of(&slice.latency),
+            service: Recorded::of(&slice.service),
+            completion: Recorded::of(&slice.completion),
+            send_lag: Recorded::of(&slice.send_lag),
+        }
+    }
 }
 
 impl Verified {
     /// Whether everything that was sent arrived once, in order and undamaged, and that was not nothing.
-    fn passed(&self) -> bool {
+    pub(crate) fn passed(&self) -> bool {
         let wrong = [self.lost, self.duplicated, self.reordered, self.corrupt, self.disconnected];
         self.total_delivered > 0 && wrong.iter().all(|count| *count == 0)
     }
 }
 
 impl Report {
+    /// As `--json` wrote it.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+        let refused = |reason: String| Error::NotAReport { path: path.to_owned(), reason };
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        match value["schema"].as_str() {
+            Some(SCHEMA) => serde_json::from_value(value).map_err(|error| refused(error.to_string())),
+            Some(schema) => Err(refused(format!("it is {schema} and not {SCHEMA}"))),
+            None => Err(refused("it names no schema".into())),
+        }
+    }
+
     pub(crate) fn passed(&self) -> bool {
-        self.verified.passed() && self.figures.all_acknowledged() && self.missing().is_none()
+        self.verified.passed() && self.figures.all_acknowledged() && self.missing().is_none() && self.is_valid()
+    }
+
+    /// Whether it says something about the server, as far as that is known.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.validity.as_ref().is_none_or(|validity| validity.valid)
+    }
+
+    /// The latencies of each piece of the measured time as HdrHistogram's log analysers read them.
+    pub(crate) fn hdr_log(&self) -> String {
+        let pieces = self.intervals.iter().filter_map(|interval| {
+            let Interval { at_s, elapsed_s, max_ns, ref latencies, .. } = *interval;
+            latencies.clone().map(|encoded| Logged { at_s, elapsed_s, max_ns, encoded })
+        });
+        hdr::log(self.started_at_s, pieces)
+    }
+
+    /// The latencies as HdrHistogram's plotters read them: of a run of two phases, the disturbed ones.
+    pub(crate) fn hgrm(&self) -> String {
+        let recorded = self.figures.measured().last().and_then(|measured| measured.histograms.latency.as_ref());
+        recorded.map_or_else(|| hdr::hgrm(&new_histogram()), |recorded| hdr::hgrm(&recorded.0))
     }
 
     /// Who ends a run early has not asked for all of it.
     fn missing(&self) -> Option<&'static str> {
         self.figures.missing().filter(|_| !self.interrupted)
-    }
-}
-
-impl fmt::Display for Setup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let receivers = if matches!(self.workload, "fanout" | "slow-readers" | "topics" | "receipts") { "subscriber" } else { "peer" };
-        let plural = if self.peers == 1 { "" } else { "s" };
-        write!(f, "{}: {} {receivers}{plural}, {} bytes", self.workload, group(u64::from(self.peers)), group(self.size as u64))?;
-        match (self.in_flight, self.rate) {
-            (Some(in_flight), _) => write!(f, ", {in_flight} in flight"),
-            (None, Some(rate)) => write!(f, ", {rate} a second"),
-            (None, None) => f.write_str(", as fast as it goes"),
-        }
-    }
-}
-
-impl fmt::Display for Verified {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wrong = format!("{} lost, {} duplicated, {} reordered, {} corrupt", self.lost, self.duplicated, self.reordered, self.corrupt);
-        let counts = format!("{} sent, {} delivered, with warm-up and drain", group(self.total_sent), group(self.total_delivered));
-        row(f, "whole run", &counts)?;
-        row(f, "verified", &format!("{wrong}{}", if self.passed() { "" } else { "   FAILED" }))?;
-        if self.unsent > 0 {
-            row(f, "NOT SENT", &format!("{} were due, but the server did not keep up: latencies are too good", group(self.unsent)))?;
-        }
-        for (reason, count) in &self.disconnect_reasons {
-            row(f, "disconnected", &format!("{count} x {reason}"))?;
-        }
-        Ok(())
-    }
-}
-
-impl Measured {
-    fn rate(&self) -> String {
-        format!("{} deliveries/s, {} messages/s", group(self.deliveries_per_s as u64), group(self.msgs_per_s as u64))
-    }
-
-    /// A line under `name`, where there were any.
-    fn latency_row(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
-        self.latency_ns.map_or(Ok(()), |latency| row(f, name, &percentile_text(&latency)))
-    }
-
-    /// What one should know before believing the rest.
-    fn doubts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waited = self.server_cpus_waited.filter(|waited| *waited > 0.05);
-        waited.map_or(Ok(()), |waited| {
-            row(f, "NOT ALONE", &format!("the server waited for {waited:.2} processors: rates are too low, latencies too high"))
-        })
-    }
-}
-
-impl fmt::Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::One(measured) => measured.fmt(f),
-            Self::Receipts { measured, receipts } => write!(f, "{measured}{receipts}"),
-            Self::Topics { measured, topics } => {
-                row(f, "topics", &topics.to_string())?;
-                measured.fmt(f)
-            }
-            Self::Mixed { rounds, without_bulk, with_bulk, bulk } => {
-                let times = (without_bulk.elapsed_s, with_bulk.elapsed_s);
-                row(f, "measured", &format!("{}, {:.2} s without and {:.2} s with bulk in all", rounds_text(*rounds), times.0, times.1))?;
-                without_bulk.latency_row(f, "without bulk")?;
-                with_bulk.latency_row(f, "with bulk")?;
-                let rate = format!("{} MB/s, {:.0} messages/s", group((bulk.bytes_per_s / 1e6) as u64), bulk.deliveries_per_s);
-                row(f, "bulk", &format!("{rate} of {} bytes, {} ahead for each peer", group(bulk.size as u64), bulk.ahead))?;
-                with_bulk.send_lag_ns.map_or(Ok(()), |lag| row(f, "sent late by", &format!("with bulk: {}", percentile_text(&lag))))?;
-                without_bulk.doubts(f)?;
-                with_bulk.doubts(f)
-            }
-            Self::SlowReaders { rounds, undisturbed, disturbed, rate_ratio, slow } => {
-                let times = (undisturbed.elapsed_s, disturbed.elapsed_s);
-                row(
-                    f,
-                    "measured",
-                    &format!("{}, {:.2} s undisturbed and {:.2} s disturbed in all", rounds_text(*rounds), times.0, times.1),
-                )?;
-                row(f, "undisturbed", &undisturbed.rate())?;
-                undisturbed.latency_row(f, "")?;
-                let ratio = rate_ratio.map_or_else(String::new, |ratio| format!(": {ratio:.3} of the undisturbed rate"));
-                row(f, "disturbed", &format!("{}{ratio}", disturbed.rate()))?;
-                disturbed.latency_row(f, "")?;
-                row(f, "slow readers", &slow.to_string())?;
-                undisturbed.doubts(f)?;
-                disturbed.doubts(f)
-            }
-        }
-    }
-}
-
-impl fmt::Display for ReceiptFigures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, latency) in [("first ack", self.first_ns), ("quorum", self.quorum_ns), ("last ack", self.last_ns)] {
-            latency.map_or(Ok(()), |latency| row(f, name, &percentile_text(&latency)))?;
-        }
-        let failed = if self.incomplete > 0 { "   FAILED" } else { "" };
-        let (complete, incomplete) = (group(self.complete), group(self.incomplete));
-        row(f, "receipts", &format!("{complete} complete, {incomplete} incomplete, quorum of {}{failed}", self.quorum))?;
-        self.incomplete_reasons.iter().try_for_each(|(reason, count)| row(f, "incomplete", &format!("{count} x {reason}")))
-    }
-}
-
-impl fmt::Display for TopicFigures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, per_peer, subscribers_min, subscribers_max } = self;
-        write!(f, "{}, {} subscribed to by each peer, {} ", group(u64::from(*count)), per_peer, group(*subscribers_min))?;
-        if subscribers_min < subscribers_max {
-            write!(f, "or {} ", group(*subscribers_max))?;
-        }
-        f.write_str("subscribers each")
-    }
-}
-
-impl fmt::Display for SlowFigures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} a round: {} stopped, {} cut off", self.readers, self.stopped, self.cut_off)?;
-        for (reason, count) in &self.cut_off_reasons {
-            write!(f, ", {count} x {reason}")?;
-        }
-        match self.stopped.saturating_sub(self.cut_off) {
-            0 => Ok(()),
-            left => write!(f, ", {left} still connected when their phase ended"),
-        }
-    }
-}
-
-impl fmt::Display for Measured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        row(f, "measured", &format!("{} sent, {} delivered in {:.2} s", group(self.sent), group(self.delivered), self.elapsed_s))?;
-        row(f, "rate", &self.rate())?;
-        for (name, latency) in [("latency", self.latency_ns), ("last of all", self.completion_ns), ("sent late by", self.send_lag_ns)] {
-            if let Some(latency) = latency {
-                row(f, name, &percentile_text(&latency))?;
-            }
-        }
-        if let (Some(cpu), Some(used)) = (self.server_cpu_ns_per_delivery, self.server_cpus_used) {
-            row(f, "server CPU", &format!("{} per delivery, {used:.2} processors busy", time(cpu as u64)))?;
-        }
-        self.doubts(f)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let interrupted = if self.interrupted { " (interrupted)" } else { "" };
-        writeln!(f, "{}{interrupted}", self.setup)?;
-        write!(f, "{}{}", self.figures, self.verified)?;
-        if let Some(missing) = self.missing() {
-            row(f, "FAILED", &format!("{missing} in the measured time"))?;
-        }
-        if !self.passed() {
-            for (name, count) in self.server_counters.iter().flatten().filter(|(name, _)| tells_why(name)) {
-                row(f, "server says", &format!("{name} {count}"))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether a counter's name says that something was refused, cut off or thrown away.
-fn tells_why(counter: &str) -> bool {
-    let parts = ["closed_", "violation_", "refused", "dropped", "timed_out", "errors"];
-    parts.iter().any(|part| counter.contains(part))
-}
-
-fn rounds_text(rounds: u32) -> String {
-    if rounds == 1 { "1 round".into() } else { format!("{rounds} rounds") }
-}
-
-fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
-    writeln!(f, "  {name:<13}{text}")
-}
-
-fn percentile_text(latency: &Latency) -> String {
-    let named = [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("p99.9", latency.p999), ("max", latency.max)];
-    named.map(|(name, value)| format!("{name} {}", time(value))).join("   ")
-}
-
-/// Three significant digits and a unit.
-fn time(nanos: u64) -> String {
-    let (value, unit) = match nanos {
-        0..1_000 => return format!("{nanos} ns"),
-        1_000..1_000_000 => (nanos as f64 / 1e3, "us"),
-        1_000_000..1_000_000_000 => (nanos as f64 / 1e6, "ms"),
-        _ => (nanos as f64 / 1e9, "s"),
-    };
-    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-    format!("{value:.digits$} {unit}")
-}
-
-/// Thousands set apart.
-pub(crate) fn group(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// Reasons and how often, the most frequent first, for a one-line message.
-pub(crate) fn reasons_text(reasons: &BTreeMap<String, u64>) -> String {
-    let mut sorted: Vec<_> = reasons.iter().collect();
-    sorted.sort_by(|a, b| b.1.cmp(a.1));
-    let mut out = String::new();
-    for (reason, count) in sorted.into_iter().take(5) {
-        let _ = write!(out, "; {count} x {reason}");
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_easy_to_read() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(group), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([999, 1_000, 12_340, 123_400_000, 2_000_000_000].map(time), ["999 ns", "1.00 us", "12.3 us", "123 ms", "2.00 s"]);
     }
 }
