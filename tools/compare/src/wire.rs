@@ -6,7 +6,7 @@ use std::io::{self, Read};
 pub(crate) const MAGIC: [u8; 4] = [0xCC, 0x43, 0x52, 0x50];
 pub(crate) const VERSION: u8 = 1;
 const PLAINTEXT: u8 = 0;
-const REFUSAL_MARKER: u8 = 255;
+pub(crate) const REFUSAL_MARKER: u8 = 255;
 
 pub(crate) const PREAMBLE_LEN: usize = 8;
 pub(crate) const HELLO_LEN: usize = 88;

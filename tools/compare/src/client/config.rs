@@ -29,6 +29,17 @@ pub(crate) enum Protocol {
     Json,
 }
 
+impl Protocol {
+    /// Why this load does not exist in this protocol, if so.
+    pub(crate) fn lacks(self, load: Load) -> Option<&'static str> {
+        match (self, load) {
+            (Protocol::Redis, Load::Sink { .. }) => Some("Redis has no sink: it answers every command, and counts no messages"),
+            (Protocol::Nats, Load::Sink { .. }) => Some("NATS has no sink: what nobody subscribes to, nobody counts"),
+            _ => None,
+        }
+    }
+}
+
 /// What to do with the server.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) enum Load {
@@ -112,8 +123,10 @@ impl ClientConfig {
         if self.protocol != Protocol::Zmtp && self.publishing.is_some() {
             return Err(format!("a server that speaks {:?} has one port, not another one for subscribers", self.protocol));
         }
-        self.check_load()?;
-        if self.protocol == Protocol::Wire { Ok(()) } else { Err(format!("the client does not speak {:?} yet", self.protocol)) }
+        if let Some(reason) = self.protocol.lacks(self.load) {
+            return Err(reason.into());
+        }
+        self.check_load()
     }
 
     fn check_load(&self) -> Result<(), String> {

@@ -74,7 +74,12 @@ pub(crate) fn measure(config: &ClientConfig) -> io::Result<Figures> {
     config.check().map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
     match config.protocol {
         Protocol::Wire => measure_over::<protocol::Wire>(config),
-        _ => unreachable!("refused by the check"),
+        Protocol::Noise => measure_over::<protocol::Noise>(config),
+        Protocol::Nats => measure_over::<protocol::Nats>(config),
+        Protocol::Redis => measure_over::<protocol::Redis>(config),
+        Protocol::Zmtp => measure_over::<protocol::Zmtp>(config),
+        Protocol::MessageIo => measure_over::<protocol::MessageIo>(config),
+        Protocol::Json => measure_over::<protocol::Json>(config),
     }
 }
 

@@ -2,14 +2,29 @@
 //!
 //! The client's loop is compiled once for each of them, so that a protocol is chosen once a run and costs nothing at a message.
 
+mod json;
+mod message_io;
+mod nats;
+mod noise;
+mod redis;
 mod wire;
+mod zmtp;
 
-use std::io;
+use std::io::{self, Read};
 use std::net::TcpStream;
 
-use super::ClientConfig;
+use memchr::memchr;
 
+use super::ClientConfig;
+use super::connection::invalid;
+
+pub(super) use json::Json;
+pub(super) use message_io::MessageIo;
+pub(super) use nats::Nats;
+pub(super) use noise::Noise;
+pub(super) use redis::Redis;
 pub(super) use wire::Wire;
+pub(super) use zmtp::Zmtp;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +42,8 @@ pub(super) enum Role {
 pub(super) struct Scratch {
     /// What has to be sent in answer to control messages.
     pub(super) replies: Vec<u8>,
+    /// Where a message is put together that did not come as it was sent: sealed, or as text.
+    pub(super) plain: Vec<u8>,
 }
 
 /// One protocol, and the state of one connection in it.
@@ -53,5 +70,25 @@ pub(super) trait Codec: Sized {
     /// What is said before the connection is shut, not sealed yet.
     fn farewell(&mut self) -> Vec<u8> {
         Vec::new()
+    }
+}
+
+/// Reads a line with its end from a stream that still blocks, and nothing of what comes after it.
+fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    const MOST: usize = 16 << 10;
+    let mut line = Vec::new();
+    let mut waiting = [0; 1024];
+    loop {
+        let there = stream.peek(&mut waiting)?;
+        let end = memchr(b'\n', &waiting[..there]);
+        let wanted = end.map_or(there, |at| at + 1);
+        if there == 0 || line.len() + wanted > MOST {
+            return Err(invalid(format!("the server's greeting ended in the middle of a line: {:?}", String::from_utf8_lossy(&line))));
+        }
+        stream.read_exact(&mut waiting[..wanted])?;
+        line.extend_from_slice(&waiting[..wanted]);
+        if end.is_some() {
+            return Ok(line);
+        }
     }
 }
