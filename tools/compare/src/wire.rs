@@ -200,7 +200,8 @@ impl Header {
     /// Whether this is a message of this type, all of it in one frame.
     #[inline]
     pub(crate) fn is_whole_data(self, message_type: u16) -> bool {
-        self.kind() == DATA && self.message_type() == message_type && !self.more()
+        const LOOKED_AT: u64 = 0xFF << 32 | (MORE as u64) << 40 | 0xFFFF << 48;
+        self.0 & LOOKED_AT == u64::from(DATA) << 32 | u64::from(message_type) << 48
     }
 
     /// The rules that a header alone can break.
@@ -292,6 +293,13 @@ mod tests {
         assert_eq!(with(PREAMBLE_LEN + 80, 0), Err(OpeningError::Refuse(RefusalCode::MALFORMED)));
         assert_eq!(with(PREAMBLE_LEN + 86, 1), Err(OpeningError::Refuse(RefusalCode::MALFORMED)));
         assert_eq!(refusal_code(&refusal(RefusalCode::SUITE)), Some(RefusalCode::SUITE));
+    }
+
+    #[test]
+    fn a_whole_message_has_its_type_and_no_more_flag() {
+        let is_whole = |kind, flags, message_type| Header::new(32, kind, flags, message_type).is_whole_data(7);
+        assert!(is_whole(DATA, NORMAL_LANE, 7) && is_whole(DATA, 1, 7));
+        assert!(!is_whole(DATA, NORMAL_LANE | MORE, 7) && !is_whole(DATA, NORMAL_LANE, 8) && !is_whole(FRAGMENT, NORMAL_LANE, 7));
     }
 
     #[test]

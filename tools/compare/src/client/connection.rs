@@ -65,7 +65,7 @@ impl<C: Codec> Connection<C> {
     }
 
     /// Appends a message in this connection's protocol to what will be sent.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append(&self, frame: &[u8], out: &mut Vec<u8>) {
         self.codec.append(frame, out);
     }
@@ -89,7 +89,7 @@ impl<C: Codec> Connection<C> {
     }
 
     /// One `recv`, and the messages in it where they lie.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(&mut self, shared: &mut SharedBuffer, deliver: impl FnMut(&[u8])) -> io::Result<Received> {
         let (buffer, kept) = if self.own.is_empty() {
             let kept = self.partial.len();

@@ -82,6 +82,8 @@ impl<C: Codec> Workload<C> for Fanout {
         self.fill(connections, now)
     }
 
+    // Once a message: as a call of its own, it takes a tenth longer.
+    #[inline(always)]
     fn on_message(&mut self, connection: usize, body: &[u8], meter: &mut Meter) {
         let publisher = self.publisher();
         let first = self.sent - self.on_their_way.len() as u64;

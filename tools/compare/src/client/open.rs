@@ -80,7 +80,7 @@ impl<C: Codec> Workload<C> for OpenEcho {
             if index != last {
                 self.echo.send(&mut connections[last])?;
             }
-            self.echo.append(index, &connections[index], due);
+            self.echo.append(index, &connections[index], due, 1);
             last = index;
         }
         self.echo.send(&mut connections[last])
