@@ -143,7 +143,10 @@ impl<C: Codec> Connection<C> {
         self.stream.set_read_timeout(Some(left))?;
         let mut last_bytes = std::mem::take(&mut self.partial);
         last_bytes.extend_from_slice(&self.own[..self.own_filled]);
-        allow_reset(self.stream.read_to_end(&mut last_bytes).map(|_| ()))?;
+        allow_reset(self.stream.read_to_end(&mut last_bytes).map(|_| ())).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "the server did not end a connection in time"),
+            _ => error,
+        })?;
         let mut messages = 0;
         let used = self.codec.decode(&last_bytes, &mut Scratch::default(), |_| messages += 1)?;
         if messages > 0 {

@@ -42,7 +42,8 @@ pub(crate) use config::{ClientConfig, Load, Protocol, SINK_ANSWERS_EVERY};
 
 /// Without any delivery for this long, the run is over and what is outstanding is lost.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For all connections together, of which there may be thousands.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A blocking wait ends after this long to look at the clock.
 const WAIT_MS: u64 = 50;
 const EVENTS_PER_WAIT: usize = 1024;
