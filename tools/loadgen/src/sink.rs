@@ -18,6 +18,8 @@ pub(crate) struct Received {
     pub(crate) run: Option<u32>,
     pub(crate) stream: Stream,
     pub(crate) tally: Tally,
+    /// Messages that are not this tool's.
+    pub(crate) others: u64,
 }
 
 /// What came to one core of one run's peers.
