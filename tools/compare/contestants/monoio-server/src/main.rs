@@ -46,9 +46,9 @@ const ENTRIES: u32 = 4096;
 struct Cli {
     #[command(flatten)]
     options: Options,
-    /// What is under the runtime
-    #[arg(long, value_enum, default_value = "uring")]
-    driver: Driver,
+    /// What is under the runtime; io_uring where there is one if not given
+    #[arg(long, value_enum)]
+    driver: Option<Driver>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,17 +68,28 @@ pub(crate) struct Server {
 
 fn main() -> ExitCode {
     let Cli { options, driver } = Cli::parse();
-    let outcome = options.prepare().and_then(|()| contestant::stop_signal()).and_then(|stop| match driver {
-        Driver::Uring => build_uring(options.poll)?.block_on(serve(options, stop)),
-        Driver::Epoll => RuntimeBuilder::<LegacyDriver>::new().with_entries(ENTRIES).build()?.block_on(serve(options, stop)),
-    });
-    match outcome {
+    match run(options, driver) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("monoio-server: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(options: Options, driver: Option<Driver>) -> io::Result<()> {
+    options.prepare()?;
+    let stop = contestant::stop_signal()?;
+    if driver != Some(Driver::Epoll) {
+        match build_uring(options.poll) {
+            Ok(mut runtime) => return runtime.block_on(serve(options, stop)),
+            Err(error) if driver.is_some() => {
+                return Err(io::Error::new(error.kind(), format!("no io_uring as of Linux 6.1 here ({error}); try --driver epoll")));
+            }
+            Err(error) => eprintln!("monoio-server: no io_uring as of Linux 6.1 here ({error}): epoll instead"),
+        }
+    }
+    RuntimeBuilder::<LegacyDriver>::new().with_entries(ENTRIES).build()?.block_on(serve(options, stop))
 }
 
 /// The ring does its work when this thread asks for completions, and does not interrupt it: that is what `DEFER_TASKRUN` is for, but
@@ -90,8 +101,7 @@ fn build_uring(poll: Poll) -> io::Result<monoio::Runtime<IoUringDriver>> {
         Poll::Block => ring.setup_defer_taskrun(),
         Poll::Spin => ring.setup_coop_taskrun(),
     };
-    let runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(ENTRIES).uring_builder(ring).build();
-    runtime.map_err(|error| io::Error::new(error.kind(), format!("no io_uring as of Linux 6.1 here ({error}); try --driver epoll")))
+    RuntimeBuilder::<IoUringDriver>::new().with_entries(ENTRIES).uring_builder(ring).build()
 }
 
 async fn serve(options: Options, stop: UnixStream) -> io::Result<()> {
