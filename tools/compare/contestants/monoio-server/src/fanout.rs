@@ -1,7 +1,8 @@
 //! Fan-out: one log, and one task that drives a writer for each subscriber.
 //!
-//! The writers are futures of that one task and not tasks of their own: a broadcast wakes it once, and so do all completions of one turn.
-//! Over io_uring a broadcast is then one system call that submits a send for each subscriber; over epoll each writer sends at its first poll.
+//! The writers are futures of that one task and not tasks of their own: a broadcast wakes it once, and so do all completions of one
+//! turn. Over io_uring a broadcast is then one system call that submits a send for each subscriber; over epoll each writer sends at its
+//! first poll.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};

@@ -1,4 +1,5 @@
-//! Set-up: the program as a process, peers by hand on loopback. Claim: over both drivers, all of the contract, and one that never reads holds up no one.
+//! Set-up: the program as a process, peers by hand on loopback. Claim: over both drivers, all of the contract, and one that never reads
+//! holds up no one.
 
 use conformance::contract;
 use conformance::peers::WirePeer;
