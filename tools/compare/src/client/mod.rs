@@ -4,6 +4,8 @@
 //! and a checksum ([`message`]); arrivals are entered into a [`ledger`]; rates and CPU time are taken at the borders of a
 //! window ([`meter`]). The workloads, [`echo`] and [`fanout`], say what is sent when.
 
+pub(crate) mod command;
+mod config;
 mod connection;
 mod echo;
 mod fanout;
@@ -14,7 +16,6 @@ pub(crate) mod meter;
 mod tests;
 
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::server::Poll;
@@ -22,38 +23,9 @@ use crate::sys::{self, Epoll, Interest};
 use crate::wire::{self, Header};
 use connection::{Connection, invalid};
 use ledger::Faults;
-use meter::{Figures, Meter, Window};
+use meter::{Figures, Meter};
 
-pub(crate) use message::MIN_BODY;
-
-/// What to do with the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub(crate) enum Load {
-    /// Every connection keeps `in_flight` messages on their way to the server and back.
-    Echo { connections: usize, in_flight: usize },
-    /// One more connection than `subscribers` publishes; up to `outstanding` broadcasts are on their way.
-    Fanout { subscribers: usize, outstanding: usize },
-}
-
-impl Load {
-    fn connections(self) -> usize {
-        match self {
-            Load::Echo { connections, .. } => connections,
-            Load::Fanout { subscribers, .. } => subscribers + 1,
-        }
-    }
-}
-
-/// One run against one server.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ClientConfig {
-    pub(crate) server: SocketAddr,
-    pub(crate) network: [u8; 32],
-    pub(crate) load: Load,
-    pub(crate) body_len: usize,
-    pub(crate) poll: Poll,
-    pub(crate) window: Window,
-}
+pub(crate) use config::{ClientConfig, Load, Protocol, SINK_ANSWERS_EVERY};
 
 /// Without any delivery for this long, the run is over and what is outstanding is lost.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
@@ -79,6 +51,7 @@ trait Workload {
 
 /// Dials, runs one window, drains, closes, and returns its figures. Faults are part of them; an error means that there are none.
 pub(crate) fn measure(config: &ClientConfig) -> io::Result<Figures> {
+    config.check().map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
     let connections = (0..config.load.connections())
         .map(|index| {
             Connection::dial(config.server, config.network)
@@ -87,9 +60,10 @@ pub(crate) fn measure(config: &ClientConfig) -> io::Result<Figures> {
         .collect::<io::Result<Vec<_>>>()?;
     match config.load {
         Load::Echo { connections: count, in_flight } => drive(config, connections, echo::Echo::new(count, in_flight, config.body_len)),
-        Load::Fanout { subscribers, outstanding } => {
+        Load::Fanout { subscribers, outstanding, .. } => {
             drive(config, connections, fanout::Fanout::new(subscribers, outstanding, config.body_len))
         }
+        _ => unreachable!("refused by the check"),
     }
 }
 

@@ -6,14 +6,24 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::meter::Window;
-use super::{ClientConfig, Load, measure};
+use super::{ClientConfig, Load, Protocol, measure};
 use crate::server::tests::TestServer;
 use crate::server::{Mode, Poll};
 use crate::wire::{self, Hello};
 
 fn config(server: SocketAddr, load: Load, body_len: usize) -> ClientConfig {
     let window = Window { warmup: Duration::from_millis(20), measure: Duration::from_millis(150), server_pid: Some(std::process::id()) };
-    ClientConfig { server, network: [0; 32], load, body_len, poll: Poll::Block, window }
+    ClientConfig {
+        protocol: Protocol::Wire,
+        server,
+        publishing: None,
+        network: [0; 32],
+        node: None,
+        load,
+        body_len,
+        poll: Poll::Block,
+        window,
+    }
 }
 
 #[test]
@@ -31,7 +41,7 @@ fn echo_loses_nothing() {
 fn fan_out_loses_nothing() {
     let server = TestServer::start(Mode::Fanout);
     for (subscribers, outstanding, body_len) in [(1, 1, 128), (7, 1, 1024), (7, 64, 128), (3, 16, 16_384)] {
-        let figures = measure(&config(server.address, Load::Fanout { subscribers, outstanding }, body_len)).unwrap();
+        let figures = measure(&config(server.address, Load::Fanout { subscribers, outstanding, stuck: 0 }, body_len)).unwrap();
         assert!(figures.faults.none(), "{figures:?}");
         assert!(figures.deliveries > 0, "{figures:?}");
     }
