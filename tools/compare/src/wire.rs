@@ -1,4 +1,4 @@
-//! The part of `src/wire/WIRE.md` that a plaintext peer without fragments and requests needs, written from that text alone.
+//! The part of `src/wire/WIRE.md` that a peer without requests needs, written from that text alone.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,7 +6,7 @@ use std::io::{self, Read};
 pub(crate) const MAGIC: [u8; 4] = [0xCC, 0x43, 0x52, 0x50];
 pub(crate) const VERSION: u8 = 1;
 const PLAINTEXT: u8 = 0;
-const REFUSAL_MARKER: u8 = 255;
+pub(crate) const REFUSAL_MARKER: u8 = 255;
 
 pub(crate) const PREAMBLE_LEN: usize = 8;
 pub(crate) const HELLO_LEN: usize = 88;
@@ -16,7 +16,7 @@ pub(crate) const REFUSAL_LEN: usize = 16;
 pub(crate) const HEADER_LEN: usize = 8;
 /// The most bytes that may follow a header.
 pub(crate) const MAX_FRAME_LEN: usize = 32_768;
-/// What a sender puts into one frame by default. The client never sends more, so its messages are never fragmented.
+/// What a sender puts into one frame by default; a longer message is cut.
 pub(crate) const FRAGMENT_LEN: usize = 16_384;
 pub(crate) const MAX_MESSAGE: u32 = 1 << 20;
 
@@ -31,6 +31,8 @@ pub(crate) const GOODBYE: u8 = 19;
 
 /// Flags of a whole message in the normal lane.
 pub(crate) const NORMAL_LANE: u8 = 2;
+/// Flag: the message goes on in the next frame of its lane.
+pub(crate) const MORE: u8 = 0b100;
 const LANE_BITS: u8 = 0b011;
 const KNOWN_FLAGS: u8 = 0b111;
 
@@ -188,6 +190,17 @@ impl Header {
     #[inline]
     pub(crate) fn message_type(self) -> u16 {
         (self.0 >> 48) as u16
+    }
+
+    #[inline]
+    pub(crate) fn more(self) -> bool {
+        self.flags() & MORE != 0
+    }
+
+    /// Whether this is a message of this type, all of it in one frame.
+    #[inline]
+    pub(crate) fn is_whole_data(self, message_type: u16) -> bool {
+        self.kind() == DATA && self.message_type() == message_type && !self.more()
     }
 
     /// The rules that a header alone can break.

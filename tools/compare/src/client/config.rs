@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::message::MIN_BODY;
 use super::meter::Window;
+use super::protocol::Role;
 use crate::server::{Mode, Poll};
 use crate::wire;
 
@@ -26,6 +27,17 @@ pub(crate) enum Protocol {
     MessageIo,
     /// One JSON object a line
     Json,
+}
+
+impl Protocol {
+    /// Why this load does not exist in this protocol, if so.
+    pub(crate) fn lacks(self, load: Load) -> Option<&'static str> {
+        match (self, load) {
+            (Protocol::Redis, Load::Sink { .. }) => Some("Redis has no sink: it answers every command, and counts no messages"),
+            (Protocol::Nats, Load::Sink { .. }) => Some("NATS has no sink: what nobody subscribes to, nobody counts"),
+            _ => None,
+        }
+    }
 }
 
 /// What to do with the server.
@@ -62,6 +74,15 @@ impl Load {
         }
     }
 
+    /// What connection `index` is for.
+    pub(super) fn role(self, index: usize) -> Role {
+        match self {
+            Load::Fanout { subscribers, .. } | Load::OpenFanout { subscribers, .. } if index < subscribers => Role::Subscriber,
+            Load::Fanout { .. } | Load::OpenFanout { .. } => Role::Publisher,
+            Load::Echo { .. } | Load::Sink { .. } | Load::OpenEcho { .. } | Load::Idle { .. } => Role::Caller,
+        }
+    }
+
     /// What the server has to do with the messages.
     pub(crate) fn mode(self) -> Mode {
         match self {
@@ -92,7 +113,7 @@ pub(crate) struct ClientConfig {
 impl ClientConfig {
     /// Says what makes no sense, before anything is dialled.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let sizes = MIN_BODY..=wire::FRAGMENT_LEN;
+        let sizes = MIN_BODY..=wire::MAX_MESSAGE as usize;
         if !sizes.contains(&self.body_len) {
             return Err(format!("a message has {} to {} bytes, not {}", sizes.start(), sizes.end(), self.body_len));
         }
@@ -102,12 +123,30 @@ impl ClientConfig {
         if self.protocol != Protocol::Zmtp && self.publishing.is_some() {
             return Err(format!("a server that speaks {:?} has one port, not another one for subscribers", self.protocol));
         }
-        match self.load {
-            Load::Sink { .. } | Load::OpenEcho { .. } | Load::OpenFanout { .. } | Load::Idle { .. } | Load::Fanout { stuck: 1.., .. } => {
-                Err(format!("the client cannot do this load yet: {:?}", self.load))
-            }
-            _ if self.protocol != Protocol::Wire => Err(format!("the client does not speak {:?} yet", self.protocol)),
-            _ => Ok(()),
+        if let Some(reason) = self.protocol.lacks(self.load) {
+            return Err(reason.into());
         }
+        self.check_load()
+    }
+
+    fn check_load(&self) -> Result<(), String> {
+        let reason = match self.load {
+            Load::Echo { connections: 0, .. }
+            | Load::Sink { connections: 0, .. }
+            | Load::OpenEcho { connections: 0, .. }
+            | Load::Idle { connections: 0 }
+            | Load::Fanout { subscribers: 0, .. }
+            | Load::OpenFanout { subscribers: 0, .. } => "a load needs at least one connection",
+            Load::Echo { in_flight: 0, .. } | Load::Fanout { outstanding: 0, .. } => "a closed loop needs at least one message on its way",
+            Load::OpenEcho { rate: 0, .. } | Load::OpenFanout { rate: 0, .. } => "an open loop needs a rate above 0",
+            Load::Fanout { subscribers, stuck, .. } if stuck >= subscribers => "at least one subscriber has to read",
+            Load::Sink { in_flight, .. } if (in_flight as u64) < SINK_ANSWERS_EVERY => {
+                "a sink answers every 64th message: fewer than 64 on their way would wait for ever"
+            }
+            Load::Sink { .. } if self.body_len > wire::FRAGMENT_LEN => "a message to a sink has at most 16384 bytes, one frame",
+            Load::Idle { .. } if self.window.server_pid.is_none() => "an idle load reads the server's memory: give its process",
+            _ => return Ok(()),
+        };
+        Err(reason.into())
     }
 }

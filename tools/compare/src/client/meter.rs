@@ -85,8 +85,8 @@ impl Meter {
     }
 
     #[inline]
-    pub(crate) fn delivered(&mut self) {
-        self.deliveries += 1;
+    pub(crate) fn delivered(&mut self, messages: u64) {
+        self.deliveries += messages;
     }
 
     pub(crate) fn deliveries(&self) -> u64 {

@@ -48,6 +48,75 @@ fn fan_out_loses_nothing() {
 }
 
 #[test]
+fn messages_of_several_frames_come_back_whole() {
+    let server = TestServer::start(Mode::Echo);
+    for body_len in [16_385, 32_764, 100 << 10, 1 << 20] {
+        let figures = measure(&config(server.address, Load::Echo { connections: 2, in_flight: 3 }, body_len)).unwrap();
+        assert!(figures.faults.none() && figures.deliveries > 0, "{body_len}: {figures:?}");
+    }
+    let server = TestServer::start(Mode::Fanout);
+    let figures = measure(&config(server.address, Load::Fanout { subscribers: 3, outstanding: 2, stuck: 0 }, 100 << 10)).unwrap();
+    assert!(figures.faults.none() && figures.deliveries > 0, "{figures:?}");
+}
+
+#[test]
+fn a_sink_accounts_for_all_that_it_took() {
+    let server = TestServer::start(Mode::Sink);
+    for (connections, in_flight, body_len) in [(1, 64, 32), (3, 200, 100), (2, 1024, 16_384)] {
+        let figures = measure(&config(server.address, Load::Sink { connections, in_flight }, body_len)).unwrap();
+        assert!(figures.faults.none() && figures.deliveries > 0, "{figures:?}");
+        assert!(figures.deliveries.is_multiple_of(64), "{figures:?}");
+    }
+}
+
+#[test]
+fn open_loops_send_what_was_due() {
+    let server = TestServer::start(Mode::Echo);
+    let figures = measure(&config(server.address, Load::OpenEcho { connections: 3, rate: 2_000 }, 32)).unwrap();
+    assert!(figures.faults.none() && figures.deliveries > 0 && figures.p999_ns > 0, "{figures:?}");
+    let server = TestServer::start(Mode::Fanout);
+    let figures = measure(&config(server.address, Load::OpenFanout { subscribers: 5, rate: 500 }, 128)).unwrap();
+    assert!(figures.faults.none() && figures.deliveries > 0 && figures.p999_ns > 0, "{figures:?}");
+}
+
+#[test]
+fn subscribers_that_never_read_are_nobodys_loss() {
+    let server = TestServer::start(Mode::Fanout);
+    let figures = measure(&config(server.address, Load::Fanout { subscribers: 5, outstanding: 4, stuck: 2 }, 16_384)).unwrap();
+    assert!(figures.faults.none() && figures.deliveries > 0, "{figures:?}");
+    assert!(figures.deliveries_per_second > 0.0);
+}
+
+#[test]
+fn idle_connections_have_a_size() {
+    let server = TestServer::start(Mode::Echo);
+    let figures = measure(&config(server.address, Load::Idle { connections: 20 }, 32)).unwrap();
+    assert!(figures.faults.none() && figures.deliveries == 0, "{figures:?}");
+    // This process has both ends, so what it grows by is not the server's alone.
+    assert!(figures.bytes_per_connection.is_some());
+}
+
+#[test]
+fn loads_without_sense_are_refused_before_anything_is_dialled() {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let refusal = |load, body_len| measure(&config(nowhere, load, body_len)).unwrap_err().to_string();
+    for (load, body_len, word) in [
+        (Load::Echo { connections: 0, in_flight: 1 }, 32, "at least one connection"),
+        (Load::Echo { connections: 1, in_flight: 0 }, 32, "on its way"),
+        (Load::Echo { connections: 1, in_flight: 1 }, 23, "24 to 1048576"),
+        (Load::Fanout { subscribers: 3, outstanding: 1, stuck: 3 }, 32, "has to read"),
+        (Load::Sink { connections: 1, in_flight: 63 }, 32, "for ever"),
+        (Load::Sink { connections: 1, in_flight: 64 }, 16_385, "one frame"),
+        (Load::OpenEcho { connections: 1, rate: 0 }, 32, "rate above 0"),
+    ] {
+        let reason = refusal(load, body_len);
+        assert!(reason.contains(word), "{load:?}: {reason}");
+    }
+    let encrypted = ClientConfig { protocol: Protocol::Noise, ..config(nowhere, Load::Idle { connections: 1 }, 32) };
+    assert!(measure(&encrypted).unwrap_err().to_string().contains("node id"));
+}
+
+#[test]
 fn a_refusal_is_reported_by_name() {
     let server = TestServer::start(Mode::Echo);
     let config = ClientConfig { network: [1; 32], ..config(server.address, Load::Echo { connections: 1, in_flight: 1 }, 32) };
