@@ -115,6 +115,8 @@ struct Client<C> {
     connections: Vec<Connection<C>>,
     /// Those that are not read any more, and whose end does not matter.
     stuck: Range<usize>,
+    /// Where there may be more to read, and whether the server has ended its direction there.
+    unfinished: Vec<(usize, bool)>,
     shared: SharedBuffer,
 }
 
@@ -129,7 +131,7 @@ impl<C: Codec> Client<C> {
             epoll.add(&connection.stream, Interest::EdgeBoth, index as u64)?;
             connections.push(connection);
         }
-        Ok(Self { epoll, connections, stuck: 0..0, shared: SharedBuffer::new::<C>(config.body_len) })
+        Ok(Self { epoll, connections, stuck: 0..0, unfinished: Vec::new(), shared: SharedBuffer::new::<C>(config.body_len) })
     }
 
     /// Waits until every subscriber gets what the publisher sends.
@@ -164,8 +166,12 @@ impl<C: Codec> Client<C> {
         let mut progress = (meter.deliveries(), sys::monotonic_nanos());
         let mut now = progress.1;
         while !(meter.draining() && workload.outstanding() == 0) {
-            let timeout_ms = if poll == Poll::Spin { 0 } else { wait_ms(workload.next_due(), now) };
-            for index in 0..self.epoll.wait(timeout_ms)? {
+            let at_once = poll == Poll::Spin || !self.unfinished.is_empty();
+            let ready = self.epoll.wait(if at_once { 0 } else { wait_ms(workload.next_due(), now) })?;
+            for (connection, ended) in std::mem::take(&mut self.unfinished) {
+                self.read(connection, ended, workload, meter)?;
+            }
+            for index in 0..ready {
                 let event = self.epoll.event(index);
                 let connection = event.token as usize;
                 if event.writable() {
@@ -187,18 +193,18 @@ impl<C: Codec> Client<C> {
         Ok(())
     }
 
-    /// Reads until a short read; see the server's `read`, which has the same reasons.
+    /// Reads once, and again in the next turn if there may be more: a server that answers as fast as this client asks would otherwise
+    /// keep it at one connection. A short read says that there is no more: bytes that come later raise a new edge. Where the server has
+    /// ended its direction there is none, so then only the end itself will do.
     fn read<W: Workload<C>>(&mut self, index: usize, ended: bool, workload: &mut W, meter: &mut Meter) -> io::Result<()> {
-        loop {
-            let received = self.connections[index].read(&mut self.shared, |body| workload.on_message(index, body, meter))?;
-            if received == Received::Nothing {
-                return Ok(());
-            }
-            workload.after_read(index, &mut self.connections, meter)?;
-            if received == Received::Short && !ended {
-                return Ok(());
-            }
+        let received = self.connections[index].read(&mut self.shared, |body| workload.on_message(index, body, meter))?;
+        if received == Received::Nothing {
+            return Ok(());
         }
+        if received == Received::Full || ended {
+            self.unfinished.push((index, ended));
+        }
+        workload.after_read(index, &mut self.connections, meter)
     }
 
     /// Ends all connections in order, which also shows that nothing more was on its way.

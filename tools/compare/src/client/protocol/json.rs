@@ -19,7 +19,7 @@ const MOST_NUMBER: usize = 4;
 
 /// The state of a connection: whose messages it sends.
 pub(in crate::client) struct Json {
-    sender: usize,
+    pub(super) sender: usize,
 }
 
 impl Codec for Json {

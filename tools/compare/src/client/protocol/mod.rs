@@ -7,6 +7,8 @@ mod message_io;
 mod nats;
 mod noise;
 mod redis;
+#[cfg(test)]
+mod tests;
 mod wire;
 mod zmtp;
 

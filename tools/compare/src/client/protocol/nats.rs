@@ -25,8 +25,8 @@ const MOST_LINE: usize = 16 << 10;
 
 /// The state of a connection: what stands in front of a message that it sends.
 pub(in crate::client) struct Nats {
-    publish: Vec<u8>,
-    leaving: bool,
+    pub(super) publish: Vec<u8>,
+    pub(super) leaving: bool,
 }
 
 impl Codec for Nats {

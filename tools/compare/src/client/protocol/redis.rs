@@ -80,7 +80,7 @@ impl Codec for Redis {
 }
 
 impl Redis {
-    fn new(role: Role, body_len: usize) -> Self {
+    pub(super) fn new(role: Role, body_len: usize) -> Self {
         let (request, reply) = match role {
             Role::Caller => (format!("*2\r\n$4\r\nECHO\r\n${body_len}\r\n"), format!("${body_len}\r\n")),
             Role::Subscriber | Role::Publisher => (

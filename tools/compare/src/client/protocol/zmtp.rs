@@ -23,7 +23,7 @@ const MOST_COMMAND: usize = 1024;
 /// The state of a connection.
 pub(in crate::client) struct Zmtp {
     /// A PUB: what comes to it are the subscriptions of a XSUB, which need no filter here.
-    publishes: bool,
+    pub(super) publishes: bool,
 }
 
 impl Codec for Zmtp {
