@@ -203,7 +203,7 @@ pub fn one_that_never_reads_stops_everyone<P: Peer>(program: Program) {
     let publisher = peers.pop().expect("three");
     let (mut prompt, stuck) = (peers.pop().expect("two"), peers.pop().expect("one"));
     prompt.socket().stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    const COUNT: usize = 4000;
+    const COUNT: usize = 2000;
     std::thread::scope(|scope| {
         let mut publisher = publisher;
         // Blocked as soon as the server is.
@@ -215,7 +215,7 @@ pub fn one_that_never_reads_stops_everyone<P: Peer>(program: Program) {
             }
             Err(Stalled) => true,
         });
-        let got = got.expect("the 64 MB that the one that is stuck did not read stop somewhere");
+        let got = got.expect("the 32 MB that the one that is stuck did not read stop somewhere");
         drop(stuck);
         prompt.socket().stream.set_read_timeout(Some(DEADLINE)).unwrap();
         for number in got..COUNT {
