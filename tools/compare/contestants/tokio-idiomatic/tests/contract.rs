@@ -1,0 +1,26 @@
+//! Set-up: the program as a process, peers by hand on loopback. Claim: all of the contract, and one that never reads holds up no one.
+
+use conformance::contract;
+use conformance::peers::WirePeer;
+use conformance::program::{Program, locked_version};
+
+const PROGRAM: Program = Program { path: env!("CARGO_BIN_EXE_tokio-idiomatic"), arguments: &[] };
+
+conformance::contract!(WirePeer, PROGRAM;
+    echoes_everything_in_order,
+    takes_input_in_pieces,
+    fans_out_to_all_others,
+    a_sink_answers_every_64th,
+    peers_may_leave_at_any_time,
+    one_that_never_reads_holds_up_no_one,
+    one_that_never_reads_is_cut_off,
+    one_that_never_reads_is_held_up_alone,
+    ends_in_order_while_connections_are_open,
+    a_goodbye_is_answered,
+);
+
+#[test]
+fn says_what_it_is() {
+    let versions = ["tokio", "tokio-util"].map(|package| format!("{package} {}", locked_version(package)));
+    contract::says_what_it_is(PROGRAM, &versions.each_ref().map(String::as_str));
+}
