@@ -175,3 +175,151 @@ fn builder() -> Result<Builder<'static>, snow::Error> {
     let resolver = FallbackResolver::new(Box::new(RingResolver), Box::new(DefaultResolver));
     Ok(Builder::with_resolver(PATTERN.parse()?, Box::new(resolver)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::meter::Window;
+    use crate::client::{Load, Protocol, measure};
+    use crate::server::Poll;
+
+    /// A server for one connection that returns the bytes of every frame, in records of any length, and so in many.
+    fn echo(listener: TcpListener, secret: Vec<u8>) -> JoinHandle<()> {
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut transport = accept(&mut stream, &secret);
+            let mut sealed = Vec::new();
+            seal(&mut transport, &wire::ready(), &mut sealed);
+            stream.write_all(&sealed).unwrap();
+            assert_eq!(open(&mut stream, &mut transport), Some(wire::ready().to_vec()));
+            let mut lengths = [1, 37, 9, 2000].into_iter().cycle();
+            while let Some(plain) = open(&mut stream, &mut transport) {
+                sealed.clear();
+                let mut rest = plain.as_slice();
+                while !rest.is_empty() {
+                    let (now, later) = rest.split_at(lengths.next().unwrap().min(rest.len()));
+                    seal(&mut transport, now, &mut sealed);
+                    rest = later;
+                }
+                stream.write_all(&sealed).unwrap();
+            }
+        })
+    }
+
+    fn accept(stream: &mut TcpStream, secret: &[u8]) -> TransportState {
+        let prologue = [&PREAMBLE[..], &[7; 32]].concat();
+        let builder = builder().unwrap().prologue(&prologue).unwrap().local_private_key(secret).unwrap();
+        let mut handshake = builder.build_responder().unwrap();
+        let (mut first, mut second, mut third, mut payload) = ([0; 56], [0; MESSAGE_2_LEN], [0; MESSAGE_3_LEN], [0; 256]);
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(first[..8], PREAMBLE);
+        assert_eq!(handshake.read_message(&first[8..], &mut payload).unwrap(), 0);
+        assert_eq!(handshake.write_message(&[0; HELLO_LEN], &mut second).unwrap(), MESSAGE_2_LEN);
+        stream.write_all(&[&PREAMBLE[..], &second].concat()).unwrap();
+        stream.read_exact(&mut third).unwrap();
+        assert_eq!(handshake.read_message(&third, &mut payload).unwrap(), HELLO_LEN);
+        assert_eq!(payload[16..24], [0, 0, 16, 0, 0, 0, 0, 0], "max message, channel, reserved");
+        handshake.into_transport_mode().unwrap()
+    }
+
+    fn seal(transport: &mut TransportState, plain: &[u8], out: &mut Vec<u8>) {
+        let mut record = vec![0; plain.len() + TAG_LEN];
+        transport.write_message(plain, &mut record).unwrap();
+        if transport.sending_nonce().is_multiple_of(4096) {
+            transport.rekey_outgoing();
+        }
+        out.extend_from_slice(&(record.len() as u16).to_le_bytes());
+        out.extend_from_slice(&record);
+    }
+
+    /// None at the end.
+    fn open(stream: &mut TcpStream, transport: &mut TransportState) -> Option<Vec<u8>> {
+        let mut length = [0; RECORD_LEN];
+        stream.read_exact(&mut length).ok()?;
+        let mut record = vec![0; usize::from(u16::from_le_bytes(length))];
+        stream.read_exact(&mut record).unwrap();
+        Some(open_record(transport, &record))
+    }
+
+    fn open_record(transport: &mut TransportState, record: &[u8]) -> Vec<u8> {
+        let mut plain = vec![0; record.len()];
+        let opened = transport.read_message(record, &mut plain).unwrap();
+        if transport.receiving_nonce().is_multiple_of(4096) {
+            transport.rekey_incoming();
+        }
+        plain.truncate(opened);
+        plain
+    }
+
+    fn config(listener: &TcpListener, node: &[u8], body_len: usize) -> ClientConfig {
+        ClientConfig {
+            protocol: Protocol::Noise,
+            server: listener.local_addr().unwrap(),
+            publishing: None,
+            network: [7; 32],
+            node: Some(node.try_into().unwrap()),
+            load: Load::Echo { connections: 1, in_flight: 5 },
+            body_len,
+            poll: Poll::Block,
+            window: Window { warmup: Duration::ZERO, measure: Duration::from_millis(150), server_pid: None },
+        }
+    }
+
+    #[test]
+    fn frames_in_pieces_come_back() {
+        for body_len in [100, 70_000] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let keys = builder().unwrap().generate_keypair().unwrap();
+            let config = config(&listener, &keys.public, body_len);
+            let server = echo(listener, keys.private);
+            let figures = measure(&config).unwrap();
+            assert!(figures.faults.none() && figures.deliveries > 0, "{body_len}: {figures:?}");
+            server.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn keys_are_replaced_in_both_directions() {
+        let (ours, mut theirs) = transports();
+        let mut noise = established(ours);
+        let ping = wire::control(wire::PING, [3; 8]);
+        let mut scratch = Scratch::default();
+        for number in 0..2 * REKEY_EVERY + 2 {
+            let record = noise.seal(&number.to_le_bytes()).to_vec();
+            assert_eq!(open_record(&mut theirs, &record[RECORD_LEN..]), number.to_le_bytes());
+            let mut record = Vec::new();
+            seal(&mut theirs, &ping, &mut record);
+            let used = noise.decode(&record, &mut scratch, |_| panic!("a ping is no message")).unwrap();
+            assert_eq!(used, record.len());
+        }
+        assert_eq!(scratch.replies.len() as u64, (2 * REKEY_EVERY + 2) * ping.len() as u64);
+    }
+
+    #[test]
+    fn a_record_that_was_touched_ends_the_run() {
+        let (ours, mut theirs) = transports();
+        let mut record = Vec::new();
+        seal(&mut theirs, &wire::control(wire::PING, [1; 8]), &mut record);
+        record[5] ^= 1;
+        let error = established(ours).decode(&record, &mut Scratch::default(), |_| panic!("nothing is delivered")).unwrap_err();
+        assert!(error.to_string().contains("does not decrypt"));
+    }
+
+    fn established(transport: TransportState) -> Noise {
+        Noise { frames: Wire::default(), transport, opened: Vec::new(), sealed: Vec::new() }
+    }
+
+    /// Both ends of a session.
+    fn transports() -> (TransportState, TransportState) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let keys = builder().unwrap().generate_keypair().unwrap();
+        let address = listener.local_addr().unwrap();
+        let theirs = std::thread::spawn(move || accept(&mut listener.accept().unwrap().0, &keys.private));
+        let ours = shake_hands(&mut TcpStream::connect(address).unwrap(), &[7; 32], &keys.public.try_into().unwrap()).unwrap();
+        (ours, theirs.join().unwrap())
+    }
+}

@@ -1,5 +1,8 @@
 //! The client against the bare server, and against servers that cheat.
 
+mod protocols;
+mod servers;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
@@ -24,6 +27,11 @@ fn config(server: SocketAddr, load: Load, body_len: usize) -> ClientConfig {
         poll: Poll::Block,
         window,
     }
+}
+
+/// Nobody listens there.
+fn nowhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 1))
 }
 
 #[test]
@@ -98,8 +106,7 @@ fn idle_connections_have_a_size() {
 
 #[test]
 fn loads_without_sense_are_refused_before_anything_is_dialled() {
-    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-    let refusal = |load, body_len| measure(&config(nowhere, load, body_len)).unwrap_err().to_string();
+    let refusal = |load, body_len| measure(&config(nowhere(), load, body_len)).unwrap_err().to_string();
     for (load, body_len, word) in [
         (Load::Echo { connections: 0, in_flight: 1 }, 32, "at least one connection"),
         (Load::Echo { connections: 1, in_flight: 0 }, 32, "on its way"),
@@ -112,7 +119,7 @@ fn loads_without_sense_are_refused_before_anything_is_dialled() {
         let reason = refusal(load, body_len);
         assert!(reason.contains(word), "{load:?}: {reason}");
     }
-    let encrypted = ClientConfig { protocol: Protocol::Noise, ..config(nowhere, Load::Idle { connections: 1 }, 32) };
+    let encrypted = ClientConfig { protocol: Protocol::Noise, ..config(nowhere(), Load::Idle { connections: 1 }, 32) };
     assert!(measure(&encrypted).unwrap_err().to_string().contains("node id"));
 }
 
@@ -157,20 +164,21 @@ fn read_frame(stream: &mut TcpStream, frame: &mut [u8]) -> bool {
         && stream.read_exact(&mut frame[wire::HEADER_LEN..]).is_ok()
 }
 
-fn faults_against(answer: impl FnMut(usize, &[u8]) -> Vec<u8> + Send + 'static) -> super::Faults {
+fn faults_against(load: Load, answer: impl FnMut(usize, &[u8]) -> Vec<u8> + Send + 'static) -> super::Faults {
     let (address, thread) = cheat(answer);
-    let figures = measure(&config(address, Load::Echo { connections: 1, in_flight: 8 }, 32)).unwrap();
+    let figures = measure(&config(address, load, 32)).unwrap();
     thread.join().unwrap();
     figures.faults
 }
 
 #[test]
 fn cheating_is_noticed() {
-    let doubled = faults_against(|number, frame| if number == 50 { [frame, frame].concat() } else { frame.to_vec() });
+    let echo = Load::Echo { connections: 1, in_flight: 8 };
+    let doubled = faults_against(echo, |number, frame| if number == 50 { [frame, frame].concat() } else { frame.to_vec() });
     assert_eq!((doubled.duplicated, doubled.lost, doubled.corrupt), (1, 0, 0));
 
     let mut held = Vec::new();
-    let swapped = faults_against(move |number, frame| match number {
+    let swapped = faults_against(echo, move |number, frame| match number {
         50 => {
             held = frame.to_vec();
             Vec::new()
@@ -179,4 +187,16 @@ fn cheating_is_noticed() {
         _ => frame.to_vec(),
     });
     assert_eq!((swapped.reordered, swapped.lost, swapped.duplicated), (1, 0, 0));
+}
+
+/// Every 64th goes back, or the one after it: then the server has missed one, or counted one too few.
+#[test]
+fn a_sink_that_miscounts_is_noticed() {
+    let sink = Load::Sink { connections: 1, in_flight: 192 };
+    let right = |number: usize| (number + 1).is_multiple_of(64);
+    let one = faults_against(sink, move |number, frame| if right(number) { frame.to_vec() } else { Vec::new() });
+    assert!(one.none(), "{one:?}");
+    let late = |number: usize| number > 64 && number.is_multiple_of(64);
+    let faults = faults_against(sink, move |number, frame| if late(number) { frame.to_vec() } else { Vec::new() });
+    assert_eq!((faults.lost, faults.corrupt), (192, 1));
 }
