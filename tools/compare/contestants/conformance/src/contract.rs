@@ -14,6 +14,9 @@ fn body(sender: usize, number: usize, len: usize) -> Vec<u8> {
     body
 }
 
+/// Bytes that one connection cannot have on its way without being read: its buffers on both sides take less.
+const STOPS_WITHIN: usize = 32 << 20;
+
 /// Connects so many, and waits until all of them get what is sent to all.
 fn connect_all<P: Peer>(address: SocketAddr, count: usize) -> Vec<P> {
     let mut peers: Vec<P> = (0..count).map(|_| P::connect(address)).collect();
@@ -172,8 +175,7 @@ pub fn one_that_never_reads_is_cut_off<P: Peer>(program: Program) {
 pub fn one_that_never_reads_is_held_up_alone<P: Peer>(program: Program) {
     let server = program.start("echo");
     let mut stuck = P::connect(server.address);
-    stuck.socket().stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
-    let sent = send_until_stalled(&mut stuck);
+    let sent = send_until_stalled(&mut stuck, 4000).expect("it is not answered without end");
     let mut other = P::connect(server.address);
     for number in 0..100 {
         other.send(&body(1, number, 100));
@@ -185,14 +187,10 @@ pub fn one_that_never_reads_is_held_up_alone<P: Peer>(program: Program) {
     server.end();
 }
 
-/// Sends messages until one does not get away for as long as the socket waits, and returns how many did.
-fn send_until_stalled<P: Peer>(peer: &mut P) -> usize {
-    for number in 0..100_000 {
-        if peer.socket().stream.write_all(&P::encode(&body(0, number, 16_000))).is_err() {
-            return number;
-        }
-    }
-    panic!("1.6 GB were taken, and nobody reads the answers");
+/// Sends messages until one does not get away for as long as the socket waits, and returns how many did; none if `most` got away.
+fn send_until_stalled<P: Peer>(peer: &mut P, most: usize) -> Option<usize> {
+    peer.socket().stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    (0..most).find(|&number| peer.socket().stream.write_all(&P::encode(&body(0, number, 16_000))).is_err())
 }
 
 /// Fan-out: one that never reads stops all others, until it is gone. That is no wish but how some contestants are, and the comparison
@@ -203,22 +201,22 @@ pub fn one_that_never_reads_stops_everyone<P: Peer>(program: Program) {
     let publisher = peers.pop().expect("three");
     let (mut prompt, stuck) = (peers.pop().expect("two"), peers.pop().expect("one"));
     prompt.socket().stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    const COUNT: usize = 2000;
+    let count = STOPS_WITHIN / P::encode(&body(0, 0, 16_000)).len();
     std::thread::scope(|scope| {
         let mut publisher = publisher;
         // Blocked as soon as the server is.
-        scope.spawn(move || (0..COUNT).for_each(|number| publisher.send(&body(0, number, 16_000))));
-        let got = (0..COUNT).find(|&number| match prompt.receive_or_stall() {
+        scope.spawn(move || (0..count).for_each(|number| publisher.send(&body(0, number, 16_000))));
+        let got = (0..count).find(|&number| match prompt.receive_or_stall() {
             Ok(message) => {
                 assert_eq!(message, Some(body(0, number, 16_000)), "message {number}");
                 false
             }
             Err(Stalled) => true,
         });
-        let got = got.expect("the 32 MB that the one that is stuck did not read stop somewhere");
+        let got = got.expect("what the one that is stuck does not read stops somewhere");
         drop(stuck);
         prompt.socket().stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        for number in got..COUNT {
+        for number in got..count {
             assert_eq!(prompt.receive(), Some(body(0, number, 16_000)), "message {number}, when the stuck one is gone");
         }
     });
@@ -231,10 +229,7 @@ pub fn ends_in_order_while_connections_are_open<P: Peer>(program: Program) {
         let server = program.start(mode);
         let _idle = P::connect(server.address);
         let mut stuck = P::connect(server.address);
-        stuck.socket().stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
-        if mode == "echo" {
-            send_until_stalled(&mut stuck);
-        }
+        send_until_stalled(&mut stuck, 1000);
         server.end();
     }
     program.start("fanout").end();

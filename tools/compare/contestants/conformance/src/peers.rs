@@ -77,7 +77,13 @@ impl Socket {
     /// Reads what there is; false at the end.
     fn read(&mut self) -> Result<bool, Stalled> {
         let mut buffer = [0; 64 << 10];
-        match self.stream.read(&mut buffer) {
+        let outcome = loop {
+            match self.stream.read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => break outcome,
+            }
+        };
+        match outcome {
             Ok(0) => Ok(false),
             Ok(count) => {
                 self.received.extend(&buffer[..count]);
@@ -210,5 +216,54 @@ impl Peer for JsonPeer {
         let line: Line = serde_json::from_slice(&bytes[..end]).expect("a line is an object");
         assert_eq!((line.kind.as_str(), line.sender, line.sequence, line.sent_at), ("Data", 1, 2, 3), "passed on as it was");
         Some((line.payload, end + 1))
+    }
+}
+
+/// ZMTP 3.0 without security, as a DEALER: what libzmq speaks.
+pub struct DealerPeer(Socket);
+
+const GREETING_LEN: usize = 64;
+const COMMAND: u8 = 4;
+const LONG: u8 = 2;
+
+impl Peer for DealerPeer {
+    fn connect(address: SocketAddr) -> Self {
+        let mut socket = Socket::connect(address);
+        let mut greeting = [0; GREETING_LEN];
+        // Signature, version 3.0, mechanism, not the server of it.
+        (greeting[0], greeting[9], greeting[10]) = (0xFF, 0x7F, 3);
+        greeting[12..16].copy_from_slice(b"NULL");
+        let properties = [b"\x05READY\x0BSocket-Type".as_slice(), &6_u32.to_be_bytes(), b"DEALER"].concat();
+        socket.write(&[greeting.as_slice(), &[COMMAND, properties.len() as u8], &properties].concat());
+        let mut theirs = [0; GREETING_LEN + 2];
+        socket.stream.read_exact(&mut theirs).unwrap();
+        assert_eq!((theirs[0], theirs[9], theirs[10], theirs[GREETING_LEN]), (0xFF, 0x7F, 3, COMMAND));
+        let mut ready = vec![0; usize::from(theirs[GREETING_LEN + 1])];
+        socket.stream.read_exact(&mut ready).unwrap();
+        assert!(ready.starts_with(b"\x05READY"));
+        Self(socket)
+    }
+
+    fn encode(body: &[u8]) -> Vec<u8> {
+        let mut bytes = match u8::try_from(body.len()) {
+            Ok(length) => vec![0, length],
+            Err(_) => [[LONG].as_slice(), &(body.len() as u64).to_be_bytes()].concat(),
+        };
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    fn socket(&mut self) -> &mut Socket {
+        &mut self.0
+    }
+
+    fn decode(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+        let (start, length) = match bytes.first()? {
+            0 => (2, usize::from(*bytes.get(1)?)),
+            &LONG => (9, u64::from_be_bytes(bytes.get(1..9)?.try_into().expect("eight")) as usize),
+            flags => panic!("a frame with the flags {flags}"),
+        };
+        let body = bytes.get(start..start + length)?;
+        Some((body.to_vec(), start + length))
     }
 }
