@@ -10,13 +10,14 @@
 //! | [`spec`] | what is run: a workload and all that it was told |
 //! | [`run`] | one run of one workload: connect, warm up, measure (in phases, where something disturbs), drain, verify |
 //! | [`client`] | the peers that load a server: an engine's handler, and what every workload needs |
-//! | [`workload`] | echo, fan-out, flood, mixed, slow readers, topics, receipts: one file each |
+//! | [`workload`] | echo, fan-out, all-to-all, request, flood, mixed, slow readers, topics, receipts: one file each |
 //! | [`server`], [`serve`] | the servers that are loaded; the process around one |
 //! | [`hostile`], [`churn`] | attacks and what a good peer notices; comers and goers, and the books afterwards |
 //! | [`probe`] | what a client asks a server about itself |
 //! | [`acked`] | the terms of acknowledged broadcasts, and what came of them |
 //! | [`payload`], [`bulk`], [`verify`] | the bytes of a message, and of a large one; whether each came once and in order |
 //! | [`arrivals`], [`pacer`] | the open loop: when messages are due, and who says so |
+//! | [`answers`], [`pairs`] | what became of requests; who has how much of whom, where every peer sends to every other |
 //! | [`limits`] | what the engines of a run are allowed |
 //! | [`measure`], [`progress`], [`outcome`], [`report`] | what is counted, shown meanwhile, added up, and reported |
 //! | [`hdr`] | histograms as other tools read them |
@@ -29,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod acked;
+mod answers;
 mod arrivals;
 mod baseline;
 mod bulk;
@@ -48,6 +50,7 @@ mod merge;
 mod outcome;
 mod output;
 mod pacer;
+mod pairs;
 mod payload;
 mod probe;
 mod progress;
@@ -76,6 +79,8 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve::main(args),
         Some(Command::Echo(args)) => run::main(args.into()),
         Some(Command::Fanout(args)) => run::main(args.into()),
+        Some(Command::AllToAll(args)) => run::main(args.into()),
+        Some(Command::Request(args)) => run::main(args.into()),
         Some(Command::Flood(args)) => run::main(args.into()),
         Some(Command::Mixed(args)) => run::main(args.into()),
         Some(Command::SlowReaders(args)) => run::main(args.into()),

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::answers::{RequestFigures, Unanswered};
 use crate::client::{Outcome, Receipts};
 use crate::machine::boot_id;
 use crate::measure::{Condition, Slice, Window};
+use crate::pairs::PairFigures;
 use crate::probe::Sample;
 use crate::report::{Histograms, Latency, Measured, Verified};
 use crate::run::Phases;
+use crate::spec::Requests;
 use crate::verify::Tally;
 use crate::workload::{Kind, slow_readers};
 
@@ -24,6 +27,10 @@ pub(crate) struct Total {
     pub(crate) failures: BTreeMap<String, u64>,
     endings: BTreeMap<String, u64>,
     receipts: Receipts,
+    unanswered: Unanswered,
+    /// Answers that came after their deadline.
+    pub(crate) late_answers: u64,
+    pairs: Option<PairFigures>,
     /// What the subscribers that stop received while they read.
     slow: Tally,
 }
@@ -32,9 +39,13 @@ impl Total {
     pub(crate) fn of(outcomes: Vec<Outcome>) -> Self {
         let mut outcomes = outcomes.into_iter();
         let first = outcomes.next().expect("a run has an engine");
-        let Outcome { sent, unsent, tally, receipts, windows, failures, endings } = first;
-        let mut total = Self { sent, unsent, tally, windows, failures, endings, receipts, slow: Tally::default() };
+        let Outcome { sent, unsent, tally, receipts, unanswered, pairs, windows, failures, endings } = first;
+        let mut engines: Vec<_> = pairs.into_iter().collect();
+        let (late_answers, pairs, slow) = (0, None, Tally::default());
+        let mut total = Self { sent, unsent, tally, windows, failures, endings, receipts, unanswered, late_answers, pairs, slow };
         for outcome in outcomes {
+            engines.extend(outcome.pairs);
+            total.unanswered.timed_out += outcome.unanswered.timed_out;
             total.sent += outcome.sent;
             total.unsent += outcome.unsent;
             total.tally += outcome.tally;
@@ -44,16 +55,28 @@ impl Total {
                 (&mut total.failures, outcome.failures),
                 (&mut total.endings, outcome.endings),
                 (&mut total.receipts.incomplete, outcome.receipts.incomplete),
+                (&mut total.unanswered.failed, outcome.unanswered.failed),
             ] {
                 more.into_iter().for_each(|(reason, count)| *reasons.entry(reason).or_default() += count);
             }
         }
+        total.pairs = PairFigures::of(engines);
         total
     }
 
     /// What was cut off of the windows while they were open, in the order of [`Condition::BOTH`].
     pub(crate) fn add_slices(&mut self, slices: &[Slice; 2]) {
         self.windows.iter_mut().zip(slices).for_each(|(window, slice)| window.add_slice(slice));
+    }
+
+    /// What became of requests.
+    pub(crate) fn requests(&self, requests: Requests) -> RequestFigures {
+        RequestFigures::new(requests, self.tally.delivered, &self.unanswered, self.late_answers)
+    }
+
+    /// Who has how much of whom.
+    pub(crate) fn pairs(&self) -> Option<PairFigures> {
+        self.pairs.clone()
     }
 
     /// The subscribers that stop: whatever went wrong with them counts, but nobody knows how much they should have received.
@@ -95,7 +118,7 @@ impl Total {
             total_sent: self.sent,
             unsent: self.unsent,
             total_delivered: self.tally.delivered,
-            lost: deliveries(self.sent).saturating_sub(self.tally.delivered),
+            lost: deliveries(self.sent).saturating_sub(self.tally.delivered + self.unanswered.count()),
             duplicated: self.tally.duplicated + self.slow.duplicated,
             reordered: self.tally.reordered + self.slow.reordered,
             corrupt: self.tally.corrupt + self.slow.corrupt,

@@ -23,6 +23,8 @@ pub(crate) struct Progress {
     pub(crate) sent: AtomicU64,
     /// Messages that arrived, each counted once.
     pub(crate) received: AtomicU64,
+    /// Requests that ended without an answer: nobody waits for those.
+    pub(crate) unanswered: AtomicU64,
     /// What the server owes besides: bulk messages that were asked for, word of broadcasts that were sent.
     pub(crate) outstanding: AtomicU64,
     /// The pacer has announced something that the core has not looked at.

@@ -36,10 +36,12 @@ pub(crate) enum Mode {
     Topics,
     /// Broadcasts it, to be acknowledged, and says to the sender what came of it.
     Receipts,
+    /// Answers each request with what was asked. Messages that are none are refused.
+    Request,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Mode; 6] = [Self::Echo, Self::Fanout, Self::Sink, Self::Mixed, Self::Topics, Self::Receipts];
+    pub(crate) const ALL: [Mode; 7] = [Self::Echo, Self::Fanout, Self::Sink, Self::Mixed, Self::Topics, Self::Receipts, Self::Request];
 
     /// The mode in a [`Sample`].
     pub(crate) fn code(self) -> u64 {
@@ -56,6 +58,7 @@ impl fmt::Display for Mode {
             Self::Mixed => "mixed",
             Self::Topics => "topics",
             Self::Receipts => "receipts",
+            Self::Request => "request",
         })
     }
 }
@@ -252,6 +255,15 @@ impl Core {
         }
     }
 
+    fn answer(&self, cx: &mut Context<'_>, peer: PeerId, request: Message<'_>, responder: Responder) {
+        match cx.respond(responder, request.meta, request.body) {
+            // More of its requests would only make the queue longer.
+            Ok(Sent::Backpressure) => cx.pause_read(peer),
+            Ok(_) => {}
+            Err(_) => self.refuse(),
+        }
+    }
+
     #[cold]
     fn refuse(&self) {
         self.shared.refused.fetch_add(1, Relaxed);
@@ -288,10 +300,14 @@ impl Handler for Core {
             Mode::Mixed => self.mix(cx, peer, message),
             Mode::Topics => self.publish(cx, message),
             Mode::Receipts => self.broadcast(cx, peer, message),
+            Mode::Request => self.refuse(),
         }
     }
 
     fn on_request(&mut self, cx: &mut Context<'_>, peer: PeerId, request: Message<'_>, responder: Responder) {
+        if self.shared.mode == Mode::Request && request.meta.message_type == DATA {
+            return self.answer(cx, peer, request, responder);
+        }
         // A responder that is dropped leaves the request to its deadline, which is what an unknown question deserves.
         let Some(question) = Question::decode(request.meta, request.body) else { return };
         if question == Question::Counters {
@@ -321,7 +337,7 @@ impl Handler for Core {
     }
 
     fn on_drained(&mut self, cx: &mut Context<'_>, peer: PeerId) {
-        if self.shared.mode == Mode::Echo {
+        if matches!(self.shared.mode, Mode::Echo | Mode::Request) {
             cx.resume_read(peer);
         }
     }

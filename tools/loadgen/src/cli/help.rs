@@ -39,7 +39,7 @@ The table:
   latency       closed loop: from when a message was sent to its arrival
   response      open loop: from when a message was due to its arrival, of the messages that were due in the measured time, however late
   service       open loop: the same messages, from when each was given to the client's engine
-  last of all   fan-out and topics: from when a message was sent to its arrival at the last of its subscribers
+  last of all   fan-out, all-to-all and topics: from when a message was sent to its arrival at the last of its subscribers
   sent late by  open loop: how late the load generator itself was. What a message waits because the engine takes none for its peer is the
                 server's doing, and not in it
   INVALID       open loop: the generator was late, or messages that were due were never sent. Then the response times say more about the
@@ -70,6 +70,16 @@ The table of receipts:
                 client to the server and to every subscriber
   receipts      whole run: broadcasts that every peer has acknowledged; those that somebody has not, or of which the server said nothing
 
+The table of all-to-all:
+  pairs         whole run: pairs of a sender and a receiver, and how many have exactly what was sent; what one sender sent and one receiver
+                got, at the fewest and at the most
+  incomplete    some of the pairs that have not, by the numbers of their peers
+
+The table of request:
+  response      from when a request was due to its answer; latency, in the closed loop: from when it was made. Those that timed out are not in it
+  requests      whole run: answered, timed out, failed otherwise. Each request comes to one of these ends or is lost
+  late answers  came after their deadline; the library throws them away
+
 The JSON (schema corecast-loadgen/4):
   elapsed_s, sent, delivered, msgs_per_s (sent / elapsed_s), deliveries_per_s (delivered / elapsed_s), latency_ns and the other times
   and server_cpu*: the measured time alone.
@@ -80,6 +90,7 @@ The JSON (schema corecast-loadgen/4):
   total_sent, total_delivered, unsent, lost, duplicated, reordered, corrupt, disconnected: the whole run.
   topics: topics: what was subscribed to.
   receipts: receipts: complete and incomplete of the whole run; first_ns, quorum_ns, last_ns of the measured time.
+  all-to-all: pairs: the whole run. request: requests: the whole run; lost: neither answered nor timed out nor failed.
   mixed: without_bulk and with_bulk hold what elsewhere is at the top, for their phases; bulk: what was asked for and what arrived.
   slow-readers: undisturbed and disturbed likewise; rate_ratio: deliveries_per_s of disturbed / undisturbed; slow: stopped, cut_off.
 

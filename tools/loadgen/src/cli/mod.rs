@@ -25,7 +25,10 @@ pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, Sch
 pub(crate) use results::{KneeArgs, MergeArgs, SteppedArgs, SweepArgs};
 pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_positive_seconds};
 use values::{parse_cpus, parse_lowat, parse_max_message};
-pub(crate) use workloads::{BULK_AHEAD_MAX, EchoArgs, FanoutArgs, FloodArgs, MixedArgs, ReceiptsArgs, SlowReadersArgs, TopicsArgs};
+use workloads::ALL_TO_ALL_MAX;
+pub(crate) use workloads::{
+    AllToAllArgs, BULK_AHEAD_MAX, EchoArgs, FanoutArgs, FloodArgs, MixedArgs, ReceiptsArgs, RequestArgs, SlowReadersArgs, TopicsArgs,
+};
 
 /// Loads corecast servers and reports what came of it.
 ///
@@ -51,6 +54,12 @@ pub(crate) enum Command {
     /// One peer publishes, the server sends each message to all others. A --target needs `serve --mode fanout`.
     #[command(after_long_help = GLOSSARY)]
     Fanout(FanoutArgs),
+    /// Every peer sends, the server sends each message to all others. A --target needs `serve --mode fanout`.
+    #[command(after_long_help = GLOSSARY)]
+    AllToAll(AllToAllArgs),
+    /// Every peer makes requests, each with a deadline, and the server answers them. A --target needs `serve --mode request`.
+    #[command(after_long_help = GLOSSARY)]
+    Request(RequestArgs),
     /// Every peer sends as fast as it is let; the server counts and verifies. A --target needs `serve --mode sink`.
     #[command(after_long_help = GLOSSARY)]
     Flood(FloodArgs),
@@ -110,6 +119,8 @@ impl Command {
             Self::Knee(args) => &args.stepped.load,
             Self::Echo(args) => &args.load,
             Self::Fanout(args) => &args.load,
+            Self::AllToAll(args) => &args.load,
+            Self::Request(args) => &args.load,
             Self::Flood(args) => &args.load,
             Self::Mixed(args) => &args.load,
             Self::SlowReaders(args) => &args.load,
@@ -206,6 +217,9 @@ fn command() -> clap::Command {
     fn defaults<const N: usize>(command: clap::Command, defaults: [(&'static str, &'static str); N]) -> clap::Command {
         defaults.into_iter().fold(command, |command, (name, value)| command.mut_arg(name, |arg| arg.default_value(value)))
     }
+    let peers = |command: clap::Command, least: i64, most: i64| {
+        command.mut_arg("peers", |arg| arg.value_parser(clap::value_parser!(u32).range(least..=most)))
+    };
     let own_server = ["outbox_soft", "outbox_hard", "soft_grace", "write_stall"];
     Cli::command()
         .mut_subcommand("mixed", |mixed| {
@@ -215,6 +229,14 @@ fn command() -> clap::Command {
                     arg.help("The run is INVALID where the generator itself was later than that at p99, in seconds")
                 })
                 .mut_arg("duration", |arg| arg.help("How long to measure, in seconds, all phases together"))
+        })
+        .mut_subcommand("all-to-all", |all| {
+            peers(all, 2, ALL_TO_ALL_MAX)
+                .mut_arg("peers", |arg| arg.help(format!("Peers, 2 to {ALL_TO_ALL_MAX}")))
+                .mut_arg("in_flight", |arg| arg.help("Closed loop: messages of each peer that some other peer does not have yet"))
+        })
+        .mut_subcommand("request", |request| {
+            request.mut_arg("in_flight", |arg| arg.help("Closed loop: requests of each peer that have no answer yet"))
         })
         .mut_subcommand("receipts", |receipts| {
             defaults(receipts, [("in_flight", "1")])
@@ -234,8 +256,7 @@ fn command() -> clap::Command {
         .mut_subcommand("slow-readers", |slow| {
             let slow = defaults(slow, [("peers", "1000"), ("size", "1k"), ("duration", "16"), ("in_flight", "16"), ("rounds", "2")])
                 .mut_arg("duration", |arg| arg.help("How long to measure, in seconds, all phases together: disturbed ones may end sooner"));
-            let slow = slow.mut_arg("peers", |arg| arg.value_parser(clap::value_parser!(u32).range(2..=4_000_000)));
-            own_server.into_iter().fold(slow, |slow, name| slow.mut_arg(name, |arg| arg.conflicts_with("target")))
+            own_server.into_iter().fold(peers(slow, 2, 4_000_000), |slow, name| slow.mut_arg(name, |arg| arg.conflicts_with("target")))
         })
 }
 

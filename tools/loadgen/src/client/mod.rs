@@ -19,9 +19,11 @@ use corecast::{
 };
 
 use crate::acked::{Settled, Terms};
+use crate::answers::Unanswered;
 use crate::bulk::Pull;
 use crate::clock;
 use crate::measure::{Condition, Slice, Window};
+use crate::pairs::Pairs;
 use crate::payload::{self, Header};
 use crate::probe::{DATA, Question, Sample};
 use crate::progress::Progress;
@@ -42,6 +44,8 @@ const GREET_TAG: u64 = 1;
 const SAMPLE_TAG: u64 = 2;
 const TALLY_TAG: u64 = 3;
 const ACKNOWLEDGE_TAG: u64 = 4;
+/// The rest is the request's number in its peer's stream.
+const REQUEST_TAG: u64 = 5;
 /// What an acknowledgement may take. Far beyond what a server takes that is merely slow.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -71,6 +75,11 @@ impl Share {
         };
         (0..among).map(share).collect()
     }
+
+    /// Whether this peer of the run is one of the engine's.
+    pub(crate) fn contains(&self, number: u32) -> bool {
+        number.checked_sub(self.first).is_some_and(|index| index < self.count)
+    }
 }
 
 /// What the main thread, the pacer and other drivers tell a driver.
@@ -89,8 +98,8 @@ pub(crate) enum Command {
     Cut { fresh: Box<Slice>, answer: Sender<(Condition, Box<Slice>)> },
     /// Send nothing new.
     Stop,
-    /// Fan-out and topics: the message with this number has reached all subscribers of one engine.
-    Reached { number: u64 },
+    /// Fan-out, all-to-all and topics: this peer's message with this number has reached all that are to get it of one engine.
+    Reached { sender: u32, number: u64 },
     /// Ask the server, through the engine's first peer.
     Probe { question: Question, answer: Sender<Result<Vec<u8>, RequestError>> },
     /// Say what came of it.
@@ -104,6 +113,8 @@ pub(crate) struct Outcome {
     pub(crate) unsent: u64,
     pub(crate) tally: Tally,
     pub(crate) receipts: Receipts,
+    pub(crate) unanswered: Unanswered,
+    pub(crate) pairs: Option<Pairs>,
     /// In the order of [`Condition::BOTH`].
     pub(crate) windows: [Window; 2],
     /// Why connecting failed, and how often.
@@ -148,6 +159,7 @@ pub(crate) struct Core {
     condition: Condition,
     pub(crate) tally: Tally,
     receipts: Receipts,
+    unanswered: Unanswered,
     /// Type and lane of the messages.
     meta: Meta,
     /// Whether messages are sent when they are due, and not when others have come.
@@ -186,6 +198,7 @@ impl Core {
             condition: Condition::Undisturbed,
             tally: Tally::default(),
             receipts: Receipts::default(),
+            unanswered: Unanswered::default(),
             meta: Meta::new(DATA),
             open_loop,
             departed: 0,
@@ -222,6 +235,12 @@ impl Core {
         self.share.first + index as u32
     }
 
+    /// The position of this peer of the run, where it is one of this core's.
+    #[inline]
+    pub(crate) fn index(&self, number: u32) -> Option<usize> {
+        self.share.contains(number).then(|| (number - self.share.first) as usize)
+    }
+
     /// Subscribes peer `index` to a topic of this run.
     pub(crate) fn subscribe(&self, cx: &mut Context<'_>, index: usize, topic: u32) -> Result<(), SendError> {
         let peer = self.peers[index].ok_or(SendError::NotConnected)?;
@@ -232,6 +251,14 @@ impl Core {
     pub(crate) fn say_terms(&self, cx: &mut Context<'_>, index: usize, terms: Terms) -> Result<(), SendError> {
         let peer = self.peers[index].ok_or(SendError::NotConnected)?;
         cx.send(peer, Terms::meta(), &terms.encode()).map(|_| ())
+    }
+
+    /// Tells an engine that a message of one of its peers has reached all that are to get it of this one.
+    pub(crate) fn say_reached(&self, engine: usize, sender: u32, number: u64) {
+        if let Some(engine) = self.common.handles.get().and_then(|handles| handles.get(engine)) {
+            // As many are under way as messages, and the inbox was made to hold those.
+            let _ = engine.post(0, Command::Reached { sender, number });
+        }
     }
 
     /// Sends the message `seq` of the stream of peer `index`.
@@ -246,7 +273,23 @@ impl Core {
         let Some(peer) = self.peers[index] else { return Push::Refused };
         self.departed = if self.open_loop { clock::now_ns() } else { sent_at };
         let body = self.builder.build_late(seq, sender, sent_at, self.departed);
-        let push = match cx.send(peer, self.meta, body) {
+        let sent = cx.send(peer, self.meta, body);
+        self.pushed(sent)
+    }
+
+    /// Makes the request `seq` of the stream of peer `index`; `Workload::on_answer` is told what came of it.
+    pub(crate) fn request(&mut self, cx: &mut Context<'_>, index: usize, seq: u64, sent_at: u64, deadline: Duration) -> Push {
+        let Some(peer) = self.peers[index] else { return Push::Refused };
+        self.departed = if self.open_loop { clock::now_ns() } else { sent_at };
+        let body = self.builder.build_late(seq, self.share.first + index as u32, sent_at, self.departed);
+        let sent = cx.request(peer, self.meta, body, deadline, REQUEST_TAG | seq << 8);
+        self.pushed(sent)
+    }
+
+    /// Counts a message where it was taken.
+    #[inline]
+    fn pushed(&mut self, sent: Result<Sent, SendError>) -> Push {
+        let push = match sent {
             Ok(Sent::Backpressure) => Push::TakenSlow,
             Ok(_) => Push::Taken,
             Err(_) => return Push::Refused,
@@ -325,6 +368,28 @@ impl Core {
             let reason = format!("{acked} of {expected} acknowledgements, {failed} failed: {reason}");
             *self.receipts.incomplete.entry(reason).or_default() += 1;
         }
+    }
+
+    /// The server has answered the request `seq` of peer `index`, for the first time.
+    pub(crate) fn responded(&mut self, index: usize, seq: u64, message: &Message<'_>) {
+        let number = self.number(index);
+        match self.parse(message) {
+            Some(header) if header.sender == number && header.seq == seq => {
+                self.arrived(Verdict::New, &header, clock::now_ns());
+            }
+            // Another one's answer. A damaged one is counted already, another run's is none of this run's requests either.
+            Some(_) => self.tally.corrupt += 1,
+            None => {}
+        }
+    }
+
+    /// A request has come to its end without an answer.
+    pub(crate) fn unanswered(&mut self, error: RequestError) {
+        match error {
+            RequestError::TimedOut => self.unanswered.timed_out += 1,
+            other => *self.unanswered.failed.entry(other.to_string()).or_default() += 1,
+        }
+        self.progress.unanswered.store(self.unanswered.count(), Relaxed);
     }
 
     /// Counts a bulk message that arrived.
@@ -431,6 +496,8 @@ impl<W: Workload> Driver<W> {
             unsent: self.core.unsent,
             tally: self.core.tally,
             receipts: self.core.receipts.clone(),
+            unanswered: self.core.unanswered.clone(),
+            pairs: self.workload.pairs(&self.core),
             windows: std::mem::replace(&mut self.core.windows, [Window::new(), Window::new()]),
             failures: self.connector.failures().clone(),
             endings: self.endings.clone(),
@@ -479,6 +546,11 @@ impl<W: Workload> Handler for Driver<W> {
     fn on_response(&mut self, cx: &mut Context<'_>, peer: PeerId, tag: u64, result: Result<Message<'_>, RequestError>) {
         match tag & 0xff {
             GREET_TAG => self.greeted(cx, peer, result),
+            REQUEST_TAG => {
+                if let Some(index) = Self::index(cx, peer) {
+                    self.workload.on_answer(cx, &mut self.core, index, tag >> 8, result);
+                }
+            }
             TALLY_TAG => {
                 let sample = result.ok().and_then(|message| Sample::decode(message.body));
                 if let (Some(sample), Some(index)) = (sample, Self::index(cx, peer)) {
@@ -554,7 +626,7 @@ impl<W: Workload> Handler for Driver<W> {
                 self.core.sending = false;
                 self.workload.on_stop(cx, &mut self.core);
             }
-            Command::Reached { number } => self.workload.on_reached(cx, &mut self.core, number),
+            Command::Reached { sender, number } => self.workload.on_reached(cx, &mut self.core, sender, number),
             Command::Probe { question, answer } => self.ask(cx, question, answer),
             Command::Report { answer } => {
                 let _ = answer.send(self.report());

@@ -60,6 +60,8 @@ impl fmt::Display for Figures {
         match self {
             Self::One(measured) => measured.fmt(f),
             Self::Receipts { measured, receipts } => write!(f, "{measured}{receipts}"),
+            Self::AllToAll { measured, pairs } => write!(f, "{measured}{pairs}"),
+            Self::Request { measured, requests } => write!(f, "{measured}{requests}"),
             Self::Topics { measured, topics } => {
                 row(f, "topics", &topics.to_string())?;
                 measured.fmt(f)
@@ -187,7 +189,7 @@ fn rounds_text(rounds: u32) -> String {
     if rounds == 1 { "1 round".into() } else { format!("{rounds} rounds") }
 }
 
-fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
+pub(crate) fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
     writeln!(f, "  {name:<13}{text}")
 }
 

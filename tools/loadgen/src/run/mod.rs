@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use corecast::{Admission, Config, Cores, Engine, Handle, Identity, Lane, RequestError, Spin};
+use corecast::{Admission, Config, Cores, Counter, Engine, Handle, Identity, Lane, RequestError, Spin};
 
 use crate::arrivals::{Arrivals, Schedule};
 use crate::cli::{CpuList, LoadArgs};
@@ -27,7 +27,7 @@ use crate::security::{self, Goal, Identities, Target};
 use crate::serve::Stop;
 use crate::server::Server;
 use crate::spec::Spec;
-use crate::workload::{Echo, Fanout, Flood, Kind, Mixed, Pacing, Receipts, SlowReaders, Topics, Workload};
+use crate::workload::{AllToAll, Echo, Fanout, Flood, Kind, Mixed, Pacing, Receipts, Request, SlowReaders, Topics, Workload};
 use crate::{clock, limits, payload};
 pub(crate) use phases::Phases;
 use timeline::Timeline;
@@ -282,6 +282,7 @@ impl Run {
         if let Some(slow) = &self.slow {
             total.add_slow(slow.outcome()?);
         }
+        total.late_answers = self.handles.iter().map(|handle| handle.stats().get(Counter::LateResponses)).sum();
         let (verified, figures) = (total.verified(|sent| spec.deliveries(sent)), Figures::of(spec, &total, &phases));
         Ok(Report {
             schema: SCHEMA.to_owned(),
@@ -457,7 +458,8 @@ impl Run {
             let (received, expected) = (self.received(), spec.deliveries(self.sent()));
             self.line.show("draining", received, "delivered");
             let owed = self.cohort.sum(|progress| &progress.outstanding);
-            quiet = if received >= expected && owed == 0 { quiet + 1 } else { 0 };
+            let ended = received + self.cohort.sum(|progress| &progress.unanswered);
+            quiet = if ended >= expected && owed == 0 { quiet + 1 } else { 0 };
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
         }
     }
@@ -507,6 +509,9 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     limits::fit_messages(&mut config.limits, size, in_flight);
     limits::fit_peers(&mut config.limits, peers, size, in_flight);
     limits::fit_acks(&mut config.acks, &config.limits, size, in_flight);
+    if let Some((of_each, of_all)) = spec.unanswered() {
+        limits::fit_requests(&mut config.limits, of_each, of_all);
+    }
     if spec.pacing == Pacing::Greedy {
         limits::fit_flood(&mut config.limits, peers, size);
     }
@@ -521,6 +526,11 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
         Core::new(*share, Arc::clone(common), Arc::clone(progress), builder, longest, drain, pacing.offered().is_some())
     };
     match kind {
+        Kind::AllToAll => start_engine(config, goal, core, move |core| AllToAll::new(pacing, core)),
+        Kind::Request => {
+            let deadline = spec.requests.expect("request has a deadline").deadline;
+            start_engine(config, goal, core, move |core| Request::new(pacing, deadline, core.count()))
+        }
         Kind::Echo => start_engine(config, goal, core, move |core| Echo::new(pacing, core.count())),
         Kind::Fanout | Kind::SlowReaders => start_engine(config, goal, core, move |core| Fanout::new(pacing, core)),
         Kind::Mixed => {
