@@ -55,6 +55,10 @@ pub(crate) enum Error {
     CoreSilent { engine: usize },
     /// The same of the subscribers that stop reading.
     SlowReadersSilent,
+    /// The same of the peer that stands by.
+    BystanderSilent,
+    /// The server that was started for the run.
+    ServerProcess { what: String },
     /// A signal came before there was anything to report.
     Interrupted,
     /// Several runs came to their end, and there is no answer in them. It has been said why.
@@ -120,6 +124,8 @@ impl fmt::Display for Error {
             }
             Self::CoreSilent { engine } => write!(f, "client engine {engine} does not answer"),
             Self::SlowReadersSilent => f.write_str("the slow readers' engine does not answer"),
+            Self::BystanderSilent => f.write_str("the bystander's engine does not answer"),
+            Self::ServerProcess { what } => write!(f, "the server that was started for this run: {what}"),
             Self::Interrupted => f.write_str("interrupted"),
             Self::NoAnswer => f.write_str("no rate was good enough"),
             Self::Verification => f.write_str("the run failed its verification"),

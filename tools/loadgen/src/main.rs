@@ -13,6 +13,7 @@
 //! | [`workload`] | echo, fan-out, all-to-all, request, flood, mixed, slow readers, topics, receipts: one file each |
 //! | [`server`], [`serve`] | the servers that are loaded; the process around one |
 //! | [`hostile`], [`churn`] | attacks and what a good peer notices; comers and goers, and the books afterwards |
+//! | [`crowd`], [`idle`], [`storm`] | many peers of a server in another process; those that do nothing; those that all come back at once |
 //! | [`probe`] | what a client asks a server about itself |
 //! | [`acked`] | the terms of acknowledged broadcasts, and what came of them |
 //! | [`payload`], [`bulk`], [`verify`] | the bytes of a message, and of a large one; whether each came once and in order |
@@ -38,9 +39,11 @@ mod churn;
 mod cli;
 mod client;
 mod clock;
+mod crowd;
 mod error;
 mod hdr;
 mod hostile;
+mod idle;
 mod job;
 mod knee;
 mod limits;
@@ -62,6 +65,7 @@ mod serve;
 mod server;
 mod spec;
 mod step;
+mod storm;
 mod sweep;
 mod verify;
 mod workload;
@@ -88,6 +92,8 @@ fn main() -> ExitCode {
         Some(Command::Receipts(args)) => run::main(args.into()),
         Some(Command::Hostile(args)) => hostile::main(args),
         Some(Command::Churn(args)) => churn::main(args),
+        Some(Command::Idle(args)) => idle::main(args),
+        Some(Command::ReconnectStorm(args)) => storm::main(args),
         Some(Command::Merge(args)) => merge::main(args),
         Some(Command::Sweep(args)) => sweep::main(args),
         Some(Command::Knee(args)) => knee::main(args),

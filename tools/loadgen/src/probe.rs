@@ -28,12 +28,14 @@ pub(crate) enum Question {
     SampleAndReset,
     /// What came from the asking peer? Asked in the lane of the messages, so that it is answered after the last of them.
     Tally,
-    /// What have you counted? The only question whose answer is no [`Sample`]: see [`encode_counters`].
+    /// What have you counted? The answer is no [`Sample`]: see [`encode_counters`].
     Counters,
+    /// How much memory does your process have? The answer is a number of bytes in eight; zero where the system does not say.
+    Memory,
 }
 
 impl Question {
-    const ALL: [Question; 5] = [Self::Greet, Self::Sample, Self::SampleAndReset, Self::Tally, Self::Counters];
+    const ALL: [Question; 6] = [Self::Greet, Self::Sample, Self::SampleAndReset, Self::Tally, Self::Counters, Self::Memory];
 
     /// Type and lane of the request: samples overtake the messages, a tally must not.
     pub(crate) fn meta(self) -> Meta {
@@ -63,7 +65,7 @@ pub(crate) fn decode_counters(body: &[u8]) -> Option<Counters> {
     serde_json::from_slice(body).ok()
 }
 
-/// The answer to every question but one.
+/// The answer to every question but two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sample {
     /// A [`Mode`], as [`Mode::code`] numbers it.

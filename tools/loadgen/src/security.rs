@@ -110,8 +110,14 @@ pub(crate) struct Goal {
 }
 
 impl Goal {
+    /// One attempt.
     pub(crate) fn dial(&self, channel: u16) -> Dial {
-        let dial = self.target.dial().channel(channel).once();
+        self.standing(channel).once()
+    }
+
+    /// Kept up by the library.
+    pub(crate) fn standing(&self, channel: u16) -> Dial {
+        let dial = self.target.dial().channel(channel);
         // In plaintext every peer has its engine's name, and channels tell them apart.
         if self.target.node.is_some() { dial.identity(self.identities.of_peer(channel)) } else { dial }
     }

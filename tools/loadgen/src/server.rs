@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use crate::acked::{Settled, TERMS, Terms};
 use crate::bulk::{PULL, Pull, Ring};
 use crate::error::Error;
-use crate::machine::{CpuMeter, CpuTime, boot_id};
+use crate::machine::{CpuMeter, CpuTime, boot_id, resident_bytes};
 use crate::measure::{new_histogram, percentiles};
 use crate::probe::{Counters, DATA, Question, Sample, encode_counters};
 use crate::security::Target;
@@ -310,20 +310,21 @@ impl Handler for Core {
         }
         // A responder that is dropped leaves the request to its deadline, which is what an unknown question deserves.
         let Some(question) = Question::decode(request.meta, request.body) else { return };
-        if question == Question::Counters {
-            let counters = self.shared.counters();
-            if cx.respond(responder, question.meta(), &encode_counters(&counters)).is_err() {
-                self.refuse();
+        let answer = match question {
+            Question::Counters => encode_counters(&self.shared.counters()),
+            Question::Memory => resident_bytes().unwrap_or(0).to_le_bytes().to_vec(),
+            Question::Greet | Question::Sample => self.shared.sample().encode().to_vec(),
+            Question::SampleAndReset => {
+                let sample = self.shared.sample();
+                self.shared.reset_latency();
+                sample.encode().to_vec()
             }
-            return;
-        }
-        let mut sample = self.shared.sample();
-        match question {
-            Question::Greet | Question::Sample | Question::Counters => {}
-            Question::SampleAndReset => self.shared.reset_latency(),
-            Question::Tally => sample.tally = cx.user::<Received>(peer).map_or(Tally::default(), |received| received.tally),
-        }
-        if cx.respond(responder, question.meta(), &sample.encode()).is_err() {
+            Question::Tally => {
+                let tally = cx.user::<Received>(peer).map_or(Tally::default(), |received| received.tally);
+                Sample { tally, ..self.shared.sample() }.encode().to_vec()
+            }
+        };
+        if cx.respond(responder, question.meta(), &answer).is_err() {
             self.refuse();
         }
     }

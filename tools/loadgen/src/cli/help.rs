@@ -6,6 +6,31 @@ The table:
   attackers     connected: connections that TCP granted; established: handshakes that came to their end; attempts: what was tried, in the
                 attack's own unit (pings, records, bit flips). 0 where an attack does not count it";
 
+pub(super) const IDLE_TABLE: &str = "\
+The table:
+  memory        resident memory of the server's process, by its own system: before the first of the peers came, when all had, and when they
+                had done nothing for the time; the last less the first, by the peers. The kernel's memory for sockets is not in it
+  server CPU    processor time of the server's cores while the peers did nothing
+  pings         of both sides in that time: who hears nothing for five seconds sends one
+  verified      at the end every peer sends a message, which has to come back
+
+Exit code: 0 when no peer was lost and every message came back; 1 when not, or when the run failed; 2 for a wrong command line.";
+
+pub(super) const STORM_TABLE: &str = "\
+The table, a round at a time; times are from the cut:
+  back          peers that came back, when the last was there, and when the last was gone
+  handshakes    peers that came back a second, over all that time and in the busiest tenth of a second. Both sides' processors are in it:
+                they share this machine
+  failed        attempts that failed and were made again, by the reason that the peers were told
+  relapses      peers that had come back and were cut off again
+  server says   what it counted meanwhile: connections, handshakes, refusals
+  bystander     round trips of one more peer, that has a message returned each two milliseconds, before the cut, and `in the storm` until
+                all are back; each from when it was due. With --cut server it is cut off as well, and its round trips are those since it
+                was back
+
+Exit code: 0 when all came back in every round and the bystander lost nothing but its connection, and that with --cut server only; 1 when
+not, or when the run failed; 2 for a wrong command line.";
+
 pub(super) const EXIT_CODES: &str = "\
 Exit code: 0 when everything arrived once, in order and undamaged; 1 when not, when a run was INVALID or failed; 2 for a wrong command
 line.";

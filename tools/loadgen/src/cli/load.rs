@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use corecast::{Address, NetworkId, Spin};
 
 use super::values::{CpuList, parse_bytes, parse_cpus, parse_lag_bound, parse_positive_seconds, parse_rate, parse_seconds, parse_size};
@@ -60,6 +60,21 @@ impl EngineArgs {
     pub(crate) fn check_address(&self, address: &Address) -> Result<(), Error> {
         let allowed = !self.plaintext || self.allow_remote || address.is_local();
         if allowed { Ok(()) } else { Err(Error::Remote { address: address.clone() }) }
+    }
+
+    /// The same, for the command line of another process.
+    pub(crate) fn to_args(&self) -> Vec<String> {
+        let mut args = vec!["--network".to_owned(), self.network.to_string()];
+        args.extend(self.spin_us.map(|us| format!("--spin-us={us}")));
+        if self.plaintext {
+            args.push("--plaintext".into());
+            args.extend(self.allow_remote.then(|| "--allow-remote".to_owned()));
+            return args;
+        }
+        let cipher = self.cipher.to_possible_value().expect("every suite has a name");
+        args.push(format!("--cipher={}", cipher.get_name()));
+        args.extend(self.network_secret_file.as_ref().map(|file| format!("--network-secret-file={}", file.display())));
+        args
     }
 
     /// What the engine is told about spinning, where the command line says anything.

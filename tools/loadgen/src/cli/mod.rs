@@ -14,13 +14,16 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use corecast::Address;
 
 use crate::churn::ChurnArgs;
+use crate::crowd::CrowdArgs;
 use crate::hostile::HostileArgs;
+use crate::idle::IdleArgs;
 use crate::security::{AdmissionArgs, LimitArgs};
 use crate::server::Mode;
+use crate::storm::StormArgs;
 use crate::workload::Subscriptions;
 
 pub(crate) use baseline::{Baseline, BaselineArgs, CompareArgs, RoundArgs, SaveArgs, Work};
-use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE, STEPS};
+use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE, IDLE_TABLE, STEPS, STORM_TABLE};
 pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, ScheduleArgs, SlowPeerArgs};
 pub(crate) use results::{KneeArgs, MergeArgs, SteppedArgs, SweepArgs};
 pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_positive_seconds};
@@ -82,6 +85,14 @@ pub(crate) enum Command {
     /// Attack a server, one attack after the other, and measure the round trips of a good peer before and during each.
     #[command(after_help = HOSTILE_TABLE)]
     Hostile(HostileArgs),
+    /// Peers that do nothing: memory of each, processor time of the server, and whether all are still there. The server is a process of its
+    /// own. A --target needs `serve --mode echo`.
+    #[command(after_help = IDLE_TABLE)]
+    Idle(Box<IdleArgs>),
+    /// All peers are cut off at once and come back by themselves: when they are back, handshakes a second, what is refused, and what a peer
+    /// notices that was not cut off. The server is a process of its own. A --target needs `serve --mode echo`.
+    #[command(after_help = STORM_TABLE)]
+    ReconnectStorm(Box<StormArgs>),
     /// Peers come and go, fail, break rules and stop reading; afterwards every counter of both sides has to be explained, and everything
     /// given back. Servers in this process only.
     Churn(ChurnArgs),
@@ -114,7 +125,8 @@ impl Command {
     /// What a workload is told.
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
-            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Merge(_) | Self::Baseline(_) => return None,
+            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Idle(_) | Self::ReconnectStorm(_) => return None,
+            Self::Merge(_) | Self::Baseline(_) => return None,
             Self::Sweep(args) => &args.stepped.load,
             Self::Knee(args) => &args.stepped.load,
             Self::Echo(args) => &args.load,
@@ -161,6 +173,8 @@ fn parse_work(text: &str) -> Result<Work, String> {
 fn check(cli: &Cli) -> Result<(), String> {
     let target = match &cli.command {
         Some(Command::Hostile(args)) => args.target.as_ref().map(|target| (target, &args.engine)),
+        Some(Command::Idle(args)) => args.crowd.target.as_ref().map(|target| (target, &args.crowd.engine)),
+        Some(Command::ReconnectStorm(args)) => args.crowd.target.as_ref().map(|target| (target, &args.crowd.engine)),
         command => command.as_ref().and_then(Command::load).and_then(|load| load.target.as_ref().map(|target| (target, &load.engine))),
     };
     match target {
@@ -192,6 +206,8 @@ fn check(cli: &Cli) -> Result<(), String> {
         return Err(format!("{given} needs --rate: without it {name} is no open loop"));
     }
     match &cli.command {
+        Some(Command::Idle(args)) => check_server(&args.crowd, args.server_args()),
+        Some(Command::ReconnectStorm(args)) => args.check().and_then(|()| check_server(&args.crowd, args.server_args())),
         Some(Command::Sweep(SweepArgs { stepped, .. }) | Command::Knee(KneeArgs { stepped, .. })) => stepped.check(),
         Some(Command::Topics(args)) => check_topics(args),
         Some(Command::Receipts(args)) if args.quorum() > args.load.peers => {
@@ -199,6 +215,15 @@ fn check(cli: &Cli) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// What a server that is started for a run would say of its options.
+fn check_server(crowd: &CrowdArgs, options: Vec<String>) -> Result<(), String> {
+    let listen = ["corecast-loadgen".to_owned(), "serve".to_owned(), "--listen".to_owned(), crowd.listen.to_string()];
+    let Err(error) = command().try_get_matches_from(listen.into_iter().chain(options)) else { return Ok(()) };
+    let text = error.to_string();
+    let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end_matches(':');
+    Err(format!("what follows -- is for the server: {what}"))
 }
 
 fn check_topics(args: &TopicsArgs) -> Result<(), String> {
@@ -296,6 +321,9 @@ pub(crate) struct ServeArgs {
     /// TCP_NOTSENT_LOWAT of each connection: what the kernel takes beyond what is in flight. Without it: not set.
     #[arg(long, value_name = "BYTES", value_parser = parse_lowat)]
     pub(crate) notsent_lowat: Option<u32>,
+    /// End when the process does that has started this one.
+    #[arg(long, hide = true)]
+    pub(crate) ends_with_parent: bool,
     #[command(flatten)]
     pub(crate) slow_peers: SlowPeerArgs,
     #[command(flatten)]

@@ -193,7 +193,7 @@ pub(crate) fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Re
     writeln!(f, "  {name:<13}{text}")
 }
 
-fn percentile_text(latency: &Latency) -> String {
+pub(crate) fn percentile_text(latency: &Latency) -> String {
     let named = [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("p99.9", latency.p999), ("max", latency.max)];
     named.map(|(name, value)| format!("{name} {}", time(value))).join("   ")
 }
