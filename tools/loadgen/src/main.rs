@@ -19,7 +19,7 @@
 //! | [`payload`], [`bulk`], [`verify`] | the bytes of a message, and of a large one; whether each came once and in order |
 //! | [`arrivals`], [`pacer`] | the open loop: when messages are due, and who says so |
 //! | [`answers`], [`pairs`] | what became of requests; who has how much of whom, where every peer sends to every other |
-//! | [`limits`] | what the engines of a run are allowed |
+//! | [`limits`], [`rates`] | what the engines of a run are allowed; what each peer of a server may send |
 //! | [`measure`], [`progress`], [`outcome`], [`report`] | what is counted, shown meanwhile, added up, and reported |
 //! | [`hdr`] | histograms as other tools read them |
 //! | [`merge`] | one report of several client processes |
@@ -57,6 +57,7 @@ mod pairs;
 mod payload;
 mod probe;
 mod progress;
+mod rates;
 mod reason;
 mod report;
 mod run;

@@ -10,6 +10,7 @@ use corecast::{Address, Admission, Cipher, Config, Dial, Identity, NetworkSecret
 
 use crate::cli::{EngineArgs, parse_address, parse_positive_seconds};
 use crate::error::Error;
+use crate::rates;
 
 /// The server to load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -317,7 +318,7 @@ impl LimitArgs {
     }
 }
 
-/// The admission limits in force, in a line.
+/// The limits on strangers and on what peers send that are in force, in a line.
 pub(crate) fn describe(config: &Config) -> String {
     let addresses = &config.addresses;
     let who = match (&config.security, &config.admission) {
@@ -338,10 +339,10 @@ pub(crate) fn describe(config: &Config) -> String {
         rate(addresses.handshakes_per_subnet),
         addresses.peers_per_subnet,
         if exempt.is_empty() { "nobody".to_owned() } else { exempt.join(", ") },
-    )
+    ) + &rates::describe(config)
 }
 
-fn parse_rate_limit(text: &str) -> Result<Rate, String> {
+pub(crate) fn parse_rate_limit(text: &str) -> Result<Rate, String> {
     let (per_second, burst) = text.split_once(':').unwrap_or((text, text));
     let number = |text: &str| text.parse::<u32>().ok().filter(|&number| number > 0);
     match (number(per_second), number(burst)) {

@@ -107,6 +107,7 @@ fn config(args: &ServeArgs) -> Result<Config, Error> {
     config.io.notsent_lowat = args.notsent_lowat;
     limits::cut_off(&mut config, &args.slow_peers);
     args.limits.apply(&mut config);
+    args.rates.apply(&mut config);
     Ok(config)
 }
 

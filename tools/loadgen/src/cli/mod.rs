@@ -17,6 +17,7 @@ use crate::churn::ChurnArgs;
 use crate::crowd::CrowdArgs;
 use crate::hostile::HostileArgs;
 use crate::idle::IdleArgs;
+use crate::rates::RateArgs;
 use crate::security::{AdmissionArgs, LimitArgs};
 use crate::server::Mode;
 use crate::storm::StormArgs;
@@ -206,6 +207,7 @@ fn check(cli: &Cli) -> Result<(), String> {
         return Err(format!("{given} needs --rate: without it {name} is no open loop"));
     }
     match &cli.command {
+        Some(Command::Serve(args)) => args.rates.check(),
         Some(Command::Idle(args)) => check_server(&args.crowd, args.server_args()),
         Some(Command::ReconnectStorm(args)) => args.check().and_then(|()| check_server(&args.crowd, args.server_args())),
         Some(Command::Sweep(SweepArgs { stepped, .. }) | Command::Knee(KneeArgs { stepped, .. })) => stepped.check(),
@@ -330,6 +332,8 @@ pub(crate) struct ServeArgs {
     pub(crate) admission: AdmissionArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) rates: RateArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }
