@@ -44,9 +44,11 @@ pub(crate) enum Error {
     /// More peers than file descriptors.
     Descriptors { needed: u64, limit: u64, embedded: bool },
     /// The peers did not connect in time.
-    Connect { target: Box<Target>, ready: u64, wanted: u64, waited: Duration, reasons: String },
+    Connect { target: String, ready: u64, wanted: u64, waited: Duration, reasons: String },
     /// The server serves another workload.
     WrongMode { target: Target, is: Mode, needed: Mode },
+    /// What one peer sends goes to others, who are to be at the same server.
+    SeveralTargets { workload: &'static str },
     /// The server did not answer the probe.
     Probe { target: Target, source: RequestError },
     /// What the server answered was no sample: it is another program, or another version of this one.
@@ -70,7 +72,10 @@ pub(crate) enum Error {
 impl Error {
     /// 2 where the command line is wrong, as clap does; 1 where the run is.
     pub(crate) fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Remote { .. } | Self::NoAdmission | Self::NotLoopback { .. } | Self::Mismatch { .. }) { 2 } else { 1 }
+        match self {
+            Self::Remote { .. } | Self::NoAdmission | Self::NotLoopback { .. } | Self::Mismatch { .. } | Self::SeveralTargets { .. } => 2,
+            _ => 1,
+        }
     }
 
     /// Whether there is nothing to say: what was wrong has been printed with the figures, or whoever read them has had enough.
@@ -118,6 +123,11 @@ impl fmt::Display for Error {
             Self::WrongMode { target, is, needed } => {
                 write!(f, "the server at {target} runs in {is} mode; this workload needs `serve --mode {needed}`")
             }
+            Self::SeveralTargets { workload } => write!(
+                f,
+                "{workload} needs one --target: what a peer sends goes to the others, and a server knows nothing of another one's peers; \
+                 load each with a process of its own"
+            ),
             Self::Probe { target, source } => write!(f, "the server at {target} did not answer the probe: {source}"),
             Self::NotALoadgen { target } => {
                 write!(f, "{target} is no `corecast-loadgen serve` of this version: its answer to the probe is not a sample")

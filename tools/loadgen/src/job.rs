@@ -46,7 +46,7 @@ pub(crate) fn main(args: &JobArgs) -> Result<(), Error> {
 fn load(quick: bool) -> LoadArgs {
     let (warmup, duration) = if quick { (50, 200) } else { (500, 4200) };
     LoadArgs {
-        target: None,
+        target: Vec::new(),
         identities: None,
         seed: None,
         peers: PEERS,

@@ -45,7 +45,8 @@ pub(crate) fn fit_acks(acks: &mut Acks, limits: &Limits, message: usize, outstan
     acks.answers = acks.answers.max(most);
 }
 
-/// Makes room for so many requests without an answer, of one peer and of all, and for the few that a run makes besides. Never lowers a limit.
+/// Makes room for so many requests without an answer, of one peer and of all, and for the few that a run makes besides. Never lowers a
+/// limit.
 pub(crate) fn fit_requests(limits: &mut Limits, of_each: usize, of_all: usize) {
     limits.pending_requests = limits.pending_requests.max(of_each.saturating_add(16));
     limits.max_requests = limits.max_requests.max(of_all.saturating_add(1024));

@@ -9,6 +9,7 @@
 //! | [`job`] | what happens without arguments |
 //! | [`spec`] | what is run: a workload and all that it was told |
 //! | [`run`] | one run of one workload: connect, warm up, measure (in phases, where something disturbs), drain, verify |
+//! | [`targets`] | several servers, and what each of them was sent |
 //! | [`client`] | the peers that load a server: an engine's handler, and what every workload needs |
 //! | [`workload`] | echo, fan-out, all-to-all, request, flood, mixed, slow readers, topics, receipts: one file each |
 //! | [`server`], [`serve`] | the servers that are loaded; the process around one |
@@ -68,6 +69,7 @@ mod spec;
 mod step;
 mod storm;
 mod sweep;
+mod targets;
 mod verify;
 mod workload;
 

@@ -118,7 +118,8 @@ fn merge(reports: Vec<(PathBuf, Report)>) -> Result<Report, Error> {
         verified,
         figures: Figures::One(measured),
         validity,
-        // Percentiles of pieces cannot be added up.
+        // Percentiles of pieces cannot be added up, nor those of each target.
+        targets: Vec::new(),
         intervals: Vec::new(),
         interrupted: parts.iter().any(|part| part.report.interrupted),
         server_counters: None,

@@ -11,6 +11,7 @@ use corecast::{Address, Admission, Cipher, Config, Dial, Identity, NetworkSecret
 use crate::cli::{EngineArgs, parse_address, parse_positive_seconds};
 use crate::error::Error;
 use crate::rates;
+use crate::targets::Targets;
 
 /// The server to load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,11 +107,28 @@ impl Identities {
 /// Where a client engine's peers go, and as whom.
 #[derive(Clone, Debug)]
 pub(crate) struct Goal {
-    pub(crate) target: Target,
+    pub(crate) targets: Targets,
+    /// The run's number of the engine's first peer.
+    pub(crate) first: u32,
     pub(crate) identities: Identities,
 }
 
 impl Goal {
+    /// All to one server, and of an engine that has all peers.
+    pub(crate) fn to(target: Target, identities: Identities) -> Self {
+        Self { targets: vec![target].into(), first: 0, identities }
+    }
+
+    /// The run's number of this peer of the engine.
+    pub(crate) fn number(&self, channel: u16) -> u32 {
+        self.first + u32::from(channel)
+    }
+
+    /// A reason that this peer failed for.
+    pub(crate) fn explain(&self, channel: u16, reason: impl ToString) -> String {
+        self.targets.explain(self.number(channel), reason)
+    }
+
     /// One attempt.
     pub(crate) fn dial(&self, channel: u16) -> Dial {
         self.standing(channel).once()
@@ -118,9 +136,10 @@ impl Goal {
 
     /// Kept up by the library.
     pub(crate) fn standing(&self, channel: u16) -> Dial {
-        let dial = self.target.dial().channel(channel);
+        let target = self.targets.of(self.number(channel));
+        let dial = target.dial().channel(channel);
         // In plaintext every peer has its engine's name, and channels tell them apart.
-        if self.target.node.is_some() { dial.identity(self.identities.of_peer(channel)) } else { dial }
+        if target.node.is_some() { dial.identity(self.identities.of_peer(channel)) } else { dial }
     }
 }
 

@@ -263,7 +263,7 @@ impl From<&SlowReadersArgs> for Spec {
     fn from(args: &SlowReadersArgs) -> Self {
         let spec = Self::phased(Kind::SlowReaders, args.pacing.rate_or_closed(), args.load.clone(), &args.phases);
         let (mut slow_peers, mut notsent_lowat) = (args.slow_peers.clone(), args.notsent_lowat);
-        if spec.load.target.is_none() {
+        if spec.load.target.is_empty() {
             // Those that read have as much waiting for them as is in flight.
             let soft = SLOW_SOFT.max(2 * spec.load.size.saturating_mul(spec.under_way()));
             slow_peers.outbox_soft.get_or_insert(soft.min(slow_peers.outbox_hard.unwrap_or(4 << 20)));

@@ -74,6 +74,7 @@ The table:
                 core that looks for work instead of sleeping (--spin-us) is even when there is none
   NOT ALONE     something else ran on the processors that the server needed: measure again on a quieter machine, or with other cores
   NOT SENT      mixed and slow-readers: messages were due that could not be sent, so the latencies are better than they should be
+  target        with several: each of them by itself. Peers and counts of the whole run, latencies of the measured time
   whole run     the counts from the first message to the last: warm-up, measured time, drain
   verified      of the whole run: lost (sent and did not arrive), duplicated, reordered, corrupt (wrong checksum, length, lane, sender or
                 topic). Topics: everything in the order of each topic, and nothing of a topic that was not subscribed to
@@ -101,7 +102,8 @@ The table of all-to-all:
   incomplete    some of the pairs that have not, by the numbers of their peers
 
 The table of request:
-  response      from when a request was due to its answer; latency, in the closed loop: from when it was made. Those that timed out are not in it
+  response      from when a request was due to its answer; latency, in the closed loop: from when it was made. Those that timed out are
+                not in it
   requests      whole run: answered, timed out, failed otherwise. Each request comes to one of these ends or is lost
   late answers  came after their deadline; the library throws them away
 
@@ -113,6 +115,7 @@ The JSON (schema corecast-loadgen/4):
   validity: open loop: valid, lag_bound_ns, and the reasons if it is not.
   intervals: the measured time in pieces of a second, or of a tenth of a shorter run; what arrived late counts in the piece that it came in.
   total_sent, total_delivered, unsent, lost, duplicated, reordered, corrupt, disconnected: the whole run.
+  targets: each of several; without server_cpus where a server's machine keeps no account.
   topics: topics: what was subscribed to.
   receipts: receipts: complete and incomplete of the whole run; first_ns, quorum_ns, last_ns of the measured time.
   all-to-all: pairs: the whole run. request: requests: the whole run; lost: neither answered nor timed out nor failed.

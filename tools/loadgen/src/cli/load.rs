@@ -87,9 +87,10 @@ impl EngineArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
     /// The server to load, as it says of itself: NodeId@127.0.0.1:7000 or NodeId@unix:PATH; with --plaintext without what is before the
-    /// @. Without it: one in this process, which needs two file descriptors a peer.
+    /// @. Without it: one in this process, which needs two file descriptors a peer. Can be given more than once where peers do not hear of
+    /// each other: they are dealt to the targets in turn.
     #[arg(long, value_name = "NODE@ADDR", value_parser = parse_target)]
-    pub(crate) target: Option<Target>,
+    pub(crate) target: Vec<Target>,
     /// Keys that the peers have, all together. Without it: one for each peer.
     #[arg(long, value_name = "N", conflicts_with = "plaintext", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) identities: Option<u64>,

@@ -18,9 +18,10 @@ use crate::crowd::CrowdArgs;
 use crate::hostile::HostileArgs;
 use crate::idle::IdleArgs;
 use crate::rates::RateArgs;
-use crate::security::{AdmissionArgs, LimitArgs};
+use crate::security::{AdmissionArgs, LimitArgs, Target};
 use crate::server::Mode;
 use crate::storm::StormArgs;
+use crate::targets::MOST_TARGETS;
 use crate::workload::Subscriptions;
 
 pub(crate) use baseline::{Baseline, BaselineArgs, CompareArgs, RoundArgs, SaveArgs, Work};
@@ -172,23 +173,14 @@ fn parse_work(text: &str) -> Result<Work, String> {
 
 /// What makes sense alone and not together.
 fn check(cli: &Cli) -> Result<(), String> {
-    let target = match &cli.command {
-        Some(Command::Hostile(args)) => args.target.as_ref().map(|target| (target, &args.engine)),
-        Some(Command::Idle(args)) => args.crowd.target.as_ref().map(|target| (target, &args.crowd.engine)),
-        Some(Command::ReconnectStorm(args)) => args.crowd.target.as_ref().map(|target| (target, &args.crowd.engine)),
-        command => command.as_ref().and_then(Command::load).and_then(|load| load.target.as_ref().map(|target| (target, &load.engine))),
+    let (targets, engine) = match &cli.command {
+        Some(Command::Hostile(args)) => (args.target.as_slice(), Some(&args.engine)),
+        Some(Command::Idle(args)) => (args.crowd.target.as_slice(), Some(&args.crowd.engine)),
+        Some(Command::ReconnectStorm(args)) => (args.crowd.target.as_slice(), Some(&args.crowd.engine)),
+        command => command.as_ref().and_then(Command::load).map_or((&[][..], None), |load| (&load.target, Some(&load.engine))),
     };
-    match target {
-        Some((target, engine)) if engine.plaintext && target.node.is_some() => {
-            return Err("--target names a node, which --plaintext cannot prove: leave out what is before the @".into());
-        }
-        Some((target, engine)) if !engine.plaintext && target.node.is_none() => {
-            return Err(format!(
-                "--target {target} says where, but not who: expected NodeId@{target}, as the server says of itself, or --plaintext"
-            ));
-        }
-        _ => {}
-    }
+    engine.map_or(Ok(()), |engine| targets.iter().try_for_each(|target| check_target(target, engine)))?;
+    cli.command.as_ref().and_then(Command::load).map_or(Ok(()), check_targets)?;
     let written = match &cli.command {
         Some(Command::Merge(args)) => [("--json", &args.json), ("--hgrm", &args.hgrm)].to_vec(),
         command => command
@@ -216,6 +208,32 @@ fn check(cli: &Cli) -> Result<(), String> {
             Err(format!("--quorum {}: there are only {} --peers", args.quorum(), args.load.peers))
         }
         _ => Ok(()),
+    }
+}
+
+/// Who is meant has to be said where it can be proved, and not where it cannot.
+fn check_target(target: &Target, engine: &EngineArgs) -> Result<(), String> {
+    match target.node {
+        Some(_) if engine.plaintext => Err("--target names a node, which --plaintext cannot prove: leave out what is before the @".into()),
+        None if !engine.plaintext => Err(format!(
+            "--target {target} says where, but not who: expected NodeId@{target}, as the server says of itself, or --plaintext"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Several targets: as many peers at least, and none twice.
+fn check_targets(load: &LoadArgs) -> Result<(), String> {
+    let targets = &load.target;
+    if targets.len() > MOST_TARGETS {
+        return Err(format!("--target: {} of them, and no more than {MOST_TARGETS} are dealt to", targets.len()));
+    }
+    if targets.len() > load.peers as usize {
+        return Err(format!("--peers {}: fewer than there are targets, which is {}", load.peers, targets.len()));
+    }
+    match targets.iter().enumerate().find(|(at, target)| targets[..*at].contains(target)) {
+        Some((_, twice)) => Err(format!("--target {twice} is there twice: peers are dealt to each in turn anyway")),
+        None => Ok(()),
     }
 }
 

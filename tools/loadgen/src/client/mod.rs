@@ -29,6 +29,7 @@ use crate::probe::{DATA, Question, Sample};
 use crate::progress::Progress;
 use crate::reason::{Dialling, Ending};
 use crate::security::Goal;
+use crate::targets::Exchanges;
 use crate::verify::{Tally, Verdict};
 use crate::workload::Workload;
 
@@ -100,8 +101,8 @@ pub(crate) enum Command {
     Stop,
     /// Fan-out, all-to-all and topics: this peer's message with this number has reached all that are to get it of one engine.
     Reached { sender: u32, number: u64 },
-    /// Ask the server, through the engine's first peer.
-    Probe { question: Question, answer: Sender<Result<Vec<u8>, RequestError>> },
+    /// Ask the server of this peer of the engine.
+    Probe { index: usize, question: Question, answer: Sender<Result<Vec<u8>, RequestError>> },
     /// Say what came of it.
     Report { answer: Sender<Outcome> },
 }
@@ -115,6 +116,7 @@ pub(crate) struct Outcome {
     pub(crate) receipts: Receipts,
     pub(crate) unanswered: Unanswered,
     pub(crate) pairs: Option<Pairs>,
+    pub(crate) exchanges: Exchanges,
     /// In the order of [`Condition::BOTH`].
     pub(crate) windows: [Window; 2],
     /// Why connecting failed, and how often.
@@ -160,6 +162,7 @@ pub(crate) struct Core {
     pub(crate) tally: Tally,
     receipts: Receipts,
     unanswered: Unanswered,
+    exchanges: Exchanges,
     /// Type and lane of the messages.
     meta: Meta,
     /// Whether messages are sent when they are due, and not when others have come.
@@ -199,6 +202,7 @@ impl Core {
             tally: Tally::default(),
             receipts: Receipts::default(),
             unanswered: Unanswered::default(),
+            exchanges: Exchanges::default(),
             meta: Meta::new(DATA),
             open_loop,
             departed: 0,
@@ -211,6 +215,11 @@ impl Core {
             sent: 0,
             progress,
         }
+    }
+
+    /// The same, whose peers go to so many targets.
+    pub(crate) fn to(self, targets: usize) -> Self {
+        Self { exchanges: Exchanges::new(targets), ..self }
     }
 
     /// The same, sending its messages in `lane`.
@@ -274,27 +283,28 @@ impl Core {
         self.departed = if self.open_loop { clock::now_ns() } else { sent_at };
         let body = self.builder.build_late(seq, sender, sent_at, self.departed);
         let sent = cx.send(peer, self.meta, body);
-        self.pushed(sent)
+        self.pushed(sender, sent)
     }
 
     /// Makes the request `seq` of the stream of peer `index`; `Workload::on_answer` is told what came of it.
     pub(crate) fn request(&mut self, cx: &mut Context<'_>, index: usize, seq: u64, sent_at: u64, deadline: Duration) -> Push {
         let Some(peer) = self.peers[index] else { return Push::Refused };
         self.departed = if self.open_loop { clock::now_ns() } else { sent_at };
-        let body = self.builder.build_late(seq, self.share.first + index as u32, sent_at, self.departed);
+        let number = self.share.first + index as u32;
+        let body = self.builder.build_late(seq, number, sent_at, self.departed);
         let sent = cx.request(peer, self.meta, body, deadline, REQUEST_TAG | seq << 8);
-        self.pushed(sent)
+        self.pushed(number, sent)
     }
 
     /// Counts a message where it was taken.
     #[inline]
-    fn pushed(&mut self, sent: Result<Sent, SendError>) -> Push {
+    fn pushed(&mut self, number: u32, sent: Result<Sent, SendError>) -> Push {
         let push = match sent {
             Ok(Sent::Backpressure) => Push::TakenSlow,
             Ok(_) => Push::Taken,
             Err(_) => return Push::Refused,
         };
-        self.count_sent();
+        self.count_sent(number);
         self.window().sent();
         push
     }
@@ -309,12 +319,13 @@ impl Core {
         let pull = Pull { seq, size };
         let taken = self.peers[index].is_some_and(|peer| cx.send(peer, Pull::meta(), &pull.encode()).is_ok());
         if taken {
-            self.count_sent();
+            self.count_sent(self.number(index));
         }
         taken
     }
 
-    fn count_sent(&mut self) {
+    fn count_sent(&mut self, number: u32) {
+        self.exchanges.sent(number);
         self.sent += 1;
         self.progress.sent.store(self.sent, Relaxed);
     }
@@ -337,23 +348,31 @@ impl Core {
     /// one if it was due there, however late it is.
     #[inline]
     pub(crate) fn arrived(&mut self, verdict: Verdict, header: &Header, now: u64) {
-        if !self.count_arrived(verdict) {
+        if !self.count_arrived(header.sender, verdict) {
             return;
         }
+        let latency = now.saturating_sub(header.sent_at);
+        let mut measured = false;
         if self.open_loop {
             self.window().received();
             for window in &mut self.windows {
-                window.responded(header, now);
+                measured |= window.responded(header, now);
             }
         } else {
-            self.window().delivered(now.saturating_sub(header.sent_at));
+            measured = self.window().delivered(latency);
+        }
+        if measured {
+            self.exchanges.measured(header.sender, latency);
         }
     }
 
     /// Counts a message that arrived, and its latency in the window in which it was due.
     pub(crate) fn answered(&mut self, verdict: Verdict, header: &Header, now: u64) {
-        if self.count_arrived(verdict) {
-            self.windows.iter_mut().for_each(|window| window.answered(header, now));
+        if self.count_arrived(header.sender, verdict) {
+            let measured = self.windows.iter_mut().map(|window| window.answered(header, now)).fold(false, |any, one| any | one);
+            if measured {
+                self.exchanges.measured(header.sender, now.saturating_sub(header.sent_at));
+            }
         }
     }
 
@@ -393,8 +412,8 @@ impl Core {
     }
 
     /// Counts a bulk message that arrived.
-    pub(crate) fn bulk_arrived(&mut self, verdict: Verdict) {
-        if self.count_arrived(verdict) {
+    pub(crate) fn bulk_arrived(&mut self, index: usize, verdict: Verdict) {
+        if self.count_arrived(self.number(index), verdict) {
             self.window().bulk_arrived();
         }
     }
@@ -406,14 +425,16 @@ impl Core {
 
     /// Returns whether it had not come before.
     #[inline]
-    fn count_arrived(&mut self, verdict: Verdict) -> bool {
+    fn count_arrived(&mut self, number: u32, verdict: Verdict) -> bool {
+        self.exchanges.delivered(number, u64::from(verdict != Verdict::Duplicate));
         self.tally.count(verdict);
         self.progress.received.store(self.tally.delivered, Relaxed);
         verdict != Verdict::Duplicate
     }
 
-    /// Adds what arrived elsewhere.
-    pub(crate) fn arrived_at_server(&mut self, tally: Tally) {
+    /// Adds what arrived at the server of peer `index`.
+    pub(crate) fn arrived_at_server(&mut self, index: usize, tally: Tally) {
+        self.exchanges.delivered(self.number(index), tally.delivered);
         self.tally += tally;
         self.progress.received.store(self.tally.delivered, Relaxed);
     }
@@ -470,14 +491,14 @@ impl<W: Workload> Driver<W> {
             // `on_closed` says why.
             Err(RequestError::PeerClosed) => {}
             Err(error) => {
-                self.connector.note(format_args!("the server did not answer the greeting: {error}"));
+                self.connector.note(index as u16, format_args!("the server did not answer the greeting: {error}"));
                 cx.close(peer);
             }
         }
     }
 
-    fn ask(&mut self, cx: &mut Context<'_>, question: Question, answer: Sender<Result<Vec<u8>, RequestError>>) {
-        let Some(peer) = self.core.peers.first().copied().flatten() else {
+    fn ask(&mut self, cx: &mut Context<'_>, index: usize, question: Question, answer: Sender<Result<Vec<u8>, RequestError>>) {
+        let Some(peer) = self.core.peers.get(index).copied().flatten() else {
             let _ = answer.send(Err(RequestError::PeerClosed));
             return;
         };
@@ -497,6 +518,7 @@ impl<W: Workload> Driver<W> {
             tally: self.core.tally,
             receipts: self.core.receipts.clone(),
             unanswered: self.core.unanswered.clone(),
+            exchanges: self.core.exchanges.clone(),
             pairs: self.workload.pairs(&self.core),
             windows: std::mem::replace(&mut self.core.windows, [Window::new(), Window::new()]),
             failures: self.connector.failures().clone(),
@@ -520,19 +542,20 @@ impl<W: Workload> Handler for Driver<W> {
 
     fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
         let index = u32::from(info.channel);
-        self.core.progress.reached.store(true, Relaxed);
+        self.core.progress.answered(self.connector.target(info.channel));
         self.connector.connected(info.dial);
         self.core.peers[index as usize] = Some(peer);
         cx.set_user(peer, index);
         if info.max_message < self.core.longest {
-            self.connector.note(format_args!("the server takes messages of {} bytes at most, see its --max-message", info.max_message));
+            let most = format_args!("the server takes messages of {} bytes at most, see its --max-message", info.max_message).to_string();
+            self.connector.note(info.channel, most);
             add(&self.core.progress.fatal);
             return;
         }
         let joined = self.workload.on_connected(cx, &mut self.core, index as usize);
         let greet = |()| cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(), PROBE_TIMEOUT, GREET_TAG);
         if let Err(error) = joined.and_then(greet) {
-            self.connector.note(error);
+            self.connector.note(info.channel, error);
             cx.close(peer);
         }
     }
@@ -581,8 +604,8 @@ impl<W: Workload> Handler for Driver<W> {
 
     fn on_dial_failed(&mut self, _cx: &mut Context<'_>, dial: DialId, error: DialError, _retry_in: Option<Duration>) {
         // Cancelled dials and full engines say nothing about the target.
-        if matches!(error, DialError::Handshake(_)) {
-            self.core.progress.reached.store(true, Relaxed);
+        if let (DialError::Handshake(_), Some(target)) = (&error, self.connector.target_of(dial)) {
+            self.core.progress.answered(target);
         }
         self.connector.dial_failed(dial, Dialling(error));
     }
@@ -594,7 +617,8 @@ impl<W: Workload> Handler for Driver<W> {
         }
         self.core.peers[index] = None;
         if std::mem::take(&mut self.ready[index]) {
-            *self.endings.entry(Ending(reason).to_string()).or_default() += 1;
+            let reason = self.connector.explain(index as u16, Ending(reason));
+            *self.endings.entry(reason).or_default() += 1;
             add(&self.core.progress.ended);
         } else {
             self.connector.greeting_failed(index as u16, Ending(reason));
@@ -627,7 +651,7 @@ impl<W: Workload> Handler for Driver<W> {
                 self.workload.on_stop(cx, &mut self.core);
             }
             Command::Reached { sender, number } => self.workload.on_reached(cx, &mut self.core, sender, number),
-            Command::Probe { question, answer } => self.ask(cx, question, answer),
+            Command::Probe { index, question, answer } => self.ask(cx, index, question, answer),
             Command::Report { answer } => {
                 let _ = answer.send(self.report());
             }

@@ -106,7 +106,7 @@ impl CrowdArgs {
         }
         let reasons = bystander.failure().map_or_else(String::new, |reason| format!("; {reason}"));
         bystander.shutdown();
-        Err(Error::Connect { target: Box::new(target.clone()), ready: 0, wanted: 1, waited: started.elapsed(), reasons })
+        Err(Error::Connect { target: target.to_string(), ready: 0, wanted: 1, waited: started.elapsed(), reasons })
     }
 
     /// The peers, all of them connected. `tune` has the last word on their configuration.
@@ -134,7 +134,7 @@ impl CrowdArgs {
         }
         let mut reasons = report.failures;
         report.endings.into_iter().for_each(|(reason, count)| *reasons.entry(reason).or_default() += count);
-        let (target, reasons) = (Box::new(target.clone()), reasons_text(&reasons));
+        let (target, reasons) = (target.to_string(), reasons_text(&reasons));
         Err(Error::Connect { target, ready, wanted: peers.into(), waited: started.elapsed(), reasons })
     }
 
@@ -147,7 +147,7 @@ impl CrowdArgs {
         limits::fit_peers(&mut config.limits, 2 * peers as usize, 64, 1);
         // They and the server share the machine: who looks for work instead of sleeping takes it from the other.
         config.io.spin = self.engine.spin().unwrap_or(Spin { window: Duration::ZERO, forced: false });
-        Ok((Goal { target: target.clone(), identities }, config))
+        Ok((Goal::to(target.clone(), identities), config))
     }
 }
 

@@ -25,6 +25,7 @@ use crate::pairs::PairFigures;
 use crate::probe::Counters;
 use crate::run::Phases;
 use crate::spec::Spec;
+use crate::targets::TargetFigures;
 use crate::workload::{Bulk, Subscriptions};
 
 pub(crate) use interval::{CoreTime, Interval};
@@ -78,6 +79,9 @@ pub(crate) struct Report {
     pub(crate) figures: Figures,
     /// Open loop: whether it says something about the server.
     pub(crate) validity: Option<Validity>,
+    /// Each of several targets. Empty where there is one.
+    #[serde(default)]
+    pub(crate) targets: Vec<TargetFigures>,
     /// The measured time, piece by piece.
     pub(crate) intervals: Vec<Interval>,
     /// A signal ended the measurement early.

@@ -62,6 +62,7 @@ pub(crate) fn sample(run_id: u32, started_at_s: f64, response_ns: impl Iterator<
         },
         figures: Figures::One(measured),
         validity: Some(Validity { valid: true, lag_bound_ns: 100_000, reasons: Vec::new() }),
+        targets: Vec::new(),
         intervals: Vec::new(),
         interrupted: false,
         server_counters: None,

@@ -159,7 +159,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let interrupted = if self.interrupted { " (interrupted)" } else { "" };
         writeln!(f, "{}{interrupted}", self.setup)?;
-        write!(f, "{}{}", self.figures, self.verified)?;
+        self.figures.fmt(f)?;
+        self.targets.iter().try_for_each(|target| target.fmt(f))?;
+        self.verified.fmt(f)?;
         if self.validity.is_none() && self.verified.unsent > 0 {
             let unsent = group(self.verified.unsent);
             row(f, "NOT SENT", &format!("{unsent} were due, but the server did not keep up: latencies are too good"))?;

@@ -154,6 +154,11 @@ impl Kind {
         self.has_publisher() || self == Self::Receipts
     }
 
+    /// Whether what one peer sends goes to others, so that all have to be at one server.
+    pub(crate) fn needs_one_server(self) -> bool {
+        self.one_sends() || self == Self::AllToAll
+    }
+
     /// Whether messages end at the server, which then knows how many came, and how fast.
     pub(crate) fn counted_at_server(self) -> bool {
         self == Self::Flood
