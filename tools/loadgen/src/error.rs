@@ -49,6 +49,10 @@ pub(crate) enum Error {
     WrongMode { target: Target, is: Mode, needed: Mode },
     /// What one peer sends goes to others, who are to be at the same server.
     SeveralTargets { workload: &'static str },
+    /// Other clients did not come that were to be there.
+    TooFewPeers { targets: String, there: u64, wanted: u64, waited: Duration },
+    /// Other clients are there, and what they do cannot be told from what this one does.
+    NotAlone { targets: String, others: u64, workload: &'static str },
     /// The server did not answer the probe.
     Probe { target: Target, source: RequestError },
     /// What the server answered was no sample: it is another program, or another version of this one.
@@ -127,6 +131,15 @@ impl fmt::Display for Error {
                 f,
                 "{workload} needs one --target: what a peer sends goes to the others, and a server knows nothing of another one's peers; \
                  load each with a process of its own"
+            ),
+            Self::TooFewPeers { targets, there, wanted, waited } => {
+                let waited = waited.as_secs_f64();
+                write!(f, "{targets}: only {there} of --server-peers {wanted} after {waited:.1} s: are all client processes running?")
+            }
+            Self::NotAlone { targets, others, workload } => write!(
+                f,
+                "{targets} has {others} peers of other clients: what {workload} is told by the server is about all of them, so it needs a \
+                 server of its own"
             ),
             Self::Probe { target, source } => write!(f, "the server at {target} did not answer the probe: {source}"),
             Self::NotALoadgen { target } => {

@@ -47,6 +47,7 @@ fn load(quick: bool) -> LoadArgs {
     let (warmup, duration) = if quick { (50, 200) } else { (500, 4200) };
     LoadArgs {
         target: Vec::new(),
+        server_peers: None,
         identities: None,
         seed: None,
         peers: PEERS,

@@ -12,7 +12,7 @@
 //! | [`targets`] | several servers, and what each of them was sent |
 //! | [`client`] | the peers that load a server: an engine's handler, and what every workload needs |
 //! | [`workload`] | echo, fan-out, all-to-all, request, flood, mixed, slow readers, topics, receipts: one file each |
-//! | [`server`], [`serve`] | the servers that are loaded; the process around one |
+//! | [`server`], [`sink`], [`serve`] | the servers that are loaded; what one has received that counts; the process around one |
 //! | [`hostile`], [`churn`] | attacks and what a good peer notices; comers and goers, and the books afterwards |
 //! | [`crowd`], [`idle`], [`storm`] | many peers of a server in another process; those that do nothing; those that all come back at once |
 //! | [`probe`] | what a client asks a server about itself |
@@ -65,6 +65,7 @@ mod run;
 mod security;
 mod serve;
 mod server;
+mod sink;
 mod spec;
 mod step;
 mod storm;

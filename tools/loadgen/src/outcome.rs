@@ -22,6 +22,7 @@ pub(crate) type Samples = Vec<[Option<Sample>; 2]>;
 pub(crate) struct Total {
     sent: u64,
     unsent: u64,
+    foreign: u64,
     tally: Tally,
     /// In the order of [`Condition::BOTH`].
     windows: [Window; 2],
@@ -41,17 +42,18 @@ impl Total {
     pub(crate) fn of(outcomes: Vec<Outcome>) -> Self {
         let mut outcomes = outcomes.into_iter();
         let first = outcomes.next().expect("a run has an engine");
-        let Outcome { sent, unsent, tally, receipts, unanswered, pairs, exchanges, windows, failures, endings } = first;
+        let Outcome { sent, unsent, foreign, tally, receipts, unanswered, pairs, exchanges, windows, failures, endings } = first;
         let mut engines: Vec<_> = pairs.into_iter().collect();
         let (late_answers, pairs, slow) = (0, None, Tally::default());
         let mut total =
-            Self { sent, unsent, tally, windows, failures, endings, receipts, unanswered, late_answers, pairs, exchanges, slow };
+            Self { sent, unsent, foreign, tally, windows, failures, endings, receipts, unanswered, late_answers, pairs, exchanges, slow };
         for outcome in outcomes {
             engines.extend(outcome.pairs);
             total.exchanges.add(&outcome.exchanges);
             total.unanswered.timed_out += outcome.unanswered.timed_out;
             total.sent += outcome.sent;
             total.unsent += outcome.unsent;
+            total.foreign += outcome.foreign;
             total.tally += outcome.tally;
             total.windows.iter_mut().zip(&outcome.windows).for_each(|(window, other)| window.add(other));
             total.receipts.complete += outcome.receipts.complete;
@@ -136,6 +138,7 @@ impl Total {
             duplicated: self.tally.duplicated + self.slow.duplicated,
             reordered: self.tally.reordered + self.slow.reordered,
             corrupt: self.tally.corrupt + self.slow.corrupt,
+            foreign: self.foreign,
             disconnected: self.endings.values().sum(),
             disconnect_reasons: self.endings.clone(),
         }

@@ -75,6 +75,8 @@ The table:
   NOT ALONE     something else ran on the processors that the server needed: measure again on a quieter machine, or with other cores
   NOT SENT      mixed and slow-readers: messages were due that could not be sent, so the latencies are better than they should be
   target        with several: each of them by itself. Peers and counts of the whole run, latencies of the measured time
+  OTHERS        other clients loaded the server meanwhile: each has exact counts of its own messages, and the server's processor time is
+                shared; `merge` puts their reports together
   whole run     the counts from the first message to the last: warm-up, measured time, drain
   verified      of the whole run: lost (sent and did not arrive), duplicated, reordered, corrupt (wrong checksum, length, lane, sender or
                 topic). Topics: everything in the order of each topic, and nothing of a topic that was not subscribed to

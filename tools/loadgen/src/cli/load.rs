@@ -91,6 +91,10 @@ pub(crate) struct LoadArgs {
     /// each other: they are dealt to the targets in turn.
     #[arg(long, value_name = "NODE@ADDR", value_parser = parse_target)]
     pub(crate) target: Vec<Target>,
+    /// Begin when the target has so many peers, of all client processes together: each of them is told the same number, and their measured
+    /// times overlap. Fan-out and topics have one peer more than --peers in each process.
+    #[arg(long, value_name = "N", requires = "target")]
+    pub(crate) server_peers: Option<u32>,
     /// Keys that the peers have, all together. Without it: one for each peer.
     #[arg(long, value_name = "N", conflicts_with = "plaintext", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) identities: Option<u64>,

@@ -222,9 +222,12 @@ fn check_target(target: &Target, engine: &EngineArgs) -> Result<(), String> {
     }
 }
 
-/// Several targets: as many peers at least, and none twice.
+/// Several targets: as many peers at least, and none twice. Several processes: at least this one's peers.
 fn check_targets(load: &LoadArgs) -> Result<(), String> {
     let targets = &load.target;
+    if let Some(all) = load.server_peers.filter(|all| *all < load.peers) {
+        return Err(format!("--server-peers {all}: this process alone has {} --peers", load.peers));
+    }
     if targets.len() > MOST_TARGETS {
         return Err(format!("--target: {} of them, and no more than {MOST_TARGETS} are dealt to", targets.len()));
     }

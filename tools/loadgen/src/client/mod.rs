@@ -112,6 +112,8 @@ pub(crate) struct Outcome {
     pub(crate) sent: u64,
     /// Open loop: messages that were due and could not be sent.
     pub(crate) unsent: u64,
+    /// Messages of other runs.
+    pub(crate) foreign: u64,
     pub(crate) tally: Tally,
     pub(crate) receipts: Receipts,
     pub(crate) unanswered: Unanswered,
@@ -160,6 +162,7 @@ pub(crate) struct Core {
     /// Whose window was opened last.
     condition: Condition,
     pub(crate) tally: Tally,
+    foreign: u64,
     receipts: Receipts,
     unanswered: Unanswered,
     exchanges: Exchanges,
@@ -200,6 +203,7 @@ impl Core {
             windows: [Window::new(), Window::new()],
             condition: Condition::Undisturbed,
             tally: Tally::default(),
+            foreign: 0,
             receipts: Receipts::default(),
             unanswered: Unanswered::default(),
             exchanges: Exchanges::default(),
@@ -335,7 +339,10 @@ impl Core {
     pub(crate) fn parse(&mut self, message: &Message<'_>) -> Option<Header> {
         let header = payload::parse(message.body);
         match header {
-            Some(header) if header.run != self.builder.run() => None,
+            Some(header) if header.run != self.builder.run() => {
+                self.foreign += 1;
+                None
+            }
             Some(_) if message.body.len() == self.builder.size() && message.meta == self.meta => header,
             _ => {
                 self.tally.corrupt += 1;
@@ -441,7 +448,7 @@ impl Core {
 
     /// Asks the server what has come from peer `index` until then; `Workload::on_acknowledged` is told. Returns whether it was asked.
     pub(crate) fn ask_for_acknowledgement(&mut self, cx: &mut Context<'_>, index: usize) -> bool {
-        let (meta, body) = (Question::Tally.meta(), Question::Tally.encode());
+        let (meta, body) = (Question::Tally.meta(), Question::Tally.encode(self.builder.run()));
         self.peers[index].is_some_and(|peer| cx.request(peer, meta, &body, ACKNOWLEDGE_TIMEOUT, ACKNOWLEDGE_TAG).is_ok())
     }
 
@@ -449,7 +456,7 @@ impl Core {
     pub(crate) fn ask_for_tally(&mut self, cx: &mut Context<'_>, index: usize) {
         if let Some(peer) = self.peers[index] {
             // A refusal shows as lost messages: nobody says that they arrived.
-            let _ = cx.request(peer, Question::Tally.meta(), &Question::Tally.encode(), self.drain, TALLY_TAG);
+            let _ = cx.request(peer, Question::Tally.meta(), &Question::Tally.encode(self.builder.run()), self.drain, TALLY_TAG);
         }
     }
 }
@@ -503,7 +510,7 @@ impl<W: Workload> Driver<W> {
             return;
         };
         self.probes += 1;
-        match cx.request(peer, question.meta(), &question.encode(), PROBE_TIMEOUT, SAMPLE_TAG | self.probes << 8) {
+        match cx.request(peer, question.meta(), &question.encode(self.core.builder.run()), PROBE_TIMEOUT, SAMPLE_TAG | self.probes << 8) {
             Ok(_) => self.probe = Some(answer),
             Err(error) => {
                 let _ = answer.send(Err(error.into()));
@@ -515,6 +522,7 @@ impl<W: Workload> Driver<W> {
         Outcome {
             sent: self.core.sent,
             unsent: self.core.unsent,
+            foreign: self.core.foreign,
             tally: self.core.tally,
             receipts: self.core.receipts.clone(),
             unanswered: self.core.unanswered.clone(),
@@ -553,7 +561,8 @@ impl<W: Workload> Handler for Driver<W> {
             return;
         }
         let joined = self.workload.on_connected(cx, &mut self.core, index as usize);
-        let greet = |()| cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(), PROBE_TIMEOUT, GREET_TAG);
+        let greet =
+            |()| cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(self.core.builder.run()), PROBE_TIMEOUT, GREET_TAG);
         if let Err(error) = joined.and_then(greet) {
             self.connector.note(info.channel, error);
             cx.close(peer);

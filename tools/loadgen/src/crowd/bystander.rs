@@ -169,7 +169,7 @@ impl Standing {
         self.asked += 1;
         let peer = self.peer.ok_or(RequestError::PeerClosed);
         let tag = ASKED | self.asked << 8;
-        let asked = peer.and_then(|peer| Ok(cx.request(peer, question.meta(), &question.encode(), PROBE_TIMEOUT, tag)?));
+        let asked = peer.and_then(|peer| Ok(cx.request(peer, question.meta(), &question.encode(0), PROBE_TIMEOUT, tag)?));
         match asked {
             Ok(_) => self.answer = Some(answer),
             Err(error) => _ = answer.send(Err(error)),

@@ -274,7 +274,7 @@ impl Handler for Peers {
         self.places[index as usize].peer = Some(peer);
         cx.set_user(peer, index);
         // This side is ready first: the server's answer says that it is, too.
-        if cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(), PROBE_TIMEOUT, 0).is_err() {
+        if cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(0), PROBE_TIMEOUT, 0).is_err() {
             cx.close(peer);
         }
     }

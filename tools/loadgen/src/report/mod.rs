@@ -79,6 +79,10 @@ pub(crate) struct Report {
     pub(crate) figures: Figures,
     /// Open loop: whether it says something about the server.
     pub(crate) validity: Option<Validity>,
+    /// Peers of other clients at the targets when this run began: the server's processor time is for them as well. Nothing where the server
+    /// was in this process, or did not say.
+    #[serde(default)]
+    pub(crate) other_peers: Option<u64>,
     /// Each of several targets. Empty where there is one.
     #[serde(default)]
     pub(crate) targets: Vec<TargetFigures>,
@@ -333,6 +337,9 @@ pub(crate) struct Verified {
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
     pub(crate) corrupt: u64,
+    /// Messages of other runs that came as well, since a server sends to all its peers. They are in no other count.
+    #[serde(default)]
+    pub(crate) foreign: u64,
     /// Peers that ended during the run.
     pub(crate) disconnected: u64,
     pub(crate) disconnect_reasons: BTreeMap<String, u64>,

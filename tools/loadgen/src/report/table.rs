@@ -162,6 +162,14 @@ impl fmt::Display for Report {
         self.figures.fmt(f)?;
         self.targets.iter().try_for_each(|target| target.fmt(f))?;
         self.verified.fmt(f)?;
+        if let Some(others) = self.other_peers.filter(|others| *others > 0) {
+            let foreign = group(self.verified.foreign);
+            row(
+                f,
+                "OTHERS",
+                &format!("{} peers of other clients: the server CPU is for them too; {foreign} of their messages came here", group(others)),
+            )?;
+        }
         if self.validity.is_none() && self.verified.unsent > 0 {
             let unsent = group(self.verified.unsent);
             row(f, "NOT SENT", &format!("{unsent} were due, but the server did not keep up: latencies are too good"))?;

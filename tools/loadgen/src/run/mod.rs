@@ -1,5 +1,6 @@
 //! One run of one workload, as the main thread drives it: start the engines, connect every peer, warm up, measure, stop, drain, add up.
 
+mod others;
 mod phases;
 mod timeline;
 
@@ -265,6 +266,7 @@ impl Run {
             output::remark(format_args!("{connected} peers connected in {connect_s:.2} s"));
         }
         self.check_mode(spec)?;
+        let other_peers = self.meet_others(spec, stop)?;
         log::info!("{} peers are ready after {connect_s:.3} s", self.connections);
         let at = clock::now_ns() + LEAD_NS;
         self.tell_all(|| Command::Begin { at });
@@ -298,6 +300,7 @@ impl Run {
             connect_failures: std::mem::take(&mut total.failures),
             validity: Validity::of(spec, &verified, &figures),
             verified,
+            other_peers,
             figures,
             targets: total.targets(&self.targets, spec, &phases),
             intervals,

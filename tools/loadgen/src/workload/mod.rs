@@ -159,6 +159,11 @@ impl Kind {
         self.one_sends() || self == Self::AllToAll
     }
 
+    /// Whether the server tells it what all peers do together, so that there must be no others.
+    pub(crate) fn has_to_be_alone(self) -> bool {
+        matches!(self, Self::Receipts | Self::SlowReaders)
+    }
+
     /// Whether messages end at the server, which then knows how many came, and how fast.
     pub(crate) fn counted_at_server(self) -> bool {
         self == Self::Flood
