@@ -6,7 +6,7 @@ mod common;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use common::{LIMIT, Process, json, number, ready, run, serve, show, text};
+use common::{LIMIT, Process, json, loadgen, number, ready, run, serve, show, text};
 use serde_json::Value;
 
 /// What holds for every idle run that went well.
@@ -156,10 +156,14 @@ fn the_tables_say_what_was_measured() {
 
 #[test]
 fn the_server_that_was_started_ends_with_the_run_however_that_ends() {
-    let path = std::env::temp_dir().join(format!("corecast-loadgen-end-{}.sock", std::process::id()));
+    // Who is killed leaves the server's key behind.
+    let folder = std::env::temp_dir().join(format!("corecast-loadgen-end-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("server.sock");
     let listen = format!("unix:{}", path.display());
     for signal in ["INT", "KILL"] {
-        let mut process = Process::start(&["idle", "--peers", "5", "--duration", "600", "--listen", &listen]);
+        let mut idle = loadgen(&["idle", "--peers", "5", "--duration", "600", "--listen", &listen]);
+        let mut process = Process(Some(idle.env("TMPDIR", &folder).spawn().expect("the binary starts")));
         let until = Instant::now() + LIMIT;
         while std::os::unix::net::UnixStream::connect(&path).is_err() {
             assert!(Instant::now() < until, "the server listens");
@@ -172,7 +176,7 @@ fn the_server_that_was_started_ends_with_the_run_however_that_ends() {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-    let _ = std::fs::remove_file(path);
+    let _ = std::fs::remove_dir_all(folder);
 }
 
 #[test]

@@ -143,8 +143,11 @@ impl CrowdArgs {
         let seed = crate::clock::now_ns() ^ u64::from(std::process::id()) << 32;
         let identities = Identities { seed, engine: 0, count: u64::from(u32::MAX) };
         let mut config = security::config(&self.engine, identities.of_engine(), Admission::Open)?;
-        // Those that have said goodbye may still be closing when they come again.
-        limits::fit_peers(&mut config.limits, 2 * peers as usize, 64, 1);
+        // Those that have said goodbye may still be closing when they come again: for those there is room as far as there are files.
+        let files = raise_descriptor_limit().saturating_sub(2 * SPARE_DESCRIPTORS) as usize;
+        limits::fit_peers(&mut config.limits, (2 * peers as usize).min(files).max(peers as usize), 64, 1);
+        // Nobody comes to this engine.
+        config.limits.max_half_open = 1;
         // They and the server share the machine: who looks for work instead of sleeping takes it from the other.
         config.io.spin = self.engine.spin().unwrap_or(Spin { window: Duration::ZERO, forced: false });
         Ok((Goal::to(target.clone(), identities), config))
