@@ -57,6 +57,8 @@ pub(crate) enum Error {
     Interrupted,
     /// The run came to its end and something in it was not as promised.
     Verification,
+    /// Doctor: a run would not come to its end on this machine.
+    Unfit,
 }
 
 impl Error {
@@ -68,7 +70,7 @@ impl Error {
     /// Whether there is nothing to say: what was wrong has been printed with the figures, or whoever read them has had enough.
     pub(crate) fn is_silent(&self) -> bool {
         match self {
-            Self::Verification => true,
+            Self::Verification | Self::Unfit => true,
             Self::Stdout { source } => source.kind() == io::ErrorKind::BrokenPipe,
             _ => false,
         }
@@ -117,6 +119,7 @@ impl fmt::Display for Error {
             Self::SlowReadersSilent => f.write_str("the slow readers' engine does not answer"),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Verification => f.write_str("the run failed its verification"),
+            Self::Unfit => f.write_str("this machine does not carry such a run"),
         }
     }
 }

@@ -24,6 +24,7 @@
 //! | [`reason`], [`error`] | why connections and runs fail, in words |
 //! | [`output`] | what is written where |
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
+//! | [`doctor`] | whether the machine is fit to be measured on, and what to change |
 #![forbid(unsafe_code)]
 
 mod acked;
@@ -33,6 +34,7 @@ mod churn;
 mod cli;
 mod client;
 mod clock;
+mod doctor;
 mod error;
 mod hdr;
 mod hostile;
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Some(Command::Hostile(args)) => hostile::main(args),
         Some(Command::Churn(args)) => churn::main(args),
         Some(Command::Merge(args)) => merge::main(args),
+        Some(Command::Doctor(args)) => doctor::main(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

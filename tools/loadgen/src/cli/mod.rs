@@ -13,6 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use corecast::Address;
 
 use crate::churn::ChurnArgs;
+use crate::doctor::DoctorArgs;
 use crate::hostile::HostileArgs;
 use crate::security::{AdmissionArgs, LimitArgs};
 use crate::server::Mode;
@@ -21,8 +22,8 @@ use crate::workload::Subscriptions;
 use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE};
 pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, SlowPeerArgs};
 pub(crate) use results::MergeArgs;
-pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_positive_seconds};
-use values::{parse_cpus, parse_lowat, parse_max_message};
+pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_cpus, parse_positive_seconds};
+use values::{parse_lowat, parse_max_message};
 pub(crate) use workloads::{BULK_AHEAD_MAX, EchoArgs, FanoutArgs, FloodArgs, MixedArgs, ReceiptsArgs, SlowReadersArgs, TopicsArgs};
 
 /// Loads corecast servers and reports what came of it.
@@ -77,6 +78,9 @@ pub(crate) enum Command {
     /// Merge the results of several client processes that loaded one server at the same time: histograms are added, counts and rates
     /// summed. Results that do not belong together are refused.
     Merge(MergeArgs),
+    /// Check whether this machine carries a run and gives figures that mean something, and say what to change where it does not. Exit code
+    /// 1 only for what would make a run fail.
+    Doctor(DoctorArgs),
 }
 
 impl Command {
@@ -94,7 +98,7 @@ impl Command {
     /// What a workload is told.
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
-            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Merge(_) => return None,
+            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Merge(_) | Self::Doctor(_) => return None,
             Self::Echo(args) => &args.load,
             Self::Fanout(args) => &args.load,
             Self::Flood(args) => &args.load,

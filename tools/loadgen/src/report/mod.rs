@@ -28,7 +28,7 @@ use crate::workload::{Bulk, Subscriptions};
 pub(crate) use interval::{CoreTime, Interval};
 #[cfg(test)]
 pub(crate) use sample::sample;
-pub(crate) use table::reasons_text;
+pub(crate) use table::{group, reasons_text};
 pub(crate) use validity::Validity;
 
 /// Names the meaning of the fields below. A change of meaning changes the number.

@@ -209,7 +209,7 @@ pub(super) fn time(nanos: u64) -> String {
 }
 
 /// Thousands set apart.
-fn group(value: u64) -> String {
+pub(crate) fn group(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
