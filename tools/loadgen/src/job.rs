@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use corecast::NetworkId;
 
-use crate::cli::{EngineArgs, JobArgs, LoadArgs};
+use crate::cli::{EngineArgs, JobArgs, LoadArgs, ViewArgs};
 use crate::error::Error;
 use crate::output::{self, JsonSink};
 use crate::report::Report;
@@ -67,5 +67,6 @@ fn load(quick: bool) -> LoadArgs {
             cipher: Suite::default(),
             network_secret_file: None,
         },
+        view: ViewArgs::default(),
     }
 }

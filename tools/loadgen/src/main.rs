@@ -23,9 +23,10 @@
 //! | [`merge`] | one report of several client processes |
 //! | [`reason`], [`error`] | why connections and runs fail, in words |
 //! | [`output`] | what is written where |
+//! | [`flamegraph`], [`sys`] | where the time goes, sampled from inside |
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
 //! | [`doctor`] | whether the machine is fit to be measured on, and what to change |
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod acked;
 mod arrivals;
@@ -36,6 +37,7 @@ mod client;
 mod clock;
 mod doctor;
 mod error;
+mod flamegraph;
 mod hdr;
 mod hostile;
 mod job;
@@ -56,6 +58,8 @@ mod security;
 mod serve;
 mod server;
 mod spec;
+#[allow(unsafe_code, reason = "signals, and the stacks that they interrupt")]
+mod sys;
 mod verify;
 mod workload;
 

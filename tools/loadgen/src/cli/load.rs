@@ -7,6 +7,7 @@ use clap::Args;
 use corecast::{Address, NetworkId, Spin};
 
 use super::values::{CpuList, parse_bytes, parse_cpus, parse_lag_bound, parse_positive_seconds, parse_rate, parse_seconds, parse_size};
+use super::view::ViewArgs;
 use crate::arrivals::{Arrivals, Offered, parse_arrivals};
 use crate::error::Error;
 use crate::pacer::Pace;
@@ -114,6 +115,8 @@ pub(crate) struct LoadArgs {
     pub(crate) client_cores: Option<CpuList>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
 }
 
 /// What an open loop offers, and how well it has to.

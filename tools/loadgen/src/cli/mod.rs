@@ -4,6 +4,7 @@ mod help;
 mod load;
 mod results;
 mod values;
+mod view;
 mod workloads;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, Slo
 pub(crate) use results::MergeArgs;
 pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_cpus, parse_positive_seconds};
 use values::{parse_lowat, parse_max_message};
+pub(crate) use view::ViewArgs;
 pub(crate) use workloads::{BULK_AHEAD_MAX, EchoArgs, FanoutArgs, FloodArgs, MixedArgs, ReceiptsArgs, SlowReadersArgs, TopicsArgs};
 
 /// Loads corecast servers and reports what came of it.
@@ -226,6 +228,9 @@ pub(crate) struct ServeArgs {
     /// At the end, write all counters there, of each core and in sum (`-`: standard output).
     #[arg(long, value_name = "FILE")]
     pub(crate) stats_json: Option<PathBuf>,
+    /// Profile this process, by function and thread, and write the SVG there at the end. Takes a few percent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) flamegraph: Option<PathBuf>,
     /// Peers at a time. Lowered, with a warning, to what the file descriptor limit allows.
     #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=8_388_608))]
     pub(crate) max_peers: u32,

@@ -21,6 +21,7 @@ use corecast::{
 use crate::acked::{Settled, Terms};
 use crate::bulk::Pull;
 use crate::clock;
+use crate::flamegraph::enter_thread;
 use crate::measure::{Condition, Slice, Window};
 use crate::payload::{self, Header};
 use crate::probe::{DATA, Question, Sample};
@@ -447,6 +448,7 @@ impl<W: Workload> Handler for Driver<W> {
     type Command = Command;
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
+        enter_thread("client", self.core.share.engine);
         self.connector.refill(cx);
         cx.set_timer(TICK, TICK_TAG);
     }

@@ -15,6 +15,7 @@ use crate::arrivals::{Arrivals, Schedule};
 use crate::cli::{CpuList, LoadArgs};
 use crate::client::{Command, Common, Core, Driver, Outcome, PROBE_TIMEOUT, Share};
 use crate::error::Error;
+use crate::flamegraph::Flamegraph;
 use crate::machine::{Machine, SPARE_DESCRIPTORS, allowed_cpus, raise_descriptor_limit};
 use crate::measure::Condition;
 use crate::outcome::Total;
@@ -68,6 +69,7 @@ pub(crate) fn main(spec: Spec) -> Result<(), Error> {
 pub(crate) fn execute(spec: &Spec, stop: &Stop) -> Result<Report, Error> {
     spec.load.target.as_ref().map_or(Ok(()), |target| spec.load.engine.check_address(&target.address))?;
     check_descriptors(spec)?;
+    let flamegraph = Flamegraph::prepare_some(spec.load.view.flamegraph.as_ref())?;
     let placement = Placement::choose(&spec.load);
     let (server, target) = match spec.load.target.clone() {
         Some(target) => (None, target),
@@ -78,6 +80,7 @@ pub(crate) fn execute(spec: &Spec, stop: &Stop) -> Result<Report, Error> {
         }
     };
     let result = Run::start(spec, &placement, target, server.as_ref().map(Server::handle)).and_then(|mut run| {
+        run.flamegraph = flamegraph;
         let mut result = run.drive(spec, &placement, stop);
         if let (Ok(report), Some(server)) = (&mut result, &server) {
             // Before the client says goodbye, which is counted too.
@@ -214,6 +217,7 @@ struct Run {
     line: Line,
     /// What is measured, second by second.
     timeline: Timeline,
+    flamegraph: Option<Flamegraph>,
 }
 
 impl Run {
@@ -239,7 +243,8 @@ impl Run {
         let slow = if spec.slow > 0 { Some(start_slow(spec, placement, target.clone(), run_id)?) } else { None };
         let timeline = Timeline::new(spec, handles.clone(), server);
         let line = Line::new(spec.kind.name());
-        Ok(Self { run_id, engines, handles, cohort, target, connections: u64::from(total), slow, line, timeline })
+        let connections = u64::from(total);
+        Ok(Self { run_id, engines, handles, cohort, target, connections, slow, line, timeline, flamegraph: None })
     }
 
     fn drive(&mut self, spec: &Spec, placement: &Placement, stop: &Stop) -> Result<Report, Error> {
@@ -262,15 +267,18 @@ impl Run {
         let pacer = self.start_pacer(spec, placement, at)?;
         self.wait("warm-up", spec, spec.load.warmup, stop, |_| false);
         let started_at_s = clock::wall_s();
+        self.flamegraph.as_mut().map_or(Ok(()), Flamegraph::start)?;
         let phases = match spec.rounds {
             None => self.measure(spec, stop),
             Some(rounds) => self.alternate(spec, rounds, stop)?,
         };
+        self.flamegraph.iter_mut().for_each(Flamegraph::stop);
         drop(pacer);
         self.tell_all(|| Command::Stop);
         self.drain(spec, stop);
         let outcomes = self.collect()?;
         self.line.clear();
+        self.flamegraph.take().map_or(Ok(()), |flamegraph| flamegraph.finish(setup(spec, placement).to_string()))?;
         let mut total = Total::of(outcomes);
         let (slices, intervals) = self.timeline.finish();
         total.add_slices(slices);
