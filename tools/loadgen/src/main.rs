@@ -23,6 +23,7 @@
 //! | [`merge`] | one report of several client processes |
 //! | [`reason`], [`error`] | why connections and runs fail, in words |
 //! | [`output`] | what is written where |
+//! | [`html`] | a report as one page with plots |
 //! | [`flamegraph`], [`sys`] | where the time goes, sampled from inside |
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
 //! | [`doctor`] | whether the machine is fit to be measured on, and what to change |
@@ -40,6 +41,7 @@ mod error;
 mod flamegraph;
 mod hdr;
 mod hostile;
+mod html;
 mod job;
 mod limits;
 mod machine;
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Some(Command::Churn(args)) => churn::main(args),
         Some(Command::Merge(args)) => merge::main(args),
         Some(Command::Doctor(args)) => doctor::main(args),
+        Some(Command::Html(args)) => html::main(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

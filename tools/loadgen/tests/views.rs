@@ -33,7 +33,21 @@ impl Drop for Scratch {
 #[test]
 fn a_flamegraph_has_the_threads_of_the_engines() {
     let svg = Scratch::new("run.svg");
-    let report = json(&run(&["fanout", "--peers", "20", "--duration", "0.6", "--warmup", "0", "--json", "-", "--flamegraph", svg.path()]));
+    let report = json(&run(&[
+        "fanout",
+        "--in-flight",
+        "2",
+        "--peers",
+        "20",
+        "--duration",
+        "0.6",
+        "--warmup",
+        "0",
+        "--json",
+        "-",
+        "--flamegraph",
+        svg.path(),
+    ]));
     assert_eq!(report["lost"], 0, "{report:#}");
     let svg = svg.text();
     for part in ["server-0", "client-0", "fanout: 20 subscribers", "samples"] {
@@ -46,7 +60,7 @@ fn a_flamegraph_has_the_threads_of_the_engines() {
 fn a_flamegraph_of_a_server_in_its_own_process() {
     let svg = Scratch::new("serve.svg");
     let (mut server, address) = serve("echo", &["--flamegraph", svg.path()]);
-    json(&run(&["echo", "--target", &address, "--peers", "20", "--duration", "0.5", "--warmup", "0", "--json", "-"]));
+    json(&run(&["echo", "--in-flight", "2", "--target", &address, "--peers", "20", "--duration", "0.5", "--warmup", "0", "--json", "-"]));
     server.signal("TERM");
     let output = server.finish();
     assert_eq!(output.status.code(), Some(0), "{}", show(&output));
@@ -59,4 +73,67 @@ fn a_flamegraph_that_cannot_be_written_ends_the_run_before_it_begins() {
     let output = run(&["echo", "--flamegraph", "/nowhere/out.svg"]);
     assert_eq!(output.status.code(), Some(1), "{}", show(&output));
     assert!(output.stdout.is_empty() && show(&output).contains("/nowhere/out.svg"), "{}", show(&output));
+}
+
+/// A page that needs nothing from elsewhere.
+fn assert_page(page: &str, parts: &[&str]) {
+    assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"), "{} bytes", page.len());
+    for part in parts {
+        assert!(page.contains(part), "{part:?} in {} bytes", page.len());
+    }
+    for foreign in ["<script", "http:", "https:", "url(", "NaN"] {
+        assert!(!page.contains(foreign), "{foreign:?}");
+    }
+}
+
+const SHORT: [&str; 6] = ["--duration", "0.4", "--warmup", "0.1", "--peers", "4"];
+
+#[test]
+fn every_workload_has_a_page() {
+    let plots =
+        ["Latency by percentile", "Latency over time", "Throughput over time", "What each core of the server did", "messages_received"];
+    for workload in ["echo", "fanout", "topics", "receipts"] {
+        let page = Scratch::new(&format!("{workload}.html"));
+        let more: &[&str] = if workload == "topics" { &["--topics", "4"] } else { &[] };
+        json(&run(&[&[workload, "--in-flight", "2", "--json", "-", "--html", page.path()], &SHORT[..], more].concat()));
+        assert_page(&page.text(), &[&[workload][..], &plots].concat());
+    }
+    // Counted at the server, where there is no histogram.
+    let page = Scratch::new("flood.html");
+    json(&run(&[&["flood", "--json", "-", "--html", page.path()], &SHORT[..]].concat()));
+    assert_page(&page.text(), &["flood", "What each core of the server did"]);
+    for (workload, parts) in [("mixed", ["without bulk", "with bulk"]), ("slow-readers", ["undisturbed", "disturbed"])] {
+        let page = Scratch::new(&format!("{workload}.html"));
+        json(&run(&[workload, "--quick", "--peers", "8", "--json", "-", "--html", page.path()]));
+        assert_page(&page.text(), &parts);
+    }
+}
+
+#[test]
+fn a_page_of_results_that_were_written_before() {
+    let (slow, fast, page) = (Scratch::new("slow.json"), Scratch::new("fast.json"), Scratch::new("both.html"));
+    for (file, rate) in [(&fast, "400"), (&slow, "200")] {
+        let output = run(&[&["echo", "--rate", rate, "--lag-bound", "10", "--json", file.path()], &SHORT[..]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    }
+    let output = run(&["html", fast.path(), slow.path(), "-o", page.path()]);
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    let text = page.text();
+    assert_page(&text, &["2 runs", "Latency against throughput", "--rate 200", "--rate 400"]);
+    assert!(text.find("200 a second") < text.find("400 a second"), "in the order of the staircase");
+    let output = run(&["html", slow.path(), "-o", "-"]);
+    assert_page(&String::from_utf8(output.stdout).expect("it is text"), &["200 a second", "Latency by percentile"]);
+}
+
+#[test]
+fn a_page_of_what_is_no_result_is_refused() {
+    let other = Scratch::new("other.json");
+    for (text, words) in [("{", "EOF"), ("{}", "no schema"), ("[]", "nothing in it"), ("{\"schema\": \"corecast-loadgen/1\"}", "loadgen/1")]
+    {
+        fs::write(other.path(), text).expect("the folder is there");
+        let output = run(&["html", other.path(), "-o", "-"]);
+        assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+        assert!(output.stdout.is_empty() && show(&output).contains(words), "{words:?} in {}", show(&output));
+    }
+    assert_eq!(run(&["html", other.path()]).status.code(), Some(2), "it has to be said where to");
 }

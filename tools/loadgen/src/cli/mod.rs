@@ -22,7 +22,7 @@ use crate::workload::Subscriptions;
 
 use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE};
 pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, SlowPeerArgs};
-pub(crate) use results::MergeArgs;
+pub(crate) use results::{HtmlArgs, MergeArgs};
 pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_cpus, parse_positive_seconds};
 use values::{parse_lowat, parse_max_message};
 pub(crate) use view::ViewArgs;
@@ -83,6 +83,8 @@ pub(crate) enum Command {
     /// Check whether this machine carries a run and gives figures that mean something, and say what to change where it does not. Exit code
     /// 1 only for what would make a run fail.
     Doctor(DoctorArgs),
+    /// Make one HTML page with plots of results that were written before: of one run, or of several and what they have to show together.
+    Html(HtmlArgs),
 }
 
 impl Command {
@@ -100,7 +102,7 @@ impl Command {
     /// What a workload is told.
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
-            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Merge(_) | Self::Doctor(_) => return None,
+            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Merge(_) | Self::Doctor(_) | Self::Html(_) => return None,
             Self::Echo(args) => &args.load,
             Self::Fanout(args) => &args.load,
             Self::Flood(args) => &args.load,
@@ -210,6 +212,9 @@ pub(crate) struct JobArgs {
     /// Write the reports of both workloads there as a JSON array (`-`: standard output).
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the reports of both workloads there as one HTML page with plots.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// A server of its own.

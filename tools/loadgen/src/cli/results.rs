@@ -4,6 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+/// `html`.
+#[derive(Debug, Args)]
+pub(crate) struct HtmlArgs {
+    /// Reports as --json wrote them, alone or in a list. Several are compared: latency against throughput.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Write the page there (`-`: standard output).
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
 /// `merge`.
 #[derive(Debug, Args)]
 pub(crate) struct MergeArgs {

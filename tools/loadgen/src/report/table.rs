@@ -197,7 +197,7 @@ fn percentile_text(latency: &Latency) -> String {
 }
 
 /// Three significant digits and a unit.
-pub(super) fn time(nanos: u64) -> String {
+pub(crate) fn time(nanos: u64) -> String {
     let (value, unit) = match nanos {
         0..1_000 => return format!("{nanos} ns"),
         1_000..1_000_000 => (nanos as f64 / 1e3, "us"),

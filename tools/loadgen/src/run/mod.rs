@@ -29,7 +29,7 @@ use crate::serve::Stop;
 use crate::server::Server;
 use crate::spec::Spec;
 use crate::workload::{Echo, Fanout, Flood, Kind, Mixed, Pacing, Receipts, SlowReaders, Topics, Workload};
-use crate::{clock, limits, payload};
+use crate::{clock, html, limits, payload};
 pub(crate) use phases::Phases;
 use timeline::Timeline;
 
@@ -52,8 +52,9 @@ const LEAD_NS: u64 = 20_000_000;
 pub(crate) fn main(spec: Spec) -> Result<(), Error> {
     let stop = Stop::install()?;
     let (json, hgrm) = (JsonSink::open_some(spec.load.json.as_ref())?, JsonSink::open_some(spec.load.hgrm.as_ref())?);
+    let html = JsonSink::open_some(spec.load.view.html.as_ref())?;
     let report = execute(&spec, &stop)?;
-    if ![&json, &hgrm].into_iter().flatten().any(JsonSink::is_stdout) {
+    if ![&json, &hgrm, &html].into_iter().flatten().any(JsonSink::is_stdout) {
         output::print(&report)?;
     }
     if let Some(sink) = json {
@@ -61,6 +62,9 @@ pub(crate) fn main(spec: Spec) -> Result<(), Error> {
     }
     if let Some(sink) = hgrm {
         sink.write_text(&report.hgrm())?;
+    }
+    if let Some(sink) = html {
+        sink.write_text(&html::page(std::slice::from_ref(&report)))?;
     }
     if report.passed() { Ok(()) } else { Err(Error::Verification) }
 }
@@ -289,6 +293,7 @@ impl Run {
         Ok(Report {
             schema: SCHEMA.to_owned(),
             run_id: self.run_id,
+            command: std::env::args().collect(),
             merged: Vec::new(),
             setup: setup(spec, placement),
             started_at_s,

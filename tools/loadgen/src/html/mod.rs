@@ -1,0 +1,80 @@
+//! A report as one HTML page: what happened, in plots and in tables, with nothing from elsewhere: no network, no scripts, no fonts.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`axis`] | where a value lies on an axis, and the ticks |
+//! | [`plot`] | plots as inline SVG |
+//! | [`plots`] | which plots a run has, and several runs together |
+//! | [`page`] | the page around them: verdict, tables, counters |
+
+mod axis;
+mod page;
+mod plot;
+mod plots;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::cli::HtmlArgs;
+use crate::error::Error;
+use crate::output::JsonSink;
+use crate::report::Report;
+
+pub(crate) use page::page;
+
+/// Makes a page of results that were written before.
+pub(crate) fn main(args: &HtmlArgs) -> Result<(), Error> {
+    let mut reports = Vec::new();
+    for path in &args.files {
+        reports.extend(read(path)?);
+    }
+    let sink = JsonSink::open(&args.output)?;
+    sink.write_text(&page(&reports))
+}
+
+/// The report of a file, or several where it has a list of them.
+fn read(path: &Path) -> Result<Vec<Report>, Error> {
+    let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let refused = |reason: String| Error::NotAReport { path: path.to_owned(), reason };
+    let value: Value = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    let values = match value {
+        Value::Array(values) => values,
+        value => vec![value],
+    };
+    if values.is_empty() {
+        return Err(refused("there is nothing in it".into()));
+    }
+    values.into_iter().map(|value| Report::from_value(value).map_err(refused)).collect()
+}
+
+/// Text, so that it is text in HTML and SVG, between tags and in quotes.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            // Nothing that either format forbids.
+            char if char.is_control() && !matches!(char, '\n' | '\t') => out.push('\u{fffd}'),
+            char => out.push(char),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_stays_text() {
+        assert_eq!(escape("<script>alert('a & \"b\"')</script>"), "&lt;script&gt;alert(&#39;a &amp; &quot;b&quot;&#39;)&lt;/script&gt;");
+        assert_eq!(escape("a\u{0}b\u{1b}[2J\n"), "a\u{fffd}b\u{fffd}[2J\n");
+        assert_eq!(escape("50 µs"), "50 µs");
+    }
+}
