@@ -107,6 +107,12 @@ impl Schedule {
         })
     }
 
+    /// How many messages are due and have not been returned, about.
+    pub(crate) fn overdue(&self, now: u64) -> u64 {
+        let interval = self.interval * self.engines as f64;
+        now.checked_sub(self.due).map_or(0, |late| 1 + (late as f64 / interval) as u64)
+    }
+
     fn advance(&mut self) {
         let after = match &mut self.source {
             // From the number and not from the last one's time, so that no error adds up.
@@ -187,6 +193,14 @@ mod tests {
         let all = until(&evenly(3.0), 7, 0, 1, 7 + 3_600_000_000_000);
         assert_eq!((all.len(), all.last()), (10_801, Some(&(7 + 3_600_000_000_000))));
         assert!(all.windows(2).all(|pair| (333_333_333..=333_333_334).contains(&(pair[1] - pair[0]))));
+    }
+
+    #[test]
+    fn what_is_overdue_is_counted_without_being_returned() {
+        let mut schedule = Schedule::new(&evenly(1000.0), 0, &share(0, 1));
+        assert_eq!((schedule.overdue(0), schedule.overdue(10_500_000)), (1, 11));
+        let returned = std::iter::from_fn(|| schedule.due(4_000_000)).count() as u64;
+        assert_eq!((returned, schedule.overdue(4_000_000), schedule.overdue(10_500_000)), (5, 0, 6));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) enum Error {
     Content { path: PathBuf, expected: &'static str },
     /// A file is no report of this version.
     NotAReport { path: PathBuf, reason: String },
+    /// A run in a process of its own came to nothing.
+    Run { program: PathBuf, work: String, said: String },
     /// Results that do not belong together.
     Mismatch { reason: String },
     /// A file could not be written.
@@ -55,6 +57,8 @@ pub(crate) enum Error {
     SlowReadersSilent,
     /// A signal came before there was anything to report.
     Interrupted,
+    /// Several runs came to their end, and there is no answer in them. It has been said why.
+    NoAnswer,
     /// The run came to its end and something in it was not as promised.
     Verification,
     /// Doctor: a run would not come to its end on this machine.
@@ -70,7 +74,7 @@ impl Error {
     /// Whether there is nothing to say: what was wrong has been printed with the figures, or whoever read them has had enough.
     pub(crate) fn is_silent(&self) -> bool {
         match self {
-            Self::Verification | Self::Unfit => true,
+            Self::Verification | Self::NoAnswer | Self::Unfit => true,
             Self::Stdout { source } => source.kind() == io::ErrorKind::BrokenPipe,
             _ => false,
         }
@@ -93,6 +97,7 @@ impl fmt::Display for Error {
             Self::NotAReport { path, reason } => {
                 write!(f, "{}: expected a report of this version, as --json writes it: {reason}", path.display())
             }
+            Self::Run { program, work, said } => write!(f, "{} {work} gave no figures: {said}", program.display()),
             Self::Mismatch { reason } => f.write_str(reason),
             Self::System { what, source } => write!(f, "{what}: {source}"),
             Self::Stdout { source } => write!(f, "cannot write to standard output: {source}"),
@@ -118,6 +123,7 @@ impl fmt::Display for Error {
             Self::CoreSilent { engine } => write!(f, "client engine {engine} does not answer"),
             Self::SlowReadersSilent => f.write_str("the slow readers' engine does not answer"),
             Self::Interrupted => f.write_str("interrupted"),
+            Self::NoAnswer => f.write_str("no rate was good enough"),
             Self::Verification => f.write_str("the run failed its verification"),
             Self::Unfit => f.write_str("this machine does not carry such a run"),
         }

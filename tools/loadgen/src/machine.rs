@@ -21,6 +21,15 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Why figures from the one say nothing about the other.
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+        if self.cpu_model != other.cpu_model {
+            return Some(format!("on {}, and this is {}", self.cpu_model, other.cpu_model));
+        }
+        let (allowed, others) = (self.cpus_allowed.len(), other.cpus_allowed.len());
+        (allowed != others).then(|| format!("with {allowed} processors, and here are {others}"))
+    }
+
     pub(crate) fn describe() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let field = |text: &str, name: &str| {

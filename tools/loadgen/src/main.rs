@@ -21,6 +21,8 @@
 //! | [`measure`], [`progress`], [`outcome`], [`report`] | what is counted, shown meanwhile, added up, and reported |
 //! | [`hdr`] | histograms as other tools read them |
 //! | [`merge`] | one report of several client processes |
+//! | [`step`], [`sweep`], [`knee`] | runs at several rates: each of them, all of a staircase, the highest that is good enough |
+//! | [`baseline`] | whether a build does worse than another, or than before |
 //! | [`reason`], [`error`] | why connections and runs fail, in words |
 //! | [`output`] | what is written where |
 //! | [`html`] | a report as one page with plots |
@@ -31,6 +33,7 @@
 
 mod acked;
 mod arrivals;
+mod baseline;
 mod bulk;
 mod churn;
 mod cli;
@@ -43,6 +46,7 @@ mod hdr;
 mod hostile;
 mod html;
 mod job;
+mod knee;
 mod limits;
 mod machine;
 mod measure;
@@ -60,6 +64,8 @@ mod security;
 mod serve;
 mod server;
 mod spec;
+mod step;
+mod sweep;
 #[allow(unsafe_code, reason = "signals, and the stacks that they interrupt")]
 mod sys;
 mod verify;
@@ -88,6 +94,9 @@ fn main() -> ExitCode {
         Some(Command::Merge(args)) => merge::main(args),
         Some(Command::Doctor(args)) => doctor::main(args),
         Some(Command::Html(args)) => html::main(args),
+        Some(Command::Sweep(args)) => sweep::main(args),
+        Some(Command::Knee(args)) => knee::main(args),
+        Some(Command::Baseline(args)) => baseline::main(&args.what),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

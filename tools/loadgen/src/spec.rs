@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::acked::Terms;
 use crate::cli::{
-    EchoArgs, FanoutArgs, FloodArgs, LoadArgs, MixedArgs, PacingArgs, PhaseArgs, ReceiptsArgs, SlowPeerArgs, SlowReadersArgs, TopicsArgs,
+    EchoArgs, FanoutArgs, FloodArgs, LoadArgs, MixedArgs, PacingArgs, PhaseArgs, ReceiptsArgs, ScheduleArgs, SlowPeerArgs, SlowReadersArgs,
+    TopicsArgs,
 };
 use crate::pacer::Pace;
 use crate::workload::{Bulk, Kind, Pacing, Subscriptions};
@@ -78,16 +79,22 @@ impl Spec {
         }
     }
 
+    /// A workload at this rate, whatever it does by itself.
+    pub(crate) fn at_rate(kind: Kind, rate: f64, schedule: &ScheduleArgs, load: &LoadArgs) -> Self {
+        let spec = Self::plain(kind, Pacing::Open(schedule.offered(rate)), load.clone());
+        Self { generator: schedule.generator(), ..spec }
+    }
+
     /// A workload with one phase that is an open loop, unless it is told otherwise.
     pub(crate) fn open(kind: Kind, pacing: &PacingArgs, load: &LoadArgs) -> Self {
-        let open = Pacing::Open(pacing.open.offered(default_rate(kind, load.peers)));
+        let open = Pacing::Open(pacing.open.schedule.offered(pacing.open.rate.unwrap_or_else(|| default_rate(kind, load.peers))));
         let spec = Self::plain(kind, pacing.closed().unwrap_or(open), load.clone());
-        Self { generator: pacing.open.generator(), ..spec }
+        Self { generator: pacing.open.schedule.generator(), ..spec }
     }
 
     /// A workload with one phase that is a closed loop, unless it is told a rate. Then `in_flight` has a default.
     fn closed(kind: Kind, pacing: &PacingArgs, load: &LoadArgs) -> Self {
-        Self { generator: pacing.open.generator(), ..Self::plain(kind, pacing.rate_or_closed(), load.clone()) }
+        Self { generator: pacing.open.schedule.generator(), ..Self::plain(kind, pacing.rate_or_closed(), load.clone()) }
     }
 
     fn phased(kind: Kind, pacing: Pacing, mut load: LoadArgs, phases: &PhaseArgs) -> Self {
@@ -148,7 +155,7 @@ impl PacingArgs {
 
     fn rate_or_closed(&self) -> Pacing {
         let closed = Pacing::Closed { in_flight: self.in_flight.unwrap_or(1) };
-        self.open.rate.map_or(closed, |rate| Pacing::Open(self.open.offered(rate)))
+        self.open.rate.map_or(closed, |rate| Pacing::Open(self.open.schedule.offered(rate)))
     }
 }
 
@@ -182,11 +189,11 @@ impl From<&FloodArgs> for Spec {
     fn from(args: &FloodArgs) -> Self {
         let open = &args.pacing.open;
         let pacing = match (open.rate, args.pacing.in_flight) {
-            (Some(rate), _) => Pacing::Open(open.offered(rate)),
+            (Some(rate), _) => Pacing::Open(open.schedule.offered(rate)),
             (None, Some(in_flight)) => Pacing::Closed { in_flight },
             (None, None) => Pacing::Greedy,
         };
-        Self { generator: open.generator(), ..Self::plain(Kind::Flood, pacing, args.load.clone()) }
+        Self { generator: open.schedule.generator(), ..Self::plain(Kind::Flood, pacing, args.load.clone()) }
     }
 }
 
@@ -196,8 +203,13 @@ impl From<&MixedArgs> for Spec {
             bulk: Some(Bulk { size: args.bulk_size, ahead: args.bulk_ahead }),
             receive_buffer: args.receive_buffer,
             tuning: Tuning { notsent_lowat: args.notsent_lowat, ..Tuning::default() },
-            generator: args.open.generator(),
-            ..Self::phased(Kind::Mixed, Pacing::Open(args.open.offered(RATE)), args.load.clone(), &args.phases)
+            generator: args.open.schedule.generator(),
+            ..Self::phased(
+                Kind::Mixed,
+                Pacing::Open(args.open.schedule.offered(args.open.rate.unwrap_or(RATE))),
+                args.load.clone(),
+                &args.phases,
+            )
         }
     }
 }
@@ -215,6 +227,6 @@ impl From<&SlowReadersArgs> for Spec {
         }
         // One at least reads.
         let slow = args.slow.min(spec.load.peers - 1);
-        Self { slow, tuning: Tuning { notsent_lowat, slow_peers }, generator: args.pacing.open.generator(), ..spec }
+        Self { slow, tuning: Tuning { notsent_lowat, slow_peers }, generator: args.pacing.open.schedule.generator(), ..spec }
     }
 }

@@ -10,6 +10,18 @@ pub(super) const EXIT_CODES: &str = "\
 Exit code: 0 when everything arrived once, in order and undamaged; 1 when not, when a run was INVALID or failed; 2 for a wrong command
 line.";
 
+pub(super) const STEPS: &str = "\
+The table, of one run a line:
+  rate          messages a second that were due; messages/s and deliveries/s: what was sent and what arrived
+  response      from when a message was due to its arrival; service p99: from when it was given to the client's engine
+  sent late     how late the load generator itself was, at p99
+  verdict       valid; INVALID where the generator was late or left messages unsent, as it is beyond what the server takes; FAILED where
+                something was lost, or a peer ended: the lines above it are no worse for that
+
+A server in this process is a new one for each run.
+Exit code: 0 where there is an answer: a rate that is valid, a knee; 1 where there is none, or where something was duplicated, reordered
+or damaged; 2 for a wrong command line.";
+
 /// What the words of a report mean, for `--help`.
 pub(super) const GLOSSARY: &str = "\
 The loops:

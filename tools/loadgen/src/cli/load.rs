@@ -122,10 +122,17 @@ pub(crate) struct LoadArgs {
 /// What an open loop offers, and how well it has to.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct OpenArgs {
+    #[command(flatten)]
+    pub(crate) schedule: ScheduleArgs,
     /// Open loop: so many messages a second, all peers together, however slow the server is. Response times count from when a message
     /// should have been sent.
     #[arg(long, value_name = "R", value_parser = parse_rate, allow_negative_numbers = true)]
     pub(crate) rate: Option<f64>,
+}
+
+/// An open loop, but for its rate.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ScheduleArgs {
     /// Open loop: when messages are due. constant; poisson (at random); burst or burst:N (N at once, 10 without it). All keep the rate.
     #[arg(long, value_name = "HOW", value_parser = parse_arrivals)]
     pub(crate) arrivals: Option<Arrivals>,
@@ -142,8 +149,8 @@ pub(crate) struct OpenArgs {
     pub(crate) lag_bound: Option<Duration>,
 }
 
-impl OpenArgs {
-    /// What was given that is for an open loop only, besides its rate.
+impl ScheduleArgs {
+    /// What was given of it.
     pub(crate) fn given(&self) -> Option<&'static str> {
         let given = [
             (self.arrivals.is_some(), "--arrivals"),
@@ -154,13 +161,9 @@ impl OpenArgs {
         given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
     }
 
-    /// The rate that was given, or this one.
-    pub(crate) fn offered(&self, otherwise: f64) -> Offered {
-        Offered {
-            rate: self.rate.unwrap_or(otherwise),
-            arrivals: self.arrivals.unwrap_or(Arrivals::Constant),
-            seed: self.arrival_seed.unwrap_or(1),
-        }
+    /// At so many messages a second.
+    pub(crate) fn offered(&self, rate: f64) -> Offered {
+        Offered { rate, arrivals: self.arrivals.unwrap_or(Arrivals::Constant), seed: self.arrival_seed.unwrap_or(1) }
     }
 
     pub(crate) fn generator(&self) -> Generator {

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and what makes no sense before anything is started.
 
+mod baseline;
 mod help;
 mod load;
 mod results;
@@ -20,9 +21,10 @@ use crate::security::{AdmissionArgs, LimitArgs};
 use crate::server::Mode;
 use crate::workload::Subscriptions;
 
-use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE};
-pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, SlowPeerArgs};
-pub(crate) use results::{HtmlArgs, MergeArgs};
+pub(crate) use baseline::{Baseline, BaselineArgs, CompareArgs, RoundArgs, SaveArgs, Work};
+use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE, STEPS};
+pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, ScheduleArgs, SlowPeerArgs};
+pub(crate) use results::{HtmlArgs, KneeArgs, MergeArgs, SteppedArgs, SweepArgs};
 pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_cpus, parse_positive_seconds};
 use values::{parse_lowat, parse_max_message};
 pub(crate) use view::ViewArgs;
@@ -85,6 +87,15 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Make one HTML page with plots of results that were written before: of one run, or of several and what they have to show together.
     Html(HtmlArgs),
+    /// A staircase of rates, each in a run of its own: throughput, response and service times, the generator's lag and the verdict at
+    /// each.
+    #[command(after_help = STEPS)]
+    Sweep(SweepArgs),
+    /// The highest rate at which the response time's p99 stays under a bound: by bisection, and confirmed by more runs.
+    #[command(after_help = STEPS)]
+    Knee(KneeArgs),
+    /// Keep what a build does on this machine, and say later whether another one does worse. For CI: exit code 1 where it does.
+    Baseline(BaselineArgs),
 }
 
 impl Command {
@@ -102,7 +113,10 @@ impl Command {
     /// What a workload is told.
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
-            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Merge(_) | Self::Doctor(_) | Self::Html(_) => return None,
+            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) => return None,
+            Self::Merge(_) | Self::Baseline(_) | Self::Doctor(_) | Self::Html(_) => return None,
+            Self::Sweep(args) => &args.stepped.load,
+            Self::Knee(args) => &args.stepped.load,
             Self::Echo(args) => &args.load,
             Self::Fanout(args) => &args.load,
             Self::Flood(args) => &args.load,
@@ -121,6 +135,22 @@ pub(crate) fn parse() -> Cli {
         command().error(ErrorKind::ValueValidation, wrong).exit();
     }
     cli
+}
+
+/// A command line in one word, of which runs in processes of their own are made.
+fn parse_work(text: &str) -> Result<Work, String> {
+    let work = Work::of(text);
+    let words = std::iter::once("corecast-loadgen").chain(work.0.iter().map(String::as_str));
+    let cli = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = cli.map_err(|error| error.to_string())?;
+    check(&cli)?;
+    let one_phase = matches!(cli.command, Some(Command::Echo(_) | Command::Fanout(_)));
+    let own = ["--duration", "--warmup", "--json", "--hgrm"].iter().find(|option| work.0.iter().any(|word| word.starts_with(**option)));
+    match own {
+        _ if !one_phase => Err("expected echo or fanout and its options".into()),
+        Some(option) => Err(format!("{option} is the baseline's own: leave it out")),
+        None => Ok(work),
+    }
 }
 
 /// What makes sense alone and not together.
@@ -148,11 +178,12 @@ fn check(cli: &Cli) -> Result<(), String> {
         return Err("--json and --hgrm cannot go to the same place".into());
     }
     if let Some((open, name)) = cli.command.as_ref().and_then(Command::closed_by_default)
-        && let (None, Some(given)) = (open.rate, open.given())
+        && let (None, Some(given)) = (open.rate, open.schedule.given())
     {
         return Err(format!("{given} needs --rate: without it {name} is no open loop"));
     }
     match &cli.command {
+        Some(Command::Sweep(SweepArgs { stepped, .. }) | Command::Knee(KneeArgs { stepped, .. })) => stepped.check(),
         Some(Command::Topics(args)) => check_topics(args),
         Some(Command::Receipts(args)) if args.quorum() > args.load.peers => {
             Err(format!("--quorum {}: there are only {} --peers", args.quorum(), args.load.peers))
@@ -191,6 +222,13 @@ fn command() -> clap::Command {
             defaults(receipts, [("in_flight", "1")])
                 .mut_arg("in_flight", |arg| arg.help("Closed loop: broadcasts of which the server has not said what came of them"))
         })
+        .mut_subcommand("baseline", |baseline| {
+            // What was saved says it.
+            let said = |compare: clap::Command, name: &'static str| compare.mut_arg(name, |arg| arg.conflicts_with("name"));
+            baseline.mut_subcommand("compare", |compare| ["rounds", "duration", "work"].into_iter().fold(compare, said))
+        })
+        .mut_subcommand("sweep", |sweep| sweep.mut_arg("duration", |arg| arg.help("How long to measure at each rate, in seconds")))
+        .mut_subcommand("knee", |knee| knee.mut_arg("duration", |arg| arg.help("How long to measure in each run, in seconds")))
         .mut_subcommand("topics", |topics| {
             defaults(topics, [("peers", "1000"), ("in_flight", "64")])
                 .mut_arg("in_flight", |arg| arg.help("Closed loop: messages that the slowest of their subscribers does not have yet"))

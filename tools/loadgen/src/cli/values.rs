@@ -104,8 +104,9 @@ pub(super) fn parse_lag_bound(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse::<f64>().ok().filter(|value| (0.001..=1e9).contains(value));
-    rate.ok_or_else(|| "expected messages a second, over 0, such as 1000".into())
+    // Well beyond what one process sends: what it cannot send it has to remember.
+    let rate = text.parse::<f64>().ok().filter(|value| (0.001..=1e7).contains(value));
+    rate.ok_or_else(|| "expected messages a second, over 0 and at most 10000000, such as 1000".into())
 }
 
 #[cfg(test)]

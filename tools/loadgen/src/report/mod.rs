@@ -364,7 +364,7 @@ impl Histograms {
 
 impl Verified {
     /// Whether everything that was sent arrived once, in order and undamaged, and that was not nothing.
-    fn passed(&self) -> bool {
+    pub(crate) fn passed(&self) -> bool {
         let wrong = [self.lost, self.duplicated, self.reordered, self.corrupt, self.disconnected];
         self.total_delivered > 0 && wrong.iter().all(|count| *count == 0)
     }

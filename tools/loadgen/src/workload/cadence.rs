@@ -1,7 +1,7 @@
 //! When the next message of one peer is to be sent that sends for the whole run.
 
 use super::Pacing;
-use super::open_loop::Backlog;
+use super::open_loop::{Backlog, MOST_OWED};
 use crate::arrivals::Schedule;
 use crate::client::{Core, Push, Share};
 use crate::clock;
@@ -35,7 +35,7 @@ impl Cadence {
     pub(super) fn look(&mut self) {
         let Some(schedule) = &mut self.schedule else { return };
         let now = clock::now_ns();
-        while let Some(due) = schedule.due(now) {
+        while let Some(due) = (self.backlog.len() < MOST_OWED).then(|| schedule.due(now)).flatten() {
             self.backlog.push(due, self.blocked, now);
         }
     }
@@ -69,6 +69,8 @@ impl Cadence {
 
     /// Messages that were due and have not been sent.
     pub(super) fn unsent(&self) -> u64 {
-        self.backlog.len() as u64
+        let owed = self.backlog.len();
+        let undealt = self.schedule.as_ref().filter(|_| owed >= MOST_OWED).map_or(0, |schedule| schedule.overdue(clock::now_ns()));
+        owed as u64 + undealt
     }
 }
