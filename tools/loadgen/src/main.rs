@@ -25,6 +25,7 @@
 //! | [`baseline`] | whether a build does worse than another, or than before |
 //! | [`reason`], [`error`] | why connections and runs fail, in words |
 //! | [`output`] | what is written where |
+//! | [`live`] | a run on the terminal while it goes on |
 //! | [`html`] | a report as one page with plots |
 //! | [`flamegraph`], [`sys`] | where the time goes, sampled from inside |
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
@@ -48,6 +49,7 @@ mod html;
 mod job;
 mod knee;
 mod limits;
+mod live;
 mod machine;
 mod measure;
 mod merge;

@@ -137,3 +137,24 @@ fn a_page_of_what_is_no_result_is_refused() {
     }
     assert_eq!(run(&["html", other.path()]).status.code(), Some(2), "it has to be said where to");
 }
+
+#[test]
+fn what_cannot_go_together_is_refused_before_anything_starts() {
+    for (args, words) in [
+        (&["echo", "--html", "x", "--json", "x"][..], "cannot go to the same place"),
+        (&["echo", "--html", "-", "--flamegraph", "-"], "--flamegraph needs a file"),
+        (&["echo", "--live", "--json", "-"], "standard output"),
+        (&["sweep", "echo", "--from", "1", "--to", "2", "--flamegraph", "x"], "--flamegraph is for one run"),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{}", show(&output));
+        assert!(show(&output).contains(words), "{words:?} in {}", show(&output));
+    }
+}
+
+#[test]
+fn the_live_view_is_not_there_where_nobody_looks() {
+    let output = run(&[&["echo", "--live", "--in-flight", "1"][..], &SHORT].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{}", show(&output));
+}

@@ -145,7 +145,9 @@ fn parse_work(text: &str) -> Result<Work, String> {
     let cli = cli.map_err(|error| error.to_string())?;
     check(&cli)?;
     let one_phase = matches!(cli.command, Some(Command::Echo(_) | Command::Fanout(_)));
-    let own = ["--duration", "--warmup", "--json", "--hgrm"].iter().find(|option| work.0.iter().any(|word| word.starts_with(**option)));
+    let own = ["--duration", "--warmup", "--json", "--hgrm", "--html", "--flamegraph", "--live"]
+        .iter()
+        .find(|option| work.0.iter().any(|word| word.starts_with(**option)));
     match own {
         _ if !one_phase => Err("expected echo or fanout and its options".into()),
         Some(option) => Err(format!("{option} is the baseline's own: leave it out")),
@@ -176,6 +178,9 @@ fn check(cli: &Cli) -> Result<(), String> {
     };
     if written.is_some_and(|(json, hgrm)| json == hgrm && json.is_some()) {
         return Err("--json and --hgrm cannot go to the same place".into());
+    }
+    if let Some(load) = cli.command.as_ref().and_then(Command::load) {
+        load.view.check([("--json", load.json.as_deref()), ("--hgrm", load.hgrm.as_deref())])?;
     }
     if let Some((open, name)) = cli.command.as_ref().and_then(Command::closed_by_default)
         && let (None, Some(given)) = (open.rate, open.schedule.given())

@@ -75,8 +75,9 @@ impl SteppedArgs {
         if self.from >= self.to {
             return Err(format!("--from {} is not below --to {}", self.from, self.to));
         }
-        if self.load.hgrm.is_some() {
-            return Err("--hgrm is for one run, and here are several: take the workload alone, with --rate".into());
+        let of_one_run = [(self.load.hgrm.is_some(), "--hgrm"), (self.load.view.flamegraph.is_some(), "--flamegraph")];
+        if let Some((_, option)) = of_one_run.into_iter().find(|(given, _)| *given) {
+            return Err(format!("{option} is for one run, and here are several: take the workload alone, with --rate"));
         }
         Ok(())
     }

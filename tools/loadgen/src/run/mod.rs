@@ -16,6 +16,7 @@ use crate::cli::{CpuList, LoadArgs};
 use crate::client::{Command, Common, Core, Driver, Outcome, PROBE_TIMEOUT, Share};
 use crate::error::Error;
 use crate::flamegraph::Flamegraph;
+use crate::live::Live;
 use crate::machine::{Machine, SPARE_DESCRIPTORS, allowed_cpus, raise_descriptor_limit};
 use crate::measure::Condition;
 use crate::outcome::Total;
@@ -246,7 +247,8 @@ impl Run {
         }
         let slow = if spec.slow > 0 { Some(start_slow(spec, placement, target.clone(), run_id)?) } else { None };
         let timeline = Timeline::new(spec, handles.clone(), server);
-        let line = Line::new(spec.kind.name());
+        let live = if spec.load.view.live { Live::open(setup(spec, placement).to_string()) } else { None };
+        let line = Line::new(spec.kind.name(), live);
         let connections = u64::from(total);
         Ok(Self { run_id, engines, handles, cohort, target, connections, slow, line, timeline, flamegraph: None })
     }
@@ -336,7 +338,7 @@ impl Run {
             if !explained && started.elapsed() >= EXPLAIN_AFTER {
                 explained = self.explain_waiting(ready);
             }
-            self.line.show("connecting", ready, "peers");
+            self.line.show("connecting", ready, "peers", &[]);
             if ready == self.connections {
                 self.line.note(None);
                 return Ok(());
@@ -424,7 +426,8 @@ impl Run {
         let until = Instant::now() + duration;
         while Instant::now() < until && !stop.requested() && !self.failed() && !done(self) {
             let counted = if spec.kind.counted_at_server() { self.sent() } else { self.received() };
-            self.line.show(phase, counted, if spec.kind.counted_at_server() { "sent" } else { "delivered" });
+            let unit = if spec.kind.counted_at_server() { "sent" } else { "delivered" };
+            self.line.show(phase, counted, unit, self.timeline.intervals());
             self.timeline.look();
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
         }
@@ -463,7 +466,7 @@ impl Run {
         let mut quiet = 0;
         while quiet < 2 && Instant::now() < until && (interrupted || !stop.requested()) {
             let (received, expected) = (self.received(), spec.deliveries(self.sent()));
-            self.line.show("draining", received, "delivered");
+            self.line.show("draining", received, "delivered", self.timeline.intervals());
             let owed = self.cohort.sum(|progress| &progress.outstanding);
             quiet = if received >= expected && owed == 0 { quiet + 1 } else { 0 };
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
