@@ -4,13 +4,11 @@
 //! taken, so that whatever ends the process leaves the terminal as it was.
 
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::progress::terminal_size;
 use crate::report::{CoreTime, Interval, group, time};
 
-/// How often it is drawn.
-const PAUSE: Duration = Duration::from_millis(200);
 /// Columns of the names and of the figures beside them.
 const NAME: usize = 11;
 const FIGURE: usize = 14;
@@ -87,7 +85,6 @@ pub(crate) struct Now<'a> {
 pub(crate) struct Live {
     title: String,
     coloured: bool,
-    shown: Option<Instant>,
     /// Lines that are there, above the cursor, and how wide the terminal was when they were written.
     drawn: (usize, usize),
 }
@@ -96,15 +93,11 @@ impl Live {
     /// Nothing where standard output is no terminal.
     pub(crate) fn open(title: String) -> Option<Self> {
         let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        std::io::stdout().is_terminal().then_some(Self { title, coloured, shown: None, drawn: (0, 0) })
+        std::io::stdout().is_terminal().then_some(Self { title, coloured, drawn: (0, 0) })
     }
 
-    /// Draws it, unless it has just been drawn.
+    /// Draws it.
     pub(crate) fn show(&mut self, now: &Now<'_>) {
-        if self.shown.is_some_and(|shown| shown.elapsed() < PAUSE) {
-            return;
-        }
-        self.shown = Some(Instant::now());
         let (width, height) = terminal_size(std::io::stdout());
         let (rows, before) = self.drawn;
         // What was written for another width may have been wrapped since: it stays where it is.
@@ -126,7 +119,6 @@ impl Live {
         if rows > 0 {
             write_out(&format!("\x1b[{rows}F\x1b[J"));
         }
-        self.shown = None;
     }
 }
 

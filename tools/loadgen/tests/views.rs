@@ -158,3 +158,20 @@ fn the_live_view_is_not_there_where_nobody_looks() {
     assert_eq!(output.status.code(), Some(0), "{}", show(&output));
     assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{}", show(&output));
 }
+
+#[test]
+fn a_sweep_is_a_staircase_on_its_page() {
+    let (page, found, again) = (Scratch::new("sweep.html"), Scratch::new("sweep.json"), Scratch::new("again.html"));
+    let rates = ["sweep", "echo", "--from", "100", "--to", "300", "--steps", "2", "--lag-bound", "10"];
+    let output = run(&[&rates[..], &["--html", page.path(), "--json", found.path()], &SHORT].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    assert_page(&page.text(), &["Response time against throughput", "What was sent of what was due", "<td>100</td>", "<td>300</td>"]);
+    let output = run(&["html", found.path(), "-o", again.path()]);
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    assert_eq!(again.text(), page.text(), "it is made of what the file says");
+    let run_alone = Scratch::new("alone.json");
+    let output = run(&[&["echo", "--in-flight", "1", "--json", run_alone.path()][..], &SHORT].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    let output = run(&["html", found.path(), run_alone.path(), "-o", "-"]);
+    assert!(output.status.code() == Some(2) && show(&output).contains("two pages"), "{}", show(&output));
+}

@@ -6,15 +6,18 @@
 //! | [`plot`] | plots as inline SVG |
 //! | [`plots`] | which plots a run has, and several runs together |
 //! | [`page`] | the page around them: verdict, tables, counters |
+//! | [`stairs`] | the page of a staircase of rates |
 
 mod axis;
 mod page;
 mod plot;
 mod plots;
+mod stairs;
 
 use std::fs;
 use std::path::Path;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::HtmlArgs;
@@ -23,30 +26,49 @@ use crate::output::JsonSink;
 use crate::report::Report;
 
 pub(crate) use page::page;
+use stairs::Staircase;
 
 /// Makes a page of results that were written before.
 pub(crate) fn main(args: &HtmlArgs) -> Result<(), Error> {
-    let mut reports = Vec::new();
+    let (mut reports, mut staircases) = (Vec::new(), Vec::new());
     for path in &args.files {
-        reports.extend(read(path)?);
+        let refused = |reason: String| Error::NotAReport { path: path.clone(), reason };
+        let value = read(path)?;
+        if Staircase::is_one(&value) {
+            staircases.push(serde_json::from_value(value).map_err(|error| refused(error.to_string()))?);
+        } else {
+            reports.extend(runs(value).map_err(refused)?);
+        }
     }
-    let sink = JsonSink::open(&args.output)?;
-    sink.write_text(&page(&reports))
+    let page = match (&reports[..], &staircases[..]) {
+        (reports, []) => page(reports),
+        ([], staircases) => stairs::page(staircases),
+        _ => return Err(Error::Mismatch { reason: "single runs and staircases (sweep, knee) are two pages: name them apart".into() }),
+    };
+    JsonSink::open(&args.output)?.write_text(&page)
 }
 
-/// The report of a file, or several where it has a list of them.
-fn read(path: &Path) -> Result<Vec<Report>, Error> {
+/// The page of what `sweep` or `knee` has found.
+pub(crate) fn staircase(found: &impl Serialize) -> String {
+    let read = serde_json::to_value(found).and_then(serde_json::from_value);
+    stairs::page(&[read.expect("the fields that these commands write")])
+}
+
+fn read(path: &Path) -> Result<Value, Error> {
     let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    let refused = |reason: String| Error::NotAReport { path: path.to_owned(), reason };
-    let value: Value = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| Error::NotAReport { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// A report, or several where there is a list of them.
+fn runs(value: Value) -> Result<Vec<Report>, String> {
     let values = match value {
         Value::Array(values) => values,
         value => vec![value],
     };
     if values.is_empty() {
-        return Err(refused("there is nothing in it".into()));
+        return Err("there is nothing in it".into());
     }
-    values.into_iter().map(|value| Report::from_value(value).map_err(refused)).collect()
+    values.into_iter().map(Report::from_value).collect()
 }
 
 /// Text, so that it is text in HTML and SVG, between tags and in quotes.

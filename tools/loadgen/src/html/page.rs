@@ -19,9 +19,7 @@ pub(crate) fn page(reports: &[Report]) -> String {
         [report] => report.setup.to_string(),
         reports => format!("{} runs", reports.len()),
     };
-    let mut out = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n");
-    out.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n");
-    let _ = write!(out, "<title>{} - corecast-loadgen</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n", escape(&title));
+    let mut out = String::new();
     // A staircase in its order, whatever the order of its files.
     let key = |report: &Report| (report.setup.workload.clone(), report.setup.peers, report.setup.size);
     let mut reports: Vec<_> = reports.iter().collect();
@@ -33,6 +31,14 @@ pub(crate) fn page(reports: &[Report]) -> String {
         together(&mut out, &title, &reports);
     }
     reports.iter().for_each(|report| run(&mut out, report));
+    document(&title, &out)
+}
+
+/// The page around what is in it.
+pub(super) fn document(title: &str, body: &str) -> String {
+    let mut out = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n");
+    out.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n");
+    let _ = write!(out, "<title>{} - corecast-loadgen</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}", escape(title));
     let version = env!("CARGO_PKG_VERSION");
     let _ =
         write!(out, "<footer>corecast-loadgen {version}. Times and rates are of this machine and this run.</footer>\n</body>\n</html>\n");
@@ -150,7 +156,7 @@ fn tiles(out: &mut String, report: &Report) {
     let _ = writeln!(out, "<dl class=\"tiles\">{tiles}</dl>");
 }
 
-fn figures(out: &mut String, plots: Vec<String>) {
+pub(super) fn figures(out: &mut String, plots: Vec<String>) {
     if !plots.is_empty() {
         let _ = writeln!(out, "<div class=\"plots\">\n{}</div>", plots.concat());
     }
@@ -211,7 +217,7 @@ fn course(out: &mut String, report: &Report) {
 }
 
 /// `cells` are HTML.
-fn table(out: &mut String, columns: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+pub(super) fn table(out: &mut String, columns: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     out.push_str("<div class=\"wide\"><table>\n<thead><tr>");
     columns.iter().for_each(|column| out.push_str(&format!("<th>{}</th>", escape(column))));
     out.push_str("</tr></thead>\n<tbody>\n");
@@ -223,7 +229,7 @@ fn table(out: &mut String, columns: &[&str], rows: impl Iterator<Item = Vec<Stri
 }
 
 /// Every field that says something.
-fn pairs(out: &mut String, value: &impl Serialize) {
+pub(super) fn pairs(out: &mut String, value: &impl Serialize) {
     out.push_str("<table><tbody>\n");
     let Ok(Value::Object(fields)) = serde_json::to_value(value) else { return };
     for (name, value) in fields {
@@ -235,7 +241,7 @@ fn pairs(out: &mut String, value: &impl Serialize) {
     out.push_str("</tbody></table>\n");
 }
 
-fn plain(value: &Value) -> Option<String> {
+pub(super) fn plain(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::Bool(yes) => Some(if *yes { "yes" } else { "no" }.to_owned()),
@@ -261,7 +267,7 @@ fn counters(out: &mut String, title: &str, counters: Option<&BTreeMap<String, u6
 }
 
 /// As a shell takes it.
-fn command_line(words: &[String]) -> String {
+pub(super) fn command_line(words: &[String]) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_./:=,@%+".contains(char);
     let quoted = words.iter().enumerate().map(|(index, word)| {
         // The program by its name: where it lay is of no interest elsewhere.
