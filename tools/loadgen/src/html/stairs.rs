@@ -96,7 +96,8 @@ fn section(out: &mut String, staircase: &Staircase) {
         let _ = writeln!(out, "<pre class=\"command\">{}</pre>", escape(&super::page::command_line(&command)));
     }
     out.push_str("<div class=\"two\"><div><h3>Runs</h3>\n");
-    pairs(out, &staircase.setup);
+    // The rate is that of the first run.
+    pairs(out, &staircase.setup.clone().map(|setup| Setup { rate: None, ..setup }));
     out.push_str("</div><div><h3>Asked for and found</h3>\n");
     pairs(out, &staircase.rest.iter().filter(|(name, value)| *name != "command" && plain(value).is_some()).collect::<BTreeMap<_, _>>());
     out.push_str("<h3>Machine</h3>\n");
