@@ -1,5 +1,5 @@
-//! Histograms as the field's tools know them: base64 of the compressed V2 encoding, of which several add up to one exactly, and the text
-//! by percentile (`.hgrm`) that the plotters read.
+//! Histograms as the field's tools know them: base64 of the compressed V2 encoding, of which several add up to one exactly; the text by
+//! percentile (`.hgrm`) that the plotters read; and the log of one histogram a piece of time, which the log analysers read.
 
 use std::fmt::Write as _;
 
@@ -37,9 +37,7 @@ impl Recorded {
 
 impl Serialize for Recorded {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = Vec::new();
-        V2DeflateSerializer::new().serialize(&self.0, &mut bytes).map_err(serde::ser::Error::custom)?;
-        serializer.serialize_str(&STANDARD.encode(bytes))
+        serializer.serialize_str(&encode(&self.0))
     }
 }
 
@@ -54,6 +52,34 @@ impl<'de> Deserialize<'de> for Recorded {
         }
         Ok(Self(read))
     }
+}
+
+/// Base64 of the compressed V2 encoding.
+pub(crate) fn encode(histogram: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect("memory takes what is written to it");
+    STANDARD.encode(bytes)
+}
+
+/// The log (version 1.3) of a measurement that began at `started_at_s`, seconds since 1970: of each piece when it began after that, how
+/// long it was, and what [`encode`] has made of its histogram, whose largest value is `max_ns`.
+pub(crate) fn log(started_at_s: f64, pieces: impl Iterator<Item = Logged>) -> String {
+    let since = format!("{started_at_s:.3} (seconds since epoch)");
+    let columns = "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"";
+    let mut out = format!("#[Histogram log format version 1.3]\n#[BaseTime: {since}]\n#[StartTime: {since}]\n{columns}\n");
+    for Logged { at_s, elapsed_s, max_ns, encoded } in pieces {
+        // By convention the maximum is in milliseconds; the histogram has what it has.
+        let _ = writeln!(out, "{at_s:.3},{elapsed_s:.3},{:.3},{encoded}", max_ns as f64 / 1e6);
+    }
+    out
+}
+
+/// A line of the log.
+pub(crate) struct Logged {
+    pub(crate) at_s: f64,
+    pub(crate) elapsed_s: f64,
+    pub(crate) max_ns: u64,
+    pub(crate) encoded: String,
 }
 
 /// The distribution by percentile, with five lines for each halving of the distance to 100 %, in microseconds.
@@ -113,6 +139,31 @@ mod tests {
         other.record(5).expect("in range");
         for text in [serde_json::to_string(&Recorded(other)).expect("it is text"), "\"aGVsbG8=\"".into(), "\"!\"".into(), "7".into()] {
             assert!(serde_json::from_str::<Recorded>(&text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_log_is_what_the_analysers_read() {
+        use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+
+        let pieces = [of(1..100), of(100..2_000)];
+        let logged = pieces.iter().enumerate().map(|(at, piece)| Logged {
+            at_s: at as f64,
+            elapsed_s: 1.0,
+            max_ns: piece.max(),
+            encoded: encode(piece),
+        });
+        let text = log(1_500_000_000.25, logged);
+        let entries: Vec<_> = IntervalLogIterator::new(text.as_bytes()).map(|entry| entry.expect("it is a log")).collect();
+        let [LogEntry::BaseTime(base), LogEntry::StartTime(start), LogEntry::Interval(first), LogEntry::Interval(second)] = &entries[..]
+        else {
+            panic!("{text}")
+        };
+        assert_eq!((base, base.as_millis()), (start, 1_500_000_000_250));
+        for (read, (at, written)) in [first, second].into_iter().zip(pieces.iter().enumerate()) {
+            assert_eq!((read.start_timestamp().as_secs(), read.duration().as_secs()), (at as u64, 1));
+            let recorded: Recorded = serde_json::from_str(&format!("\"{}\"", read.encoded_histogram())).expect("it is read");
+            assert_eq!(&recorded.0, written);
         }
     }
 

@@ -61,6 +61,7 @@ fn load(quick: bool) -> LoadArgs {
         connect_timeout: None,
         json: None,
         hgrm: None,
+        hdr_log: None,
         server_cores: None,
         client_cores: None,
         engine: EngineArgs {

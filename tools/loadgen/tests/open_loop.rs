@@ -90,6 +90,17 @@ fn a_run_whose_generator_fell_behind_is_invalid() {
 }
 
 #[test]
+fn latencies_are_logged_piece_by_piece() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("open-loop-{}.hlog", std::process::id()));
+    let report = report(&["fanout", "--peers", "3", "--hdr-log", path.to_str().expect("the path is text")]);
+    let written = std::fs::read_to_string(&path).expect("the file is there");
+    let _ = std::fs::remove_file(&path);
+    assert!(written.starts_with("#[Histogram log format version 1.3]\n"), "{written}");
+    let pieces = written.lines().filter(|line| line.contains(",HISTFAA")).count();
+    assert_eq!(Some(pieces), report["intervals"].as_array().map(Vec::len), "{written}");
+}
+
+#[test]
 fn response_times_are_written_by_percentile() {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("open-loop-{}.hgrm", std::process::id()));
     let file = path.to_str().expect("the path is text");

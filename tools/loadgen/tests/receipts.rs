@@ -49,7 +49,7 @@ fn receipts_in_another_process_over_several_cores_of_both_sides() {
     let (server, address) = serve("receipts", &["--cores", "0,1"]);
     let args = ["receipts", "--target", &address, "--peers", "9", "--client-cores", "0,1,2"];
     assert_clean(&json(&run(&[&args[..], &SHORT, &["--in-flight", "8"]].concat())), 9, 7);
-    let report = json(&run(&[&args[..], &SHORT, &["--rate", "500"]].concat()));
+    let report = json(&run(&[&args[..], &SHORT, &["--rate", "500", "--lag-bound", "30"]].concat()));
     assert_clean(&report, 9, 7);
     let sent = number(&report, "sent") as f64 / report["elapsed_s"].as_f64().expect("a time");
     assert!((250.0..1000.0).contains(&sent) && report["send_lag_ns"]["max"].is_u64(), "{report:#}");
@@ -172,7 +172,7 @@ impl Rogue for Broadcasting {
 
 fn run_at(wrong: Wrong) -> Output {
     let server = Server::start(RECEIPTS, move || Broadcasting { wrong, peer: None });
-    let args = ["receipts", "--target", &server.address, "--peers", "3", "--rate", "500"];
+    let args = ["receipts", "--target", &server.address, "--peers", "3", "--rate", "500", "--lag-bound", "30"];
     run(&[&args[..], &["--duration", "0.3", "--warmup", "0", "--drain", "0.5", "--json", "-"]].concat())
 }
 

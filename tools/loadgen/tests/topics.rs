@@ -51,7 +51,7 @@ fn topics_in_another_process_over_several_cores_of_both_sides() {
     // The first engine has the publisher and two subscribers, which do not have all topics.
     let args = ["topics", "--target", &address, "--peers", "8", "--topics", "16", "--per-peer", "4", "--client-cores", "0,1,2"];
     assert_clean(&json(&run(&[&args[..], &SHORT, &["--in-flight", "20"]].concat())), 8, 16, 4);
-    let report = json(&run(&[&args[..], &SHORT, &["--rate", "2000"]].concat()));
+    let report = json(&run(&[&args[..], &SHORT, &["--rate", "2000", "--lag-bound", "30"]].concat()));
     assert_clean(&report, 8, 16, 4);
     let sent = number(&report, "sent") as f64 / report["elapsed_s"].as_f64().expect("a time");
     assert!((1000.0..4000.0).contains(&sent) && report["send_lag_ns"]["max"].is_u64(), "{report:#}");
@@ -137,7 +137,8 @@ impl Rogue for Publishing {
 /// A run at a server with which something is wrong. Each topic has one subscriber, so each wrong is one message.
 fn run_at(wrong: Wrong) -> Output {
     let server = Server::start(TOPICS, move || Publishing { wrong, messages: 0, held: None });
-    let args = ["topics", "--target", &server.address, "--peers", "4", "--topics", "4", "--per-peer", "1", "--rate", "500"];
+    let args =
+        ["topics", "--target", &server.address, "--peers", "4", "--topics", "4", "--per-peer", "1", "--rate", "500", "--lag-bound", "30"];
     run(&[&args[..], &["--duration", "0.3", "--warmup", "0", "--drain", "0.5", "--json", "-"]].concat())
 }
 

@@ -142,7 +142,7 @@ fn a_page_of_what_is_no_result_is_refused() {
 fn what_cannot_go_together_is_refused_before_anything_starts() {
     for (args, words) in [
         (&["echo", "--html", "x", "--json", "x"][..], "cannot go to the same place"),
-        (&["echo", "--html", "-", "--flamegraph", "-"], "--flamegraph needs a file"),
+        (&["echo", "--flamegraph", "-"], "--flamegraph needs a file"),
         (&["echo", "--live", "--json", "-"], "standard output"),
         (&["sweep", "echo", "--from", "1", "--to", "2", "--flamegraph", "x"], "--flamegraph is for one run"),
     ] {

@@ -18,6 +18,8 @@ The table, of one run a line:
   verdict       valid; INVALID where the generator was late or left messages unsent, as it is beyond what the server takes; FAILED where
                 something was lost, or a peer ended: the lines above it are no worse for that
 
+A knee is looked for by bisection of the ratio; then both rates that are left are run again, and what most runs say counts. A run that is
+INVALID is not under the bound; where the generator's lag is why, that is said: the server may do more.
 A server in this process is a new one for each run.
 Exit code: 0 where there is an answer: a rate that is valid, a knee; 1 where there is none, or where something was duplicated, reordered
 or damaged; 2 for a wrong command line.";

@@ -106,6 +106,9 @@ pub(crate) struct LoadArgs {
     /// Write the latencies there, open loop: the response times, by percentile in microseconds, as HdrHistogram's plotters read them.
     #[arg(long, value_name = "FILE")]
     pub(crate) hgrm: Option<PathBuf>,
+    /// Write the latencies of each piece of the measured time there, as HdrHistogram's log analysers read them, in nanoseconds.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hdr_log: Option<PathBuf>,
     /// Processors of the server in this process. Without it: pinned to the first allowed one, where there are two.
     #[arg(long, value_name = "LIST", value_parser = parse_cpus, conflicts_with = "target")]
     pub(crate) server_cores: Option<CpuList>,
@@ -117,6 +120,15 @@ pub(crate) struct LoadArgs {
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) view: ViewArgs,
+}
+
+impl LoadArgs {
+    /// Everything that is written, and where.
+    pub(super) fn written(&self) -> Vec<(&'static str, &Option<PathBuf>)> {
+        let ViewArgs { html, flamegraph, .. } = &self.view;
+        let Self { json, hgrm, hdr_log, .. } = self;
+        vec![("--json", json), ("--hgrm", hgrm), ("--hdr-log", hdr_log), ("--html", html), ("--flamegraph", flamegraph)]
+    }
 }
 
 /// What an open loop offers, and how well it has to.

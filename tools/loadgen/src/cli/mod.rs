@@ -145,7 +145,7 @@ fn parse_work(text: &str) -> Result<Work, String> {
     let cli = cli.map_err(|error| error.to_string())?;
     check(&cli)?;
     let one_phase = matches!(cli.command, Some(Command::Echo(_) | Command::Fanout(_)));
-    let own = ["--duration", "--warmup", "--json", "--hgrm", "--html", "--flamegraph", "--live"]
+    let own = ["--duration", "--warmup", "--json", "--hgrm", "--hdr-log", "--html", "--flamegraph", "--live"]
         .iter()
         .find(|option| work.0.iter().any(|word| word.starts_with(**option)));
     match own {
@@ -173,14 +173,16 @@ fn check(cli: &Cli) -> Result<(), String> {
         _ => {}
     }
     let written = match &cli.command {
-        Some(Command::Merge(args)) => Some((&args.json, &args.hgrm)),
-        command => command.as_ref().and_then(Command::load).map(|load| (&load.json, &load.hgrm)),
+        Some(Command::Merge(args)) => [("--json", &args.json), ("--hgrm", &args.hgrm)].to_vec(),
+        command => command.as_ref().and_then(Command::load).map_or_else(Vec::new, LoadArgs::written),
     };
-    if written.is_some_and(|(json, hgrm)| json == hgrm && json.is_some()) {
-        return Err("--json and --hgrm cannot go to the same place".into());
+    for (at, (name, file)) in written.iter().enumerate() {
+        if let Some((other, _)) = written[..at].iter().find(|(_, other)| other.is_some() && other == file) {
+            return Err(format!("{other} and {name} cannot go to the same place"));
+        }
     }
     if let Some(load) = cli.command.as_ref().and_then(Command::load) {
-        load.view.check([("--json", load.json.as_deref()), ("--hgrm", load.hgrm.as_deref())])?;
+        load.view.check(&written)?;
     }
     if let Some((open, name)) = cli.command.as_ref().and_then(Command::closed_by_default)
         && let (None, Some(given)) = (open.rate, open.schedule.given())

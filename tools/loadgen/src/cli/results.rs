@@ -75,11 +75,10 @@ impl SteppedArgs {
         if self.from >= self.to {
             return Err(format!("--from {} is not below --to {}", self.from, self.to));
         }
-        let of_one_run = [(self.load.hgrm.is_some(), "--hgrm"), (self.load.view.flamegraph.is_some(), "--flamegraph")];
-        if let Some((_, option)) = of_one_run.into_iter().find(|(given, _)| *given) {
-            return Err(format!("{option} is for one run, and here are several: take the workload alone, with --rate"));
-        }
-        Ok(())
+        let Self { load, .. } = self;
+        let single = [(&load.hgrm, "--hgrm"), (&load.hdr_log, "--hdr-log"), (&load.view.flamegraph, "--flamegraph")];
+        let single = single.into_iter().find(|(file, _)| file.is_some());
+        single.map_or(Ok(()), |(_, name)| Err(format!("{name} is for one run, and here are several: take the workload alone, with --rate")))
     }
 }
 

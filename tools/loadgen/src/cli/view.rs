@@ -22,22 +22,15 @@ pub(crate) struct ViewArgs {
 }
 
 impl ViewArgs {
-    /// `others`: what else is written, and where.
-    pub(super) fn check<const N: usize>(&self, others: [(&'static str, Option<&Path>); N]) -> Result<(), String> {
-        let html = ("--html", self.html.as_deref());
-        let flamegraph = ("--flamegraph", self.flamegraph.as_deref());
-        if flamegraph.1 == Some(Path::new("-")) {
+    /// `written`: everything that is written, and where.
+    pub(super) fn check(&self, written: &[(&'static str, &Option<PathBuf>)]) -> Result<(), String> {
+        let is_stdout = |path: &&Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+        if is_stdout(&&self.flamegraph) {
             return Err("--flamegraph needs a file: an SVG on standard output would be among everything else".into());
         }
-        let written: Vec<_> = others.into_iter().chain([html, flamegraph]).filter_map(|(name, path)| Some((name, path?))).collect();
-        for (at, (name, path)) in written.iter().enumerate() {
-            if let Some((other, _)) = written[..at].iter().find(|(_, other)| other == path) {
-                return Err(format!("{other} and {name} cannot go to the same place"));
-            }
-            if self.live && *path == Path::new("-") {
-                return Err(format!("--live and {name} - cannot both have standard output"));
-            }
+        match written.iter().find(|(_, path)| self.live && is_stdout(path)) {
+            Some((name, _)) => Err(format!("--live and {name} - cannot both have standard output")),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

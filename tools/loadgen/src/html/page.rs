@@ -327,6 +327,7 @@ mod tests {
             p99_ns: 90_000,
             max_ns: 1_000_000,
             lag_max_ns: 5_000,
+            latencies: None,
             queued_bytes: 4096,
             core_time: vec![core; 2],
         }

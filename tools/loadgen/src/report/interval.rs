@@ -23,6 +23,9 @@ pub(crate) struct Interval {
     pub(crate) queued_bytes: u64,
     /// What each core of a server in the same process did meanwhile. Empty where it is another process.
     pub(crate) core_time: Vec<CoreTime>,
+    /// All latencies of what was delivered, for `--hdr-log`: see [`crate::hdr::encode`]. Nothing where none was asked for.
+    #[serde(skip)]
+    pub(crate) latencies: Option<String>,
 }
 
 /// What a core spent its time on, in seconds. Everything that it does is in one of them.

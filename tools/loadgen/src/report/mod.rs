@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::acked::Terms;
 use crate::error::Error;
-use crate::hdr::{self, Recorded};
+use crate::hdr::{self, Logged, Recorded};
 use crate::machine::Machine;
 use crate::measure::{Condition, Slice, new_histogram, percentiles};
 use crate::outcome::{Total, per_second};
@@ -395,6 +395,15 @@ impl Report {
     /// Whether it says something about the server, as far as that is known.
     pub(crate) fn is_valid(&self) -> bool {
         self.validity.as_ref().is_none_or(|validity| validity.valid)
+    }
+
+    /// The latencies of each piece of the measured time as HdrHistogram's log analysers read them.
+    pub(crate) fn hdr_log(&self) -> String {
+        let pieces = self.intervals.iter().filter_map(|interval| {
+            let Interval { at_s, elapsed_s, max_ns, ref latencies, .. } = *interval;
+            latencies.clone().map(|encoded| Logged { at_s, elapsed_s, max_ns, encoded })
+        });
+        hdr::log(self.started_at_s, pieces)
     }
 
     /// The latencies as HdrHistogram's plotters read them: of a run of two phases, the disturbed ones.

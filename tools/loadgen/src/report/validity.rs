@@ -41,18 +41,12 @@ impl Validity {
         let lag_bound_ns = given.unwrap_or_else(|| FLOOR_NS.max((response_ns as f64 * SHARE) as u64));
         let mut reasons = Vec::new();
         if lag_ns > lag_bound_ns {
-            reasons.push(format!(
-                "the generator was late by {} at p99, more than {}: give it processors of its own (--client-cores, --pace spin), lower \
-                 --rate, or load from several processes and merge",
-                time(lag_ns),
-                time(lag_bound_ns),
-            ));
+            let (late, bound) = (time(lag_ns), time(lag_bound_ns));
+            let what_to_do = "give it processors (--client-cores), load by several and merge, or lower --rate";
+            reasons.push(format!("the generator was {late} late at p99, over {bound}: {what_to_do}"));
         }
         if unsent > 0 {
-            reasons.push(format!(
-                "{unsent} messages were due and never sent, so that the response times leave out the worst: the server takes less than \
-                 that, lower --rate"
-            ));
+            reasons.push(format!("{unsent} messages were due and never sent, so the worst response times are missing: lower --rate"));
         }
         Self { valid: reasons.is_empty(), lag_bound_ns, reasons }
     }

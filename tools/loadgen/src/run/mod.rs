@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use corecast::{Admission, Config, Cores, Engine, Handle, Identity, Lane, RequestError, Spin};
 
 use crate::arrivals::{Arrivals, Schedule};
-use crate::cli::{CpuList, LoadArgs};
+use crate::cli::{CpuList, LoadArgs, ViewArgs};
 use crate::client::{Command, Common, Core, Driver, Outcome, PROBE_TIMEOUT, Share};
 use crate::error::Error;
 use crate::flamegraph::Flamegraph;
@@ -52,10 +52,11 @@ const LEAD_NS: u64 = 20_000_000;
 /// Runs a workload, prints its table, writes its JSON.
 pub(crate) fn main(spec: Spec) -> Result<(), Error> {
     let stop = Stop::install()?;
-    let (json, hgrm) = (JsonSink::open_some(spec.load.json.as_ref())?, JsonSink::open_some(spec.load.hgrm.as_ref())?);
-    let html = JsonSink::open_some(spec.load.view.html.as_ref())?;
+    let LoadArgs { json, hgrm, hdr_log, view: ViewArgs { html, .. }, .. } = &spec.load;
+    let [json, hgrm, log, html] = [json, hgrm, hdr_log, html].map(|path| JsonSink::open_some(path.as_ref()));
+    let (json, hgrm, log, html) = (json?, hgrm?, log?, html?);
     let report = execute(&spec, &stop)?;
-    if ![&json, &hgrm, &html].into_iter().flatten().any(JsonSink::is_stdout) {
+    if ![&json, &hgrm, &log, &html].into_iter().flatten().any(JsonSink::is_stdout) {
         output::print(&report)?;
     }
     if let Some(sink) = json {
@@ -63,6 +64,9 @@ pub(crate) fn main(spec: Spec) -> Result<(), Error> {
     }
     if let Some(sink) = hgrm {
         sink.write_text(&report.hgrm())?;
+    }
+    if let Some(sink) = log {
+        sink.write_text(&report.hdr_log())?;
     }
     if let Some(sink) = html {
         sink.write_text(&html::page(std::slice::from_ref(&report)))?;

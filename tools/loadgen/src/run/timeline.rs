@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use corecast::{Counter, Handle, Stats};
 
 use crate::client::Command;
+use crate::hdr;
 use crate::measure::{Condition, Slice, percentiles};
 use crate::report::{CoreTime, Interval};
 use crate::spec::Spec;
@@ -32,6 +33,8 @@ fn piece(duration: Duration) -> Duration {
 /// The pieces so far.
 pub(super) struct Timeline {
     length: Duration,
+    /// Whether the latencies of each piece are kept.
+    logged: bool,
     clients: Vec<Handle<Command>>,
     /// The server's, where it is in this process.
     server: Option<Handle<()>>,
@@ -60,8 +63,8 @@ impl Timeline {
     pub(super) fn new(spec: &Spec, clients: Vec<Handle<Command>>, server: Option<Handle<()>>) -> Self {
         let (given, back) = mpsc::channel();
         let sums = [Slice::new(), Slice::new()];
-        let length = piece(spec.load.duration);
-        Self { length, clients, server, given, back, spare: Vec::new(), sums, intervals: Vec::new(), origin: None, current: None }
+        let (length, logged) = (piece(spec.load.duration), spec.load.hdr_log.is_some());
+        Self { length, logged, clients, server, given, back, spare: Vec::new(), sums, intervals: Vec::new(), origin: None, current: None }
     }
 
     /// The pieces that have ended.
@@ -117,6 +120,7 @@ impl Timeline {
             max_ns,
             lag_max_ns: whole.send_lag.max(),
             queued_bytes: self.queued_bytes(&after),
+            latencies: self.logged.then(|| hdr::encode(&whole.latency)),
             core_time: before.iter().zip(&after).map(|(before, after)| CoreTime::between(before, after)).collect(),
         });
         whole.reset();
