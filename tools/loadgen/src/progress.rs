@@ -97,8 +97,13 @@ impl Line {
         self.note = note;
     }
 
-    /// `phase`, the time, and how fast `count` grows. `intervals`: the measured time so far.
-    pub(crate) fn show(&mut self, phase: &str, count: u64, unit: &str, intervals: &[Interval]) {
+    /// `phase`, the time, and how fast `count` grows.
+    pub(crate) fn show(&mut self, phase: &str, count: u64, unit: &str) {
+        self.show_measured(phase, count, unit, &[]);
+    }
+
+    /// The same, and the measured time so far.
+    pub(crate) fn show_measured(&mut self, phase: &str, count: u64, unit: &str, intervals: &[Interval]) {
         let now = Instant::now();
         if !self.on_terminal() || self.shown.is_some_and(|shown| now - shown < Duration::from_millis(200)) {
             return;

@@ -46,11 +46,13 @@ pub(super) fn short(report: &Report) -> String {
 
 /// The measured parts with what each is called.
 pub(super) fn parts(report: &Report) -> Vec<(&'static str, &Measured)> {
-    match &report.figures {
-        Figures::One(measured) | Figures::Receipts { measured, .. } | Figures::Topics { measured, .. } => vec![("", measured)],
-        Figures::Mixed { without_bulk, with_bulk, .. } => vec![("without bulk", without_bulk), ("with bulk", with_bulk)],
-        Figures::SlowReaders { undisturbed, disturbed, .. } => vec![("undisturbed", undisturbed), ("disturbed", disturbed)],
-    }
+    let names = match &report.figures {
+        Figures::Mixed { .. } => ["without bulk", "with bulk"],
+        Figures::SlowReaders { .. } => ["undisturbed", "disturbed"],
+        // The others have one part.
+        _ => ["", ""],
+    };
+    names.into_iter().zip(report.figures.measured()).collect()
 }
 
 /// Each distribution of a run with its name.

@@ -342,7 +342,7 @@ impl Run {
             if !explained && started.elapsed() >= EXPLAIN_AFTER {
                 explained = self.explain_waiting(ready);
             }
-            self.line.show("connecting", ready, "peers", &[]);
+            self.line.show("connecting", ready, "peers");
             if ready == self.connections {
                 self.line.note(None);
                 return Ok(());
@@ -431,7 +431,7 @@ impl Run {
         while Instant::now() < until && !stop.requested() && !self.failed() && !done(self) {
             let counted = if spec.kind.counted_at_server() { self.sent() } else { self.received() };
             let unit = if spec.kind.counted_at_server() { "sent" } else { "delivered" };
-            self.line.show(phase, counted, unit, self.timeline.intervals());
+            self.line.show_measured(phase, counted, unit, self.timeline.intervals());
             self.timeline.look();
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
         }
@@ -470,7 +470,7 @@ impl Run {
         let mut quiet = 0;
         while quiet < 2 && Instant::now() < until && (interrupted || !stop.requested()) {
             let (received, expected) = (self.received(), spec.deliveries(self.sent()));
-            self.line.show("draining", received, "delivered", self.timeline.intervals());
+            self.line.show_measured("draining", received, "delivered", self.timeline.intervals());
             let owed = self.cohort.sum(|progress| &progress.outstanding);
             quiet = if received >= expected && owed == 0 { quiet + 1 } else { 0 };
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
