@@ -86,7 +86,7 @@ fn assert_page(page: &str, parts: &[&str]) {
     }
 }
 
-const SHORT: [&str; 6] = ["--duration", "0.4", "--warmup", "0.1", "--peers", "4"];
+const SHORT: [&str; 6] = ["--duration", "1", "--warmup", "0.1", "--peers", "4"];
 
 #[test]
 fn every_workload_has_a_page() {
@@ -173,5 +173,15 @@ fn a_sweep_is_a_staircase_on_its_page() {
     let output = run(&[&["echo", "--in-flight", "1", "--json", run_alone.path()][..], &SHORT].concat());
     assert_eq!(output.status.code(), Some(0), "{}", show(&output));
     let output = run(&["html", found.path(), run_alone.path(), "-o", "-"]);
-    assert!(output.status.code() == Some(2) && show(&output).contains("two pages"), "{}", show(&output));
+    assert!(output.status.code() == Some(2) && show(&output).contains("pages of their own"), "{}", show(&output));
+}
+
+#[test]
+fn results_without_plots_have_a_page_too() {
+    let (found, page) = (Scratch::new("doctor.json"), Scratch::new("doctor.html"));
+    let output = run(&["doctor", "--peers", "1", "--json", found.path()]);
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    let output = run(&["html", found.path(), "-o", page.path()]);
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    assert_page(&page.text(), &["<h1>doctor</h1>", "somaxconn", "passed"]);
 }

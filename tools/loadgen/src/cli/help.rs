@@ -78,6 +78,7 @@ The JSON (schema corecast-loadgen/4):
   validity: open loop: valid, lag_bound_ns, and the reasons if it is not.
   intervals: the measured time in pieces of a second, or of a tenth of a shorter run; what arrived late counts in the piece that it came in.
   total_sent, total_delivered, unsent, lost, duplicated, reordered, corrupt, disconnected: the whole run.
+  command: the command line, word by word.
   topics: topics: what was subscribed to.
   receipts: receipts: complete and incomplete of the whole run; first_ns, quorum_ns, last_ns of the measured time.
   mixed: without_bulk and with_bulk hold what elsewhere is at the top, for their phases; bulk: what was asked for and what arrived.

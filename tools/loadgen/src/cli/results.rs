@@ -12,7 +12,7 @@ use crate::workload::Kind;
 /// `html`.
 #[derive(Debug, Args)]
 pub(crate) struct HtmlArgs {
-    /// Reports as --json wrote them, alone or in a list. Several are compared: latency against throughput.
+    /// Results as --json wrote them, of any command. Several runs are compared: latency against throughput.
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Write the page there (`-`: standard output).

@@ -7,12 +7,14 @@
 //! | [`plots`] | which plots a run has, and several runs together |
 //! | [`page`] | the page around them: verdict, tables, counters |
 //! | [`stairs`] | the page of a staircase of rates |
+//! | [`tables`] | the page of a result without plots |
 
 mod axis;
 mod page;
 mod plot;
 mod plots;
 mod stairs;
+mod tables;
 
 use std::fs;
 use std::path::Path;
@@ -30,20 +32,27 @@ use stairs::Staircase;
 
 /// Makes a page of results that were written before.
 pub(crate) fn main(args: &HtmlArgs) -> Result<(), Error> {
-    let (mut reports, mut staircases) = (Vec::new(), Vec::new());
+    let (mut reports, mut staircases, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for path in &args.files {
         let refused = |reason: String| Error::NotAReport { path: path.clone(), reason };
         let value = read(path)?;
         if Staircase::is_one(&value) {
             staircases.push(serde_json::from_value(value).map_err(|error| refused(error.to_string()))?);
+        } else if tables::is_one(&value) {
+            others.push(value);
         } else {
             reports.extend(runs(value).map_err(refused)?);
         }
     }
-    let page = match (&reports[..], &staircases[..]) {
-        (reports, []) => page(reports),
-        ([], staircases) => stairs::page(staircases),
-        _ => return Err(Error::Mismatch { reason: "single runs and staircases (sweep, knee) are two pages: name them apart".into() }),
+    let page = match (&reports[..], &staircases[..], &others[..]) {
+        (reports, [], []) => page(reports),
+        ([], staircases, []) => stairs::page(staircases),
+        ([], [], others) => tables::page(others),
+        _ => {
+            return Err(Error::Mismatch {
+                reason: "runs, staircases (sweep, knee) and other results have pages of their own: name them apart".into(),
+            });
+        }
     };
     JsonSink::open(&args.output)?.write_text(&page)
 }
@@ -52,6 +61,11 @@ pub(crate) fn main(args: &HtmlArgs) -> Result<(), Error> {
 pub(crate) fn staircase(found: &impl Serialize) -> String {
     let read = serde_json::to_value(found).and_then(serde_json::from_value);
     stairs::page(&[read.expect("the fields that these commands write")])
+}
+
+/// The page of a result that has no plots.
+pub(crate) fn result(found: &impl Serialize) -> String {
+    tables::page(&[serde_json::to_value(found).expect("text and numbers")])
 }
 
 fn read(path: &Path) -> Result<Value, Error> {
