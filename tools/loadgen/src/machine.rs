@@ -63,6 +63,19 @@ pub(crate) fn allowed_cpus() -> Vec<usize> {
     }
 }
 
+/// How many processors' time this process may use at once, by the list and by a cgroup's quota.
+pub(crate) fn usable_cpus() -> usize {
+    let text = fs::read_to_string("/sys/fs/cgroup/cpu.max").unwrap_or_default();
+    allowed_cpus().len().min(whole_cpus(&text).unwrap_or(usize::MAX))
+}
+
+/// Whole processors of a quota as the kernel writes it: microseconds of processor time in each so many. Nothing where there is none.
+fn whole_cpus(quota: &str) -> Option<usize> {
+    let mut words = quota.split_whitespace().map(str::parse::<usize>);
+    let (Ok(quota), Ok(period)) = words.next().zip(words.next())? else { return None };
+    quota.checked_div(period)
+}
+
 /// Raises the soft limit on file descriptors to the hard one and returns what is allowed then.
 pub(crate) fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
@@ -138,6 +151,13 @@ mod tests {
         if let (Some(before), Some(after)) = (before, meter.read()) {
             assert!(after.ran_ns > before.ran_ns, "{before:?} to {after:?}");
         }
+    }
+
+    #[test]
+    fn a_quota_is_a_number_of_processors() {
+        let quotas = ["max 100000\n", "200000 100000\n", "150000 100000", "50000 100000", "", "1", "5 0"];
+        assert_eq!(quotas.map(whole_cpus), [None, Some(2), Some(1), Some(0), None, None, None]);
+        assert!(usable_cpus() <= allowed_cpus().len());
     }
 
     #[test]

@@ -90,6 +90,17 @@ fn a_run_whose_generator_fell_behind_is_invalid() {
 }
 
 #[test]
+fn a_comparison_of_phases_has_a_bound_only_where_it_is_given_one() {
+    let quick = ["mixed", "--quick", "--json", "-"];
+    let report = json(&run(&quick));
+    assert!(report["validity"].is_null() && report["with_bulk"]["service_ns"]["p50"].is_u64(), "{report:#}");
+    let output = run(&[&quick[..], &["--lag-bound", "1e-9"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", show(&output)));
+    assert_eq!(report["validity"]["valid"], false, "{report:#}");
+}
+
+#[test]
 fn latencies_are_logged_piece_by_piece() {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("open-loop-{}.hlog", std::process::id()));
     let report = report(&["fanout", "--peers", "3", "--hdr-log", path.to_str().expect("the path is text")]);

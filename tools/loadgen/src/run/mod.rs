@@ -17,7 +17,7 @@ use crate::client::{Command, Common, Core, Driver, Outcome, PROBE_TIMEOUT, Share
 use crate::error::Error;
 use crate::flamegraph::Flamegraph;
 use crate::live::Live;
-use crate::machine::{Machine, SPARE_DESCRIPTORS, allowed_cpus, raise_descriptor_limit};
+use crate::machine::{Machine, SPARE_DESCRIPTORS, allowed_cpus, raise_descriptor_limit, usable_cpus};
 use crate::measure::Condition;
 use crate::outcome::Total;
 use crate::output::{self, JsonSink};
@@ -123,7 +123,7 @@ impl Placement {
         let others = server.len().max(usize::from(load.target.as_ref().is_none_or(|target| target.address.is_local())));
         let pinned = !server.is_empty() && !client.is_empty();
         let spare = allowed.iter().copied().find(|cpu| pinned && !server.contains(cpu) && !client.contains(cpu));
-        let room = allowed.len() > others + client.len().max(1);
+        let room = usable_cpus() > others + client.len().max(1);
         Self { server, client, spare, room }
     }
 
