@@ -44,9 +44,15 @@ pub(crate) enum Error {
     /// More peers than file descriptors.
     Descriptors { needed: u64, limit: u64, embedded: bool },
     /// The peers did not connect in time.
-    Connect { target: Box<Target>, ready: u64, wanted: u64, waited: Duration, reasons: String },
+    Connect { target: String, ready: u64, wanted: u64, waited: Duration, reasons: String },
     /// The server serves another workload.
     WrongMode { target: Target, is: Mode, needed: Mode },
+    /// What one peer sends goes to others, who are to be at the same server.
+    SeveralTargets { workload: &'static str },
+    /// Other clients did not come that were to be there.
+    TooFewPeers { targets: String, there: u64, wanted: u64, waited: Duration },
+    /// Other clients are there, and what they do cannot be told from what this one does.
+    NotAlone { targets: String, others: u64, workload: &'static str },
     /// The server did not answer the probe.
     Probe { target: Target, source: RequestError },
     /// What the server answered was no sample: it is another program, or another version of this one.
@@ -55,6 +61,10 @@ pub(crate) enum Error {
     CoreSilent { engine: usize },
     /// The same of the subscribers that stop reading.
     SlowReadersSilent,
+    /// The same of the peer that stands by.
+    BystanderSilent,
+    /// The server that was started for the run.
+    ServerProcess { what: String },
     /// A signal came before there was anything to report.
     Interrupted,
     /// Several runs came to their end, and there is no answer in them. It has been said why.
@@ -68,7 +78,10 @@ pub(crate) enum Error {
 impl Error {
     /// 2 where the command line is wrong, as clap does; 1 where the run is.
     pub(crate) fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Remote { .. } | Self::NoAdmission | Self::NotLoopback { .. } | Self::Mismatch { .. }) { 2 } else { 1 }
+        match self {
+            Self::Remote { .. } | Self::NoAdmission | Self::NotLoopback { .. } | Self::Mismatch { .. } | Self::SeveralTargets { .. } => 2,
+            _ => 1,
+        }
     }
 
     /// Whether there is nothing to say: what was wrong has been printed with the figures, or whoever read them has had enough.
@@ -116,12 +129,28 @@ impl fmt::Display for Error {
             Self::WrongMode { target, is, needed } => {
                 write!(f, "the server at {target} runs in {is} mode; this workload needs `serve --mode {needed}`")
             }
+            Self::SeveralTargets { workload } => write!(
+                f,
+                "{workload} needs one --target: what a peer sends goes to the others, and a server knows nothing of another one's peers; \
+                 load each with a process of its own"
+            ),
+            Self::TooFewPeers { targets, there, wanted, waited } => {
+                let waited = waited.as_secs_f64();
+                write!(f, "{targets}: only {there} of --server-peers {wanted} after {waited:.1} s: are all client processes running?")
+            }
+            Self::NotAlone { targets, others, workload } => write!(
+                f,
+                "{targets} has {others} peers of other clients: what {workload} is told by the server is about all of them, so it needs a \
+                 server of its own"
+            ),
             Self::Probe { target, source } => write!(f, "the server at {target} did not answer the probe: {source}"),
             Self::NotALoadgen { target } => {
                 write!(f, "{target} is no `corecast-loadgen serve` of this version: its answer to the probe is not a sample")
             }
             Self::CoreSilent { engine } => write!(f, "client engine {engine} does not answer"),
             Self::SlowReadersSilent => f.write_str("the slow readers' engine does not answer"),
+            Self::BystanderSilent => f.write_str("the bystander's engine does not answer"),
+            Self::ServerProcess { what } => write!(f, "the server that was started for this run: {what}"),
             Self::Interrupted => f.write_str("interrupted"),
             Self::NoAnswer => f.write_str("no rate was good enough"),
             Self::Verification => f.write_str("the run failed its verification"),

@@ -50,7 +50,8 @@ pub(crate) fn main(args: &JobArgs) -> Result<(), Error> {
 fn load(quick: bool) -> LoadArgs {
     let (warmup, duration) = if quick { (50, 200) } else { (500, 4200) };
     LoadArgs {
-        target: None,
+        target: Vec::new(),
+        server_peers: None,
         identities: None,
         seed: None,
         peers: PEERS,

@@ -45,6 +45,13 @@ pub(crate) fn fit_acks(acks: &mut Acks, limits: &Limits, message: usize, outstan
     acks.answers = acks.answers.max(most);
 }
 
+/// Makes room for so many requests without an answer, of one peer and of all, and for the few that a run makes besides. Never lowers a
+/// limit.
+pub(crate) fn fit_requests(limits: &mut Limits, of_each: usize, of_all: usize) {
+    limits.pending_requests = limits.pending_requests.max(of_each.saturating_add(16));
+    limits.max_requests = limits.max_requests.max(of_all.saturating_add(1024));
+}
+
 /// How many peers, and how many half-open connections besides, `descriptors` file descriptors allow where `wanted` peers are asked for.
 pub(crate) fn peers_within(wanted: u64, descriptors: u64) -> (usize, usize) {
     let usable = descriptors.saturating_sub(SPARE_DESCRIPTORS).max(2);

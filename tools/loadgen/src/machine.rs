@@ -94,6 +94,13 @@ pub(crate) fn boot_id() -> u64 {
     u64::from_str_radix(&digits, 16).unwrap_or(0)
 }
 
+/// Memory that this process has, of what it has asked for. Nothing where the system does not say.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
 /// The processor time of some threads of this process.
 ///
 /// The kernel's own account of each thread, to about a tick: the engine's counter is refreshed every 100 ms only, two percent of a

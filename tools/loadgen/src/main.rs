@@ -9,15 +9,18 @@
 //! | [`job`] | what happens without arguments |
 //! | [`spec`] | what is run: a workload and all that it was told |
 //! | [`run`] | one run of one workload: connect, warm up, measure (in phases, where something disturbs), drain, verify |
+//! | [`targets`] | several servers, and what each of them was sent |
 //! | [`client`] | the peers that load a server: an engine's handler, and what every workload needs |
-//! | [`workload`] | echo, fan-out, flood, mixed, slow readers, topics, receipts: one file each |
-//! | [`server`], [`serve`] | the servers that are loaded; the process around one |
+//! | [`workload`] | echo, fan-out, all-to-all, request, flood, mixed, slow readers, topics, receipts: one file each |
+//! | [`server`], [`sink`], [`serve`] | the servers that are loaded; what one has received that counts; the process around one |
 //! | [`hostile`], [`churn`] | attacks and what a good peer notices; comers and goers, and the books afterwards |
+//! | [`crowd`], [`idle`], [`storm`] | many peers of a server in another process; those that do nothing; those that all come back at once |
 //! | [`probe`] | what a client asks a server about itself |
 //! | [`acked`] | the terms of acknowledged broadcasts, and what came of them |
 //! | [`payload`], [`bulk`], [`verify`] | the bytes of a message, and of a large one; whether each came once and in order |
 //! | [`arrivals`], [`pacer`] | the open loop: when messages are due, and who says so |
-//! | [`limits`] | what the engines of a run are allowed |
+//! | [`answers`], [`pairs`] | what became of requests; who has how much of whom, where every peer sends to every other |
+//! | [`limits`], [`rates`] | what the engines of a run are allowed; what each peer of a server may send |
 //! | [`measure`], [`progress`], [`outcome`], [`report`] | what is counted, shown meanwhile, added up, and reported |
 //! | [`hdr`] | histograms as other tools read them |
 //! | [`merge`] | one report of several client processes |
@@ -33,6 +36,7 @@
 #![deny(unsafe_code)]
 
 mod acked;
+mod answers;
 mod arrivals;
 mod baseline;
 mod bulk;
@@ -40,12 +44,14 @@ mod churn;
 mod cli;
 mod client;
 mod clock;
+mod crowd;
 mod doctor;
 mod error;
 mod flamegraph;
 mod hdr;
 mod hostile;
 mod html;
+mod idle;
 mod job;
 mod knee;
 mod limits;
@@ -56,20 +62,25 @@ mod merge;
 mod outcome;
 mod output;
 mod pacer;
+mod pairs;
 mod payload;
 mod probe;
 mod progress;
+mod rates;
 mod reason;
 mod report;
 mod run;
 mod security;
 mod serve;
 mod server;
+mod sink;
 mod spec;
 mod step;
+mod storm;
 mod sweep;
 #[allow(unsafe_code, reason = "signals, and the stacks that they interrupt")]
 mod sys;
+mod targets;
 mod verify;
 mod workload;
 
@@ -86,6 +97,8 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve::main(args),
         Some(Command::Echo(args)) => run::main(args.into()),
         Some(Command::Fanout(args)) => run::main(args.into()),
+        Some(Command::AllToAll(args)) => run::main(args.into()),
+        Some(Command::Request(args)) => run::main(args.into()),
         Some(Command::Flood(args)) => run::main(args.into()),
         Some(Command::Mixed(args)) => run::main(args.into()),
         Some(Command::SlowReaders(args)) => run::main(args.into()),
@@ -93,6 +106,8 @@ fn main() -> ExitCode {
         Some(Command::Receipts(args)) => run::main(args.into()),
         Some(Command::Hostile(args)) => hostile::main(args),
         Some(Command::Churn(args)) => churn::main(args),
+        Some(Command::Idle(args)) => idle::main(args),
+        Some(Command::ReconnectStorm(args)) => storm::main(args),
         Some(Command::Merge(args)) => merge::main(args),
         Some(Command::Doctor(args)) => doctor::main(args),
         Some(Command::Html(args)) => html::main(args),

@@ -159,19 +159,23 @@ impl Window {
         self.slice.sent += u64::from(self.is_open());
     }
 
-    /// A message arrived, and counts where it arrived while this was open.
+    /// A message arrived, and counts where it arrived while this was open. Returns whether it did.
     #[inline]
-    pub(crate) fn delivered(&mut self, latency: u64) {
+    pub(crate) fn delivered(&mut self, latency: u64) -> bool {
         if self.is_open() {
             self.slice.delivered += 1;
             self.slice.latency.saturating_record(latency);
         }
+        self.is_open()
     }
 
     /// A message arrived, and counts where it was due while this was open, however late it is: a message that the condition held up beyond
     /// the condition's end is the condition's.
-    pub(crate) fn answered(&mut self, header: &Header, now: u64) {
-        self.slice.delivered += u64::from(self.responded(header, now));
+    /// Returns whether it was.
+    pub(crate) fn answered(&mut self, header: &Header, now: u64) -> bool {
+        let covered = self.responded(header, now);
+        self.slice.delivered += u64::from(covered);
+        covered
     }
 
     /// A message of an open loop arrived, and counts where it arrived while this was open.
@@ -223,18 +227,18 @@ mod tests {
     fn what_was_due_in_a_window_counts_there_however_late() {
         let mut window = Window::new();
         let sent = |due, departed| Header { seq: 0, sent_at: due, departed, sender: 0, run: 0 };
-        window.answered(&sent(clock::now_ns(), clock::now_ns()), clock::now_ns());
+        let _ = window.answered(&sent(clock::now_ns(), clock::now_ns()), clock::now_ns());
         assert_eq!(window.slice.delivered, 0);
         window.open();
         let due = clock::now_ns();
         window.close();
         let between = clock::now_ns();
         window.open();
-        window.answered(&sent(due, due + 2), due + 7);
-        window.answered(&sent(between, between), between + 8);
+        let _ = window.answered(&sent(due, due + 2), due + 7);
+        let _ = window.answered(&sent(between, between), between + 8);
         assert_eq!((window.slice.delivered, window.slice.latency.max(), window.slice.service.max()), (1, 7, 5));
         window.close();
-        window.answered(&sent(due, due), due + 9);
+        let _ = window.answered(&sent(due, due), due + 9);
         assert_eq!((window.slice.delivered, window.spans.len()), (2, 2));
         assert!(window.elapsed_ns() > 0);
     }
@@ -243,9 +247,9 @@ mod tests {
     fn nothing_is_lost_where_a_window_is_cut() {
         let mut window = Window::new();
         window.open();
-        (0..10).for_each(|latency| window.delivered(latency));
+        (0..10).for_each(|latency| assert!(window.delivered(latency)));
         let mut first = window.cut(Box::new(Slice::new()));
-        window.delivered(10);
+        assert!(window.delivered(10));
         assert_eq!((first.delivered, window.slice().delivered), (10, 1));
         window.add_slice(&first);
         assert_eq!((window.slice().delivered, window.slice().latency.len(), window.slice().latency.max()), (11, 11, 10));

@@ -44,7 +44,7 @@ impl Part {
             return Err(refused("its server was its own; only runs against one --target can be merged"));
         }
         if report.setup.workload == "flood" {
-            return Err(refused("a flood is counted at the server, which cannot tell the clients apart"));
+            return Err(refused("the latencies of a flood are counted at the server, which tells no more than some percentiles"));
         }
         let Figures::One(measured) = &report.figures else {
             return Err(refused("only runs of one phase can be merged: echo and fanout"));
@@ -119,7 +119,10 @@ fn merge(reports: Vec<(PathBuf, Report)>) -> Result<Report, Error> {
         verified,
         figures: Figures::One(measured),
         validity,
-        // Percentiles of pieces cannot be added up.
+        // They are among those of the others.
+        other_peers: None,
+        // Percentiles of pieces cannot be added up, nor those of each target.
+        targets: Vec::new(),
         intervals: Vec::new(),
         interrupted: parts.iter().any(|part| part.report.interrupted),
         server_counters: None,
@@ -143,6 +146,7 @@ fn verified(parts: &[Part]) -> Verified {
         duplicated: sum(|verified| verified.duplicated),
         reordered: sum(|verified| verified.reordered),
         corrupt: sum(|verified| verified.corrupt),
+        foreign: sum(|verified| verified.foreign),
         disconnected: sum(|verified| verified.disconnected),
         disconnect_reasons: counts(parts.iter().map(|part| &part.report.verified.disconnect_reasons)),
     }

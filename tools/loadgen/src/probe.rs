@@ -28,12 +28,14 @@ pub(crate) enum Question {
     SampleAndReset,
     /// What came from the asking peer? Asked in the lane of the messages, so that it is answered after the last of them.
     Tally,
-    /// What have you counted? The only question whose answer is no [`Sample`]: see [`encode_counters`].
+    /// What have you counted? The answer is no [`Sample`]: see [`encode_counters`].
     Counters,
+    /// How much memory does your process have? The answer is a number of bytes in eight; zero where the system does not say.
+    Memory,
 }
 
 impl Question {
-    const ALL: [Question; 5] = [Self::Greet, Self::Sample, Self::SampleAndReset, Self::Tally, Self::Counters];
+    const ALL: [Question; 6] = [Self::Greet, Self::Sample, Self::SampleAndReset, Self::Tally, Self::Counters, Self::Memory];
 
     /// Type and lane of the request: samples overtake the messages, a tally must not.
     pub(crate) fn meta(self) -> Meta {
@@ -41,13 +43,16 @@ impl Question {
         Meta::new(PROBE).lane(lane)
     }
 
-    pub(crate) fn encode(self) -> [u8; 1] {
-        [self as u8]
+    /// Asked by a peer of this run: what a sink has received is told by run.
+    pub(crate) fn encode(self, run: u32) -> [u8; 5] {
+        let [a, b, c, d] = run.to_le_bytes();
+        [self as u8, a, b, c, d]
     }
 
-    pub(crate) fn decode(meta: Meta, body: &[u8]) -> Option<Self> {
-        let [code] = *body else { return None };
-        Self::ALL.get(usize::from(code)).copied().filter(|_| meta.message_type == PROBE)
+    pub(crate) fn decode(meta: Meta, body: &[u8]) -> Option<(Self, u32)> {
+        let [code, run @ ..] = *<&[u8; 5]>::try_from(body).ok()?;
+        let question = Self::ALL.get(usize::from(code)).copied().filter(|_| meta.message_type == PROBE)?;
+        Some((question, u32::from_le_bytes(run)))
     }
 }
 
@@ -63,7 +68,7 @@ pub(crate) fn decode_counters(body: &[u8]) -> Option<Counters> {
     serde_json::from_slice(body).ok()
 }
 
-/// The answer to every question but one.
+/// The answer to every question but two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sample {
     /// A [`Mode`], as [`Mode::code`] numbers it.
@@ -74,7 +79,7 @@ pub(crate) struct Sample {
     pub(crate) clock_ns: u64,
     /// Processor time of all cores since the server began.
     pub(crate) cpu: CpuTime,
-    /// What arrived: of all peers, or of the asking one.
+    /// What arrived at a sink: of all peers of the asking one's run, or of the asking one.
     pub(crate) tally: Tally,
     /// Send to arrival, p50 p90 p99 p99.9 max, since the last reset. Sinks only.
     pub(crate) latency: [u64; 5],
@@ -137,10 +142,11 @@ mod tests {
     #[test]
     fn questions_and_samples_travel() {
         for question in Question::ALL {
-            assert_eq!(Question::decode(question.meta(), &question.encode()), Some(question));
-            assert_eq!(Question::decode(Meta::new(DATA), &question.encode()), None);
+            assert_eq!(Question::decode(question.meta(), &question.encode(1 << 30)), Some((question, 1 << 30)));
+            assert_eq!(Question::decode(Meta::new(DATA), &question.encode(0)), None);
         }
-        assert_eq!(Question::decode(Meta::new(PROBE), &[9]), None);
+        assert_eq!(Question::decode(Meta::new(PROBE), &[9, 0, 0, 0, 0]), None);
+        assert_eq!(Question::decode(Meta::new(PROBE), &[0]), None);
         let tally = Tally { delivered: 5, duplicated: 6, reordered: 7, corrupt: 8 };
         let sample =
             Sample { mode: 1, boot_id: 2, clock_ns: 3, cpu: CpuTime { ran_ns: 4, waited_ns: 14 }, tally, latency: [9, 10, 11, 12, 13] };

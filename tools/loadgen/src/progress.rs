@@ -17,8 +17,8 @@ pub(crate) struct Progress {
     pub(crate) ready: AtomicU64,
     /// Peers that were ready and have ended.
     pub(crate) ended: AtomicU64,
-    /// Something answered at the target, if only to refuse.
-    pub(crate) reached: AtomicBool,
+    /// The targets at which something answered, if only to refuse: a bit each.
+    pub(crate) reached: AtomicU64,
     /// Why the latest attempt to connect failed.
     failure: Mutex<Option<String>>,
     /// Failures that trying again will not mend.
@@ -27,6 +27,8 @@ pub(crate) struct Progress {
     pub(crate) sent: AtomicU64,
     /// Messages that arrived, each counted once.
     pub(crate) received: AtomicU64,
+    /// Requests that ended without an answer: nobody waits for those.
+    pub(crate) unanswered: AtomicU64,
     /// What the server owes besides: bulk messages that were asked for, word of broadcasts that were sent.
     pub(crate) outstanding: AtomicU64,
     /// The pacer has announced something that the core has not looked at.
@@ -34,6 +36,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// Something answered at this target. One writer each: no read-modify-write is needed.
+    pub(crate) fn answered(&self, target: usize) {
+        self.reached.store(self.reached.load(Relaxed) | 1 << target, Relaxed);
+    }
+
     /// An attempt to connect failed.
     pub(crate) fn failed(&self, reason: &str) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,9 +64,9 @@ impl Cohort {
         self.0.iter().find_map(|progress| progress.failure())
     }
 
-    /// Whether something answered at the target.
-    pub(crate) fn reached(&self) -> bool {
-        self.0.iter().any(|progress| progress.reached.load(Relaxed))
+    /// At how many targets something answered.
+    pub(crate) fn reached(&self) -> usize {
+        self.0.iter().fold(0, |all, progress| all | progress.reached.load(Relaxed)).count_ones() as usize
     }
 
     pub(crate) fn sum(&self, field: impl Fn(&Progress) -> &AtomicU64) -> u64 {

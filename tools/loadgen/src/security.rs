@@ -10,6 +10,8 @@ use corecast::{Address, Admission, Cipher, Config, Dial, Identity, NetworkSecret
 
 use crate::cli::{EngineArgs, parse_address, parse_positive_seconds};
 use crate::error::Error;
+use crate::rates;
+use crate::targets::Targets;
 
 /// The server to load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,15 +107,39 @@ impl Identities {
 /// Where a client engine's peers go, and as whom.
 #[derive(Clone, Debug)]
 pub(crate) struct Goal {
-    pub(crate) target: Target,
+    pub(crate) targets: Targets,
+    /// The run's number of the engine's first peer.
+    pub(crate) first: u32,
     pub(crate) identities: Identities,
 }
 
 impl Goal {
+    /// All to one server, and of an engine that has all peers.
+    pub(crate) fn to(target: Target, identities: Identities) -> Self {
+        Self { targets: vec![target].into(), first: 0, identities }
+    }
+
+    /// The run's number of this peer of the engine.
+    pub(crate) fn number(&self, channel: u16) -> u32 {
+        self.first + u32::from(channel)
+    }
+
+    /// A reason that this peer failed for.
+    pub(crate) fn explain(&self, channel: u16, reason: impl ToString) -> String {
+        self.targets.explain(self.number(channel), reason)
+    }
+
+    /// One attempt.
     pub(crate) fn dial(&self, channel: u16) -> Dial {
-        let dial = self.target.dial().channel(channel).once();
+        self.standing(channel).once()
+    }
+
+    /// Kept up by the library.
+    pub(crate) fn standing(&self, channel: u16) -> Dial {
+        let target = self.targets.of(self.number(channel));
+        let dial = target.dial().channel(channel);
         // In plaintext every peer has its engine's name, and channels tell them apart.
-        if self.target.node.is_some() { dial.identity(self.identities.of_peer(channel)) } else { dial }
+        if target.node.is_some() { dial.identity(self.identities.of_peer(channel)) } else { dial }
     }
 }
 
@@ -311,7 +337,7 @@ impl LimitArgs {
     }
 }
 
-/// The admission limits in force, in a line.
+/// The limits on strangers and on what peers send that are in force, in a line.
 pub(crate) fn describe(config: &Config) -> String {
     let addresses = &config.addresses;
     let who = match (&config.security, &config.admission) {
@@ -332,10 +358,10 @@ pub(crate) fn describe(config: &Config) -> String {
         rate(addresses.handshakes_per_subnet),
         addresses.peers_per_subnet,
         if exempt.is_empty() { "nobody".to_owned() } else { exempt.join(", ") },
-    )
+    ) + &rates::describe(config)
 }
 
-fn parse_rate_limit(text: &str) -> Result<Rate, String> {
+pub(crate) fn parse_rate_limit(text: &str) -> Result<Rate, String> {
     let (per_second, burst) = text.split_once(':').unwrap_or((text, text));
     let number = |text: &str| text.parse::<u32>().ok().filter(|&number| number > 0);
     match (number(per_second), number(burst)) {

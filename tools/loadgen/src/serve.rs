@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use corecast::{Config, Cores, Stats};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -36,6 +37,11 @@ struct StatsReport {
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
 pub(crate) fn main(args: &ServeArgs) -> Result<(), Error> {
     args.engine.check_address(&args.listen)?;
+    if args.ends_with_parent {
+        // Who would be signalled is gone: so are those that load this server.
+        let asked = set_parent_process_death_signal(Some(Signal::KILL));
+        asked.map_err(|source| Error::System { what: "cannot be told of the parent's end", source: source.into() })?;
+    }
     let stats_json = JsonSink::open_some(args.stats_json.as_ref())?;
     let stop = Stop::install()?;
     let config = config(args)?;
@@ -106,6 +112,7 @@ fn config(args: &ServeArgs) -> Result<Config, Error> {
     config.io.notsent_lowat = args.notsent_lowat;
     limits::cut_off(&mut config, &args.slow_peers);
     args.limits.apply(&mut config);
+    args.rates.apply(&mut config);
     Ok(config)
 }
 

@@ -3,23 +3,24 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use clap::ValueEnum;
 use corecast::{
-    Config, Context, Engine, Handle, Handler, Message, PeerId, PeerInfo, Receipt, RequestError, Responder, Security, Sent, Stats,
+    CloseReason, Config, Context, Engine, Handle, Handler, Message, PeerId, PeerInfo, Receipt, RequestError, Responder, Security, Sent,
+    Stats,
 };
-use hdrhistogram::Histogram;
 
 use crate::acked::{Settled, TERMS, Terms};
 use crate::bulk::{PULL, Pull, Ring};
 use crate::error::Error;
 use crate::flamegraph::enter_thread;
-use crate::machine::{CpuMeter, CpuTime, boot_id};
+use crate::machine::{CpuMeter, CpuTime, boot_id, resident_bytes};
 use crate::measure::{new_histogram, percentiles};
 use crate::probe::{Counters, DATA, Question, Sample, encode_counters};
 use crate::security::Target;
-use crate::verify::{Stream, Tally};
+use crate::sink::{Accounts, Received};
+use crate::verify::Tally;
 use crate::{clock, output, payload};
 
 /// What a server does with a message.
@@ -37,10 +38,12 @@ pub(crate) enum Mode {
     Topics,
     /// Broadcasts it, to be acknowledged, and says to the sender what came of it.
     Receipts,
+    /// Answers each request with what was asked. Messages that are none are refused.
+    Request,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Mode; 6] = [Self::Echo, Self::Fanout, Self::Sink, Self::Mixed, Self::Topics, Self::Receipts];
+    pub(crate) const ALL: [Mode; 7] = [Self::Echo, Self::Fanout, Self::Sink, Self::Mixed, Self::Topics, Self::Receipts, Self::Request];
 
     /// The mode in a [`Sample`].
     pub(crate) fn code(self) -> u64 {
@@ -57,6 +60,7 @@ impl fmt::Display for Mode {
             Self::Mixed => "mixed",
             Self::Topics => "topics",
             Self::Receipts => "receipts",
+            Self::Request => "request",
         })
     }
 }
@@ -69,54 +73,19 @@ struct Shared {
     meter: CpuMeter,
     /// The engine itself, for its statistics; empty until it has started.
     handle: OnceLock<Handle<()>>,
-    cores: Box<[CoreTally]>,
+    /// Of each core of a sink.
+    accounts: Box<[Accounts]>,
     refused: AtomicU64,
 }
 
-/// What one core of a sink received. Written by that core only; a cache line of its own.
-#[repr(align(128))]
-struct CoreTally {
-    delivered: AtomicU64,
-    duplicated: AtomicU64,
-    reordered: AtomicU64,
-    corrupt: AtomicU64,
-    latency: Mutex<Histogram<u64>>,
-}
-
-impl CoreTally {
-    fn new() -> Self {
-        let zero = || AtomicU64::new(0);
-        Self { delivered: zero(), duplicated: zero(), reordered: zero(), corrupt: zero(), latency: Mutex::new(new_histogram()) }
-    }
-
-    fn publish(&self, tally: &Tally) {
-        self.delivered.store(tally.delivered, Relaxed);
-        self.duplicated.store(tally.duplicated, Relaxed);
-        self.reordered.store(tally.reordered, Relaxed);
-        self.corrupt.store(tally.corrupt, Relaxed);
-    }
-
-    fn read(&self) -> Tally {
-        Tally {
-            delivered: self.delivered.load(Relaxed),
-            duplicated: self.duplicated.load(Relaxed),
-            reordered: self.reordered.load(Relaxed),
-            corrupt: self.corrupt.load(Relaxed),
-        }
-    }
-}
-
 impl Shared {
-    fn sample(&self) -> Sample {
+    /// What a peer of this run is told.
+    fn sample(&self, run: u32) -> Sample {
         let mut sample =
             Sample { mode: self.mode.code(), boot_id: self.boot_id, clock_ns: clock::now_ns(), cpu: self.cpu(), ..Sample::default() };
-        self.cores.iter().for_each(|core| sample.tally += core.read());
         if self.mode == Mode::Sink {
             let mut latency = new_histogram();
-            for core in &self.cores {
-                let part = core.latency.lock().unwrap_or_else(PoisonError::into_inner);
-                latency.add(&*part).expect("histograms of one shape");
-            }
+            self.accounts.iter().for_each(|accounts| accounts.add_to(run, &mut sample.tally, &mut latency));
             sample.latency = percentiles(&latency);
         }
         sample
@@ -132,12 +101,6 @@ impl Shared {
         let stats = self.handle.get().map(Handle::stats).unwrap_or_default();
         stats.iter().filter(|(_, value)| *value > 0).map(|(counter, value)| (counter.name().to_owned(), value)).collect()
     }
-
-    fn reset_latency(&self) {
-        for core in &self.cores {
-            core.latency.lock().unwrap_or_else(PoisonError::into_inner).reset();
-        }
-    }
 }
 
 /// The counter of this name, or zero.
@@ -149,7 +112,6 @@ pub(crate) fn counter(stats: &Stats, name: &str) -> u64 {
 struct Core {
     shared: Arc<Shared>,
     index: usize,
-    tally: Tally,
     bulk: Ring,
     orders: Orders,
 }
@@ -193,23 +155,29 @@ impl Core {
     }
 
     fn count(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
-        let slot = &self.shared.cores[self.index];
-        match (payload::parse(message.body), cx.user_mut::<Received>(peer)) {
-            (Some(header), Some(received)) => {
+        let accounts = &self.shared.accounts[self.index];
+        let Some(received) = cx.user_mut::<Received>(peer) else { return };
+        // Who has not said which run it is of has no account, and is told nothing.
+        let Some(run) = received.run else { return self.refuse() };
+        match payload::parse(message.body).filter(|header| header.run == run) {
+            Some(header) => {
                 let verdict = received.stream.accept(header.seq);
                 received.tally.count(verdict);
-                self.tally.count(verdict);
-                let latency = clock::now_ns().saturating_sub(header.sent_at);
-                slot.latency.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(latency);
+                accounts.count(run, verdict, clock::now_ns().saturating_sub(header.sent_at));
             }
-            (_, received) => {
-                self.tally.corrupt += 1;
-                if let Some(received) = received {
-                    received.tally.corrupt += 1;
-                }
+            None => {
+                received.tally.corrupt += 1;
+                accounts.count_corrupt(run);
             }
         }
-        slot.publish(&self.tally);
+    }
+
+    /// A peer says which run it is of.
+    fn greet(&self, cx: &mut Context<'_>, peer: PeerId, run: u32) {
+        if let Some(received) = cx.user_mut::<Received>(peer).filter(|received| received.run.is_none()) {
+            received.run = Some(run);
+            self.shared.accounts[self.index].open(run);
+        }
     }
 
     /// Nobody is held up here: who asks for more bulk than the outbox takes is refused it, and what is measured has to go through.
@@ -253,17 +221,19 @@ impl Core {
         }
     }
 
+    fn answer(&self, cx: &mut Context<'_>, peer: PeerId, request: Message<'_>, responder: Responder) {
+        match cx.respond(responder, request.meta, request.body) {
+            // More of its requests would only make the queue longer.
+            Ok(Sent::Backpressure) => cx.pause_read(peer),
+            Ok(_) => {}
+            Err(_) => self.refuse(),
+        }
+    }
+
     #[cold]
     fn refuse(&self) {
         self.shared.refused.fetch_add(1, Relaxed);
     }
-}
-
-/// What a sink received from one peer.
-#[derive(Default)]
-struct Received {
-    stream: Stream,
-    tally: Tally,
 }
 
 impl Handler for Core {
@@ -290,26 +260,35 @@ impl Handler for Core {
             Mode::Mixed => self.mix(cx, peer, message),
             Mode::Topics => self.publish(cx, message),
             Mode::Receipts => self.broadcast(cx, peer, message),
+            Mode::Request => self.refuse(),
         }
     }
 
     fn on_request(&mut self, cx: &mut Context<'_>, peer: PeerId, request: Message<'_>, responder: Responder) {
+        if self.shared.mode == Mode::Request && request.meta.message_type == DATA {
+            return self.answer(cx, peer, request, responder);
+        }
         // A responder that is dropped leaves the request to its deadline, which is what an unknown question deserves.
-        let Some(question) = Question::decode(request.meta, request.body) else { return };
-        if question == Question::Counters {
-            let counters = self.shared.counters();
-            if cx.respond(responder, question.meta(), &encode_counters(&counters)).is_err() {
-                self.refuse();
+        let Some((question, run)) = Question::decode(request.meta, request.body) else { return };
+        let answer = match question {
+            Question::Counters => encode_counters(&self.shared.counters()),
+            Question::Memory => resident_bytes().unwrap_or(0).to_le_bytes().to_vec(),
+            Question::Greet => {
+                self.greet(cx, peer, run);
+                self.shared.sample(run).encode().to_vec()
             }
-            return;
-        }
-        let mut sample = self.shared.sample();
-        match question {
-            Question::Greet | Question::Sample | Question::Counters => {}
-            Question::SampleAndReset => self.shared.reset_latency(),
-            Question::Tally => sample.tally = cx.user::<Received>(peer).map_or(Tally::default(), |received| received.tally),
-        }
-        if cx.respond(responder, question.meta(), &sample.encode()).is_err() {
+            Question::Sample => self.shared.sample(run).encode().to_vec(),
+            Question::SampleAndReset => {
+                let sample = self.shared.sample(run);
+                self.shared.accounts.iter().for_each(|accounts| accounts.reset_latency(run));
+                sample.encode().to_vec()
+            }
+            Question::Tally => {
+                let tally = cx.user::<Received>(peer).map_or(Tally::default(), |received| received.tally);
+                Sample { tally, ..self.shared.sample(run) }.encode().to_vec()
+            }
+        };
+        if cx.respond(responder, question.meta(), &answer).is_err() {
             self.refuse();
         }
     }
@@ -322,8 +301,14 @@ impl Handler for Core {
         }
     }
 
+    fn on_closed(&mut self, cx: &mut Context<'_>, peer: PeerId, _reason: CloseReason) {
+        if let Some(run) = cx.user::<Received>(peer).and_then(|received| received.run) {
+            self.shared.accounts[self.index].close(run);
+        }
+    }
+
     fn on_drained(&mut self, cx: &mut Context<'_>, peer: PeerId) {
-        if self.shared.mode == Mode::Echo {
+        if matches!(self.shared.mode, Mode::Echo | Mode::Request) {
             cx.resume_read(peer);
         }
     }
@@ -340,21 +325,19 @@ impl Server {
     /// `config` says where to listen.
     pub(crate) fn start(config: Config, cores: usize, mode: Mode) -> Result<Self, Error> {
         let secure = matches!(config.security, Security::Noise(_));
-        let tallies = (0..cores).map(|_| CoreTally::new()).collect();
         let shared = Arc::new(Shared {
             mode,
             max_message: config.limits.max_message,
             boot_id: boot_id(),
             meter: CpuMeter::default(),
             handle: OnceLock::new(),
-            cores: tallies,
+            accounts: (0..cores).map(|_| Accounts::default()).collect(),
             refused: AtomicU64::new(0),
         });
         let for_cores = Arc::clone(&shared);
         let engine = Engine::start(config, move |index| Core {
             shared: Arc::clone(&for_cores),
             index,
-            tally: Tally::default(),
             bulk: Ring::default(),
             orders: Orders::default(),
         });

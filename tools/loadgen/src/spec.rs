@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::acked::Terms;
 use crate::cli::{
-    EchoArgs, FanoutArgs, FloodArgs, LoadArgs, MixedArgs, PacingArgs, PhaseArgs, ReceiptsArgs, ScheduleArgs, SlowPeerArgs, SlowReadersArgs,
-    TopicsArgs,
+    AllToAllArgs, EchoArgs, FanoutArgs, FloodArgs, LoadArgs, MixedArgs, PacingArgs, PhaseArgs, ReceiptsArgs, RequestArgs, ScheduleArgs,
+    SlowPeerArgs, SlowReadersArgs, TopicsArgs,
 };
 use crate::pacer::Pace;
 use crate::workload::{Bulk, Kind, Pacing, Subscriptions};
@@ -41,6 +41,8 @@ pub(crate) struct Spec {
     pub(crate) subscriptions: Option<Subscriptions>,
     /// Receipts only.
     pub(crate) terms: Option<Terms>,
+    /// Request only.
+    pub(crate) requests: Option<Requests>,
     pub(crate) tuning: Tuning,
     pub(crate) generator: Generator,
 }
@@ -52,6 +54,14 @@ pub(crate) struct Generator {
     pub(crate) pace: Option<Pace>,
     /// How late it may be at p99. Nothing: see [`crate::report::Validity`].
     pub(crate) lag_bound: Option<Duration>,
+}
+
+/// What requests are held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Requests {
+    pub(crate) deadline: Duration,
+    /// So many may pass it in a run that counts as passed.
+    pub(crate) timeouts_allowed: u64,
 }
 
 /// What a server in this process is told besides.
@@ -74,6 +84,7 @@ impl Spec {
             slow: 0,
             subscriptions: None,
             terms: None,
+            requests: None,
             tuning: Tuning::default(),
             generator: Generator::default(),
         }
@@ -122,6 +133,7 @@ impl Spec {
         match self.subscriptions {
             Some(subscriptions) => subscriptions.deliveries(self.load.peers, sent),
             None if self.kind.one_sends() => sent * u64::from(self.readers()),
+            None if self.kind == Kind::AllToAll => sent * u64::from(self.load.peers - 1),
             None => sent,
         }
     }
@@ -133,7 +145,24 @@ impl Spec {
 
     /// How many messages of that length one peer may have under way, as far as that is known beforehand.
     pub(crate) fn under_way(&self) -> usize {
-        self.bulk.map_or(self.pacing.in_flight(), |bulk| bulk.ahead as usize)
+        match self.bulk {
+            Some(bulk) => bulk.ahead as usize,
+            // What all the others have under way comes to each.
+            None if self.kind == Kind::AllToAll => self.pacing.in_flight().saturating_mul(self.load.peers as usize),
+            None => self.pacing.in_flight(),
+        }
+    }
+
+    /// Requests that one peer may have without an answer, and all peers together.
+    pub(crate) fn unanswered(&self) -> Option<(usize, usize)> {
+        let Requests { deadline, .. } = self.requests?;
+        let peers = self.load.peers as usize;
+        let of_each = match self.pacing.offered() {
+            // A server that answers none has them all until their deadline, and some more until it is noticed.
+            Some(offered) => (2.0 * offered.rate * deadline.as_secs_f64()) as usize / peers + 64,
+            None => self.pacing.in_flight(),
+        };
+        Some((of_each, of_each.saturating_mul(peers)))
     }
 
     /// How long each phase is.
@@ -144,7 +173,7 @@ impl Spec {
 
 /// What a workload offers that is told no rate.
 fn default_rate(kind: Kind, peers: u32) -> f64 {
-    if kind.one_sends() { RATE.min(DELIVERIES / f64::from(peers)) } else { RATE }
+    if kind.one_sends() || kind == Kind::AllToAll { RATE.min(DELIVERIES / f64::from(peers)) } else { RATE }
 }
 
 impl PacingArgs {
@@ -185,6 +214,22 @@ impl From<&ReceiptsArgs> for Spec {
     }
 }
 
+impl From<&AllToAllArgs> for Spec {
+    fn from(args: &AllToAllArgs) -> Self {
+        Self::open(Kind::AllToAll, &args.pacing, &args.load)
+    }
+}
+
+impl From<&RequestArgs> for Spec {
+    fn from(args: &RequestArgs) -> Self {
+        let requests = Requests { deadline: args.deadline, timeouts_allowed: args.timeouts_allowed };
+        let mut load = args.load.clone();
+        // What was asked last may take until then.
+        load.drain = load.drain.max(args.deadline + Duration::from_secs(1));
+        Self { requests: Some(requests), ..Self::open(Kind::Request, &args.pacing, &load) }
+    }
+}
+
 impl From<&FloodArgs> for Spec {
     fn from(args: &FloodArgs) -> Self {
         let open = &args.pacing.open;
@@ -218,7 +263,7 @@ impl From<&SlowReadersArgs> for Spec {
     fn from(args: &SlowReadersArgs) -> Self {
         let spec = Self::phased(Kind::SlowReaders, args.pacing.rate_or_closed(), args.load.clone(), &args.phases);
         let (mut slow_peers, mut notsent_lowat) = (args.slow_peers.clone(), args.notsent_lowat);
-        if spec.load.target.is_none() {
+        if spec.load.target.is_empty() {
             // Those that read have as much waiting for them as is in flight.
             let soft = SLOW_SOFT.max(2 * spec.load.size.saturating_mul(spec.under_way()));
             slow_peers.outbox_soft.get_or_insert(soft.min(slow_peers.outbox_hard.unwrap_or(4 << 20)));

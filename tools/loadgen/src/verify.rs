@@ -35,6 +35,11 @@ impl Stream {
         self.next
     }
 
+    /// How many have come, each counted once.
+    pub(crate) fn received(&self) -> u64 {
+        self.next - self.missing.iter().map(|(from, to)| to - from).sum::<u64>()
+    }
+
     #[inline]
     pub(crate) fn accept(&mut self, seq: u64) -> Verdict {
         if seq == self.next {
@@ -109,6 +114,7 @@ mod tests {
         let mut stream = Stream::default();
         let mut tally = Tally::default();
         seqs.iter().for_each(|seq| tally.count(stream.accept(*seq)));
+        assert_eq!(stream.received(), tally.delivered);
         tally
     }
 

@@ -283,6 +283,9 @@ fn wrong_arguments_are_answered_with_two() {
         (&["receipts", "--quorum", "0"], "--quorum"),
         (&["receipts", "--peers", "3", "--quorum", "4"], "only 3 --peers"),
         (&["receipts", "--deadline", "0"], "0.001 seconds"),
+        (&["all-to-all", "--peers", "1"], "--peers"),
+        (&["all-to-all", "--peers", "2001"], "--peers"),
+        (&["request", "--deadline", "0"], "0.001 seconds"),
         (&["dance"], "dance"),
     ] {
         let output = run(args);

@@ -6,6 +6,31 @@ The table:
   attackers     connected: connections that TCP granted; established: handshakes that came to their end; attempts: what was tried, in the
                 attack's own unit (pings, records, bit flips). 0 where an attack does not count it";
 
+pub(super) const IDLE_TABLE: &str = "\
+The table:
+  memory        resident memory of the server's process, by its own system: before the first of the peers came, when all had, and when they
+                had done nothing for the time; the last less the first, by the peers. The kernel's memory for sockets is not in it
+  server CPU    processor time of the server's cores while the peers did nothing
+  pings         of both sides in that time: who hears nothing for five seconds sends one
+  verified      at the end every peer sends a message, which has to come back
+
+Exit code: 0 when no peer was lost and every message came back; 1 when not, or when the run failed; 2 for a wrong command line.";
+
+pub(super) const STORM_TABLE: &str = "\
+The table, a round at a time; times are from the cut:
+  back          peers that came back, when the last was there, and when the last was gone
+  handshakes    peers that came back a second, over all that time and in the busiest tenth of a second. Both sides' processors are in it:
+                they share this machine
+  failed        attempts that failed and were made again, by the reason that the peers were told
+  relapses      peers that had come back and were cut off again
+  server says   what it counted meanwhile: connections, handshakes, refusals
+  bystander     round trips of one more peer, that has a message returned each two milliseconds, before the cut, and `in the storm` until
+                all are back; each from when it was due. With --cut server it is cut off as well, and its round trips are those since it
+                was back
+
+Exit code: 0 when all came back in every round and the bystander lost nothing but its connection, and that with --cut server only; 1 when
+not, or when the run failed; 2 for a wrong command line.";
+
 pub(super) const EXIT_CODES: &str = "\
 Exit code: 0 when everything arrived once, in order and undamaged; 1 when not, when a run was INVALID or failed; 2 for a wrong command
 line.";
@@ -39,7 +64,7 @@ The table:
   latency       closed loop: from when a message was sent to its arrival
   response      open loop: from when a message was due to its arrival, of the messages that were due in the measured time, however late
   service       open loop: the same messages, from when each was given to the client's engine
-  last of all   fan-out and topics: from when a message was sent to its arrival at the last of its subscribers
+  last of all   fan-out, all-to-all and topics: from when a message was sent to its arrival at the last of its subscribers
   sent late by  open loop: how late the load generator itself was. What a message waits because the engine takes none for its peer is the
                 server's doing, and not in it
   INVALID       open loop: the generator was late, or messages that were due were never sent. Then the response times say more about the
@@ -49,6 +74,9 @@ The table:
                 core that looks for work instead of sleeping (--spin-us) is even when there is none
   NOT ALONE     something else ran on the processors that the server needed: measure again on a quieter machine, or with other cores
   NOT SENT      mixed and slow-readers: messages were due that could not be sent, so the latencies are better than they should be
+  target        with several: each of them by itself. Peers and counts of the whole run, latencies of the measured time
+  OTHERS        other clients loaded the server meanwhile: each has exact counts of its own messages, and the server's processor time is
+                shared; `merge` puts their reports together
   whole run     the counts from the first message to the last: warm-up, measured time, drain
   verified      of the whole run: lost (sent and did not arrive), duplicated, reordered, corrupt (wrong checksum, length, lane, sender or
                 topic). Topics: everything in the order of each topic, and nothing of a topic that was not subscribed to
@@ -70,6 +98,17 @@ The table of receipts:
                 client to the server and to every subscriber
   receipts      whole run: broadcasts that every peer has acknowledged; those that somebody has not, or of which the server said nothing
 
+The table of all-to-all:
+  pairs         whole run: pairs of a sender and a receiver, and how many have exactly what was sent; what one sender sent and one receiver
+                got, at the fewest and at the most
+  incomplete    some of the pairs that have not, by the numbers of their peers
+
+The table of request:
+  response      from when a request was due to its answer; latency, in the closed loop: from when it was made. Those that timed out are
+                not in it
+  requests      whole run: answered, timed out, failed otherwise. Each request comes to one of these ends or is lost
+  late answers  came after their deadline; the library throws them away
+
 The JSON (schema corecast-loadgen/4):
   elapsed_s, sent, delivered, msgs_per_s (sent / elapsed_s), deliveries_per_s (delivered / elapsed_s), latency_ns and the other times
   and server_cpu*: the measured time alone.
@@ -79,8 +118,10 @@ The JSON (schema corecast-loadgen/4):
   intervals: the measured time in pieces of a second, or of a tenth of a shorter run; what arrived late counts in the piece that it came in.
   total_sent, total_delivered, unsent, lost, duplicated, reordered, corrupt, disconnected: the whole run.
   command: the command line, word by word.
+  targets: each of several; without server_cpus where a server's machine keeps no account.
   topics: topics: what was subscribed to.
   receipts: receipts: complete and incomplete of the whole run; first_ns, quorum_ns, last_ns of the measured time.
+  all-to-all: pairs: the whole run. request: requests: the whole run; lost: neither answered nor timed out nor failed.
   mixed: without_bulk and with_bulk hold what elsewhere is at the top, for their phases; bulk: what was asked for and what arrived.
   slow-readers: undisturbed and disturbed likewise; rate_ratio: deliveries_per_s of disturbed / undisturbed; slow: stopped, cut_off.
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use corecast::{Address, NetworkId, Spin};
 
 use super::values::{CpuList, parse_bytes, parse_cpus, parse_lag_bound, parse_positive_seconds, parse_rate, parse_seconds, parse_size};
@@ -63,6 +63,21 @@ impl EngineArgs {
         if allowed { Ok(()) } else { Err(Error::Remote { address: address.clone() }) }
     }
 
+    /// The same, for the command line of another process.
+    pub(crate) fn to_args(&self) -> Vec<String> {
+        let mut args = vec!["--network".to_owned(), self.network.to_string()];
+        args.extend(self.spin_us.map(|us| format!("--spin-us={us}")));
+        if self.plaintext {
+            args.push("--plaintext".into());
+            args.extend(self.allow_remote.then(|| "--allow-remote".to_owned()));
+            return args;
+        }
+        let cipher = self.cipher.to_possible_value().expect("every suite has a name");
+        args.push(format!("--cipher={}", cipher.get_name()));
+        args.extend(self.network_secret_file.as_ref().map(|file| format!("--network-secret-file={}", file.display())));
+        args
+    }
+
     /// What the engine is told about spinning, where the command line says anything.
     pub(crate) fn spin(&self) -> Option<Spin> {
         self.spin_us.map(|us| Spin { window: Duration::from_micros(us), forced: us > 0 })
@@ -73,9 +88,14 @@ impl EngineArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
     /// The server to load, as it says of itself: NodeId@127.0.0.1:7000 or NodeId@unix:PATH; with --plaintext without what is before the
-    /// @. Without it: one in this process, which needs two file descriptors a peer.
+    /// @. Without it: one in this process, which needs two file descriptors a peer. Can be given more than once where peers do not hear of
+    /// each other: they are dealt to the targets in turn.
     #[arg(long, value_name = "NODE@ADDR", value_parser = parse_target)]
-    pub(crate) target: Option<Target>,
+    pub(crate) target: Vec<Target>,
+    /// Begin when the target has so many peers, of all client processes together: each of them is told the same number, and their measured
+    /// times overlap. Fan-out and topics have one peer more than --peers in each process.
+    #[arg(long, value_name = "N", requires = "target")]
+    pub(crate) server_peers: Option<u32>,
     /// Keys that the peers have, all together. Without it: one for each peer.
     #[arg(long, value_name = "N", conflicts_with = "plaintext", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) identities: Option<u64>,

@@ -15,20 +15,28 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use corecast::Address;
 
 use crate::churn::ChurnArgs;
+use crate::crowd::CrowdArgs;
 use crate::doctor::DoctorArgs;
 use crate::hostile::HostileArgs;
-use crate::security::{AdmissionArgs, LimitArgs};
+use crate::idle::IdleArgs;
+use crate::rates::RateArgs;
+use crate::security::{AdmissionArgs, LimitArgs, Target};
 use crate::server::Mode;
+use crate::storm::StormArgs;
+use crate::targets::MOST_TARGETS;
 use crate::workload::Subscriptions;
 
 pub(crate) use baseline::{Baseline, BaselineArgs, CompareArgs, RoundArgs, SaveArgs, Work};
-use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE, STEPS};
+use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE, IDLE_TABLE, STEPS, STORM_TABLE};
 pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, ScheduleArgs, SlowPeerArgs};
 pub(crate) use results::{HtmlArgs, KneeArgs, MergeArgs, SteppedArgs, SweepArgs};
 pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_cpus, parse_positive_seconds};
 use values::{parse_lowat, parse_max_message};
 pub(crate) use view::ViewArgs;
-pub(crate) use workloads::{BULK_AHEAD_MAX, EchoArgs, FanoutArgs, FloodArgs, MixedArgs, ReceiptsArgs, SlowReadersArgs, TopicsArgs};
+use workloads::ALL_TO_ALL_MAX;
+pub(crate) use workloads::{
+    AllToAllArgs, BULK_AHEAD_MAX, EchoArgs, FanoutArgs, FloodArgs, MixedArgs, ReceiptsArgs, RequestArgs, SlowReadersArgs, TopicsArgs,
+};
 
 /// Loads corecast servers and reports what came of it.
 ///
@@ -54,6 +62,12 @@ pub(crate) enum Command {
     /// One peer publishes, the server sends each message to all others. A --target needs `serve --mode fanout`.
     #[command(after_long_help = GLOSSARY)]
     Fanout(FanoutArgs),
+    /// Every peer sends, the server sends each message to all others. A --target needs `serve --mode fanout`.
+    #[command(after_long_help = GLOSSARY)]
+    AllToAll(AllToAllArgs),
+    /// Every peer makes requests, each with a deadline, and the server answers them. A --target needs `serve --mode request`.
+    #[command(after_long_help = GLOSSARY)]
+    Request(RequestArgs),
     /// Every peer sends as fast as it is let; the server counts and verifies. A --target needs `serve --mode sink`.
     #[command(after_long_help = GLOSSARY)]
     Flood(FloodArgs),
@@ -76,6 +90,14 @@ pub(crate) enum Command {
     /// Attack a server, one attack after the other, and measure the round trips of a good peer before and during each.
     #[command(after_help = HOSTILE_TABLE)]
     Hostile(HostileArgs),
+    /// Peers that do nothing: memory of each, processor time of the server, and whether all are still there. The server is a process of its
+    /// own. A --target needs `serve --mode echo`.
+    #[command(after_help = IDLE_TABLE)]
+    Idle(Box<IdleArgs>),
+    /// All peers are cut off at once and come back by themselves: when they are back, handshakes a second, what is refused, and what a peer
+    /// notices that was not cut off. The server is a process of its own. A --target needs `serve --mode echo`.
+    #[command(after_help = STORM_TABLE)]
+    ReconnectStorm(Box<StormArgs>),
     /// Peers come and go, fail, break rules and stop reading; afterwards every counter of both sides has to be explained, and everything
     /// given back. Servers in this process only.
     Churn(ChurnArgs),
@@ -113,12 +135,14 @@ impl Command {
     /// What a workload is told.
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
-            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) => return None,
+            Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Idle(_) | Self::ReconnectStorm(_) => return None,
             Self::Merge(_) | Self::Baseline(_) | Self::Doctor(_) | Self::Html(_) => return None,
             Self::Sweep(args) => &args.stepped.load,
             Self::Knee(args) => &args.stepped.load,
             Self::Echo(args) => &args.load,
             Self::Fanout(args) => &args.load,
+            Self::AllToAll(args) => &args.load,
+            Self::Request(args) => &args.load,
             Self::Flood(args) => &args.load,
             Self::Mixed(args) => &args.load,
             Self::SlowReaders(args) => &args.load,
@@ -157,21 +181,14 @@ fn parse_work(text: &str) -> Result<Work, String> {
 
 /// What makes sense alone and not together.
 fn check(cli: &Cli) -> Result<(), String> {
-    let target = match &cli.command {
-        Some(Command::Hostile(args)) => args.target.as_ref().map(|target| (target, &args.engine)),
-        command => command.as_ref().and_then(Command::load).and_then(|load| load.target.as_ref().map(|target| (target, &load.engine))),
+    let (targets, engine) = match &cli.command {
+        Some(Command::Hostile(args)) => (args.target.as_slice(), Some(&args.engine)),
+        Some(Command::Idle(args)) => (args.crowd.target.as_slice(), Some(&args.crowd.engine)),
+        Some(Command::ReconnectStorm(args)) => (args.crowd.target.as_slice(), Some(&args.crowd.engine)),
+        command => command.as_ref().and_then(Command::load).map_or((&[][..], None), |load| (&load.target, Some(&load.engine))),
     };
-    match target {
-        Some((target, engine)) if engine.plaintext && target.node.is_some() => {
-            return Err("--target names a node, which --plaintext cannot prove: leave out what is before the @".into());
-        }
-        Some((target, engine)) if !engine.plaintext && target.node.is_none() => {
-            return Err(format!(
-                "--target {target} says where, but not who: expected NodeId@{target}, as the server says of itself, or --plaintext"
-            ));
-        }
-        _ => {}
-    }
+    engine.map_or(Ok(()), |engine| targets.iter().try_for_each(|target| check_target(target, engine)))?;
+    cli.command.as_ref().and_then(Command::load).map_or(Ok(()), check_targets)?;
     let written = match &cli.command {
         Some(Command::Merge(args)) => [("--json", &args.json), ("--hgrm", &args.hgrm)].to_vec(),
         command => command.as_ref().and_then(Command::load).map_or_else(Vec::new, LoadArgs::written),
@@ -190,6 +207,9 @@ fn check(cli: &Cli) -> Result<(), String> {
         return Err(format!("{given} needs --rate: without it {name} is no open loop"));
     }
     match &cli.command {
+        Some(Command::Serve(args)) => args.rates.check(),
+        Some(Command::Idle(args)) => check_server(&args.crowd, args.server_args()),
+        Some(Command::ReconnectStorm(args)) => args.check().and_then(|()| check_server(&args.crowd, args.server_args())),
         Some(Command::Sweep(SweepArgs { stepped, .. }) | Command::Knee(KneeArgs { stepped, .. })) => stepped.check(),
         Some(Command::Topics(args)) => check_topics(args),
         Some(Command::Receipts(args)) if args.quorum() > args.load.peers => {
@@ -197,6 +217,44 @@ fn check(cli: &Cli) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// Who is meant has to be said where it can be proved, and not where it cannot.
+fn check_target(target: &Target, engine: &EngineArgs) -> Result<(), String> {
+    match target.node {
+        Some(_) if engine.plaintext => Err("--target names a node, which --plaintext cannot prove: leave out what is before the @".into()),
+        None if !engine.plaintext => Err(format!(
+            "--target {target} says where, but not who: expected NodeId@{target}, as the server says of itself, or --plaintext"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Several targets: as many peers at least, and none twice. Several processes: at least this one's peers.
+fn check_targets(load: &LoadArgs) -> Result<(), String> {
+    let targets = &load.target;
+    if let Some(all) = load.server_peers.filter(|all| *all < load.peers) {
+        return Err(format!("--server-peers {all}: this process alone has {} --peers", load.peers));
+    }
+    if targets.len() > MOST_TARGETS {
+        return Err(format!("--target: {} of them, and no more than {MOST_TARGETS} are dealt to", targets.len()));
+    }
+    if targets.len() > load.peers as usize {
+        return Err(format!("--peers {}: fewer than there are targets, which is {}", load.peers, targets.len()));
+    }
+    match targets.iter().enumerate().find(|(at, target)| targets[..*at].contains(target)) {
+        Some((_, twice)) => Err(format!("--target {twice} is there twice: peers are dealt to each in turn anyway")),
+        None => Ok(()),
+    }
+}
+
+/// What a server that is started for a run would say of its options.
+fn check_server(crowd: &CrowdArgs, options: Vec<String>) -> Result<(), String> {
+    let listen = ["corecast-loadgen".to_owned(), "serve".to_owned(), "--listen".to_owned(), crowd.listen.to_string()];
+    let Err(error) = command().try_get_matches_from(listen.into_iter().chain(options)) else { return Ok(()) };
+    let text = error.to_string();
+    let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end_matches(':');
+    Err(format!("what follows -- is for the server: {what}"))
 }
 
 fn check_topics(args: &TopicsArgs) -> Result<(), String> {
@@ -215,6 +273,9 @@ fn command() -> clap::Command {
     fn defaults<const N: usize>(command: clap::Command, defaults: [(&'static str, &'static str); N]) -> clap::Command {
         defaults.into_iter().fold(command, |command, (name, value)| command.mut_arg(name, |arg| arg.default_value(value)))
     }
+    let peers = |command: clap::Command, least: i64, most: i64| {
+        command.mut_arg("peers", |arg| arg.value_parser(clap::value_parser!(u32).range(least..=most)))
+    };
     let own_server = ["outbox_soft", "outbox_hard", "soft_grace", "write_stall"];
     Cli::command()
         .mut_subcommand("mixed", |mixed| {
@@ -224,6 +285,14 @@ fn command() -> clap::Command {
                     arg.help("The run is INVALID where the generator itself was later than that at p99, in seconds")
                 })
                 .mut_arg("duration", |arg| arg.help("How long to measure, in seconds, all phases together"))
+        })
+        .mut_subcommand("all-to-all", |all| {
+            peers(all, 2, ALL_TO_ALL_MAX)
+                .mut_arg("peers", |arg| arg.help(format!("Peers, 2 to {ALL_TO_ALL_MAX}")))
+                .mut_arg("in_flight", |arg| arg.help("Closed loop: messages of each peer that some other peer does not have yet"))
+        })
+        .mut_subcommand("request", |request| {
+            request.mut_arg("in_flight", |arg| arg.help("Closed loop: requests of each peer that have no answer yet"))
         })
         .mut_subcommand("receipts", |receipts| {
             defaults(receipts, [("in_flight", "1")])
@@ -243,8 +312,7 @@ fn command() -> clap::Command {
         .mut_subcommand("slow-readers", |slow| {
             let slow = defaults(slow, [("peers", "1000"), ("size", "1k"), ("duration", "16"), ("in_flight", "16"), ("rounds", "2")])
                 .mut_arg("duration", |arg| arg.help("How long to measure, in seconds, all phases together: disturbed ones may end sooner"));
-            let slow = slow.mut_arg("peers", |arg| arg.value_parser(clap::value_parser!(u32).range(2..=4_000_000)));
-            own_server.into_iter().fold(slow, |slow, name| slow.mut_arg(name, |arg| arg.conflicts_with("target")))
+            own_server.into_iter().fold(peers(slow, 2, 4_000_000), |slow, name| slow.mut_arg(name, |arg| arg.conflicts_with("target")))
         })
 }
 
@@ -290,12 +358,17 @@ pub(crate) struct ServeArgs {
     /// TCP_NOTSENT_LOWAT of each connection: what the kernel takes beyond what is in flight. Without it: not set.
     #[arg(long, value_name = "BYTES", value_parser = parse_lowat)]
     pub(crate) notsent_lowat: Option<u32>,
+    /// End when the process does that has started this one.
+    #[arg(long, hide = true)]
+    pub(crate) ends_with_parent: bool,
     #[command(flatten)]
     pub(crate) slow_peers: SlowPeerArgs,
     #[command(flatten)]
     pub(crate) admission: AdmissionArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) rates: RateArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

@@ -66,6 +66,33 @@ pub(crate) struct EchoArgs {
     pub(crate) pacing: PacingArgs,
 }
 
+/// `all-to-all`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AllToAllArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) pacing: PacingArgs,
+}
+
+/// Most peers of an all-to-all: each has an account of each other.
+pub(crate) const ALL_TO_ALL_MAX: i64 = 2000;
+
+/// `request`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RequestArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) pacing: PacingArgs,
+    /// A request that has no answer after so long has timed out, in seconds.
+    #[arg(long, value_name = "S", default_value = "1", value_parser = parse_positive_seconds, allow_negative_numbers = true)]
+    pub(crate) deadline: Duration,
+    /// Requests that may time out, warm-up included; one more fails the run.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) timeouts_allowed: u64,
+}
+
 /// `fanout`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FanoutArgs {

@@ -69,13 +69,28 @@ impl Connector {
     }
 
     fn failed(&mut self, channel: u16, reason: impl ToString) {
-        self.note(reason);
+        self.note(channel, reason);
         self.waiting.push_back(channel);
     }
 
+    /// Which target a channel goes to.
+    pub(crate) fn target(&self, channel: u16) -> usize {
+        self.goal.targets.index_of(self.goal.number(channel))
+    }
+
+    /// Which target a dial goes to.
+    pub(crate) fn target_of(&self, dial: DialId) -> Option<usize> {
+        self.dialling.get(&dial).map(|channel| self.target(*channel))
+    }
+
+    /// A reason that this channel failed or ended for.
+    pub(crate) fn explain(&self, channel: u16, reason: impl ToString) -> String {
+        self.goal.explain(channel, reason)
+    }
+
     /// Remembers a failure that belongs to no dial.
-    pub(crate) fn note(&mut self, reason: impl ToString) {
-        let reason = reason.to_string();
+    pub(crate) fn note(&mut self, channel: u16, reason: impl ToString) {
+        let reason = self.explain(channel, reason);
         self.progress.failed(&reason);
         *self.failures.entry(reason).or_default() += 1;
     }

@@ -19,15 +19,18 @@ use corecast::{
 };
 
 use crate::acked::{Settled, Terms};
+use crate::answers::Unanswered;
 use crate::bulk::Pull;
 use crate::clock;
 use crate::flamegraph::enter_thread;
 use crate::measure::{Condition, Slice, Window};
+use crate::pairs::Pairs;
 use crate::payload::{self, Header};
 use crate::probe::{DATA, Question, Sample};
 use crate::progress::Progress;
 use crate::reason::{Dialling, Ending};
 use crate::security::Goal;
+use crate::targets::Exchanges;
 use crate::verify::{Tally, Verdict};
 use crate::workload::Workload;
 
@@ -43,6 +46,8 @@ const GREET_TAG: u64 = 1;
 const SAMPLE_TAG: u64 = 2;
 const TALLY_TAG: u64 = 3;
 const ACKNOWLEDGE_TAG: u64 = 4;
+/// The rest is the request's number in its peer's stream.
+const REQUEST_TAG: u64 = 5;
 /// What an acknowledgement may take. Far beyond what a server takes that is merely slow.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -72,6 +77,11 @@ impl Share {
         };
         (0..among).map(share).collect()
     }
+
+    /// Whether this peer of the run is one of the engine's.
+    pub(crate) fn contains(&self, number: u32) -> bool {
+        number.checked_sub(self.first).is_some_and(|index| index < self.count)
+    }
 }
 
 /// What the main thread, the pacer and other drivers tell a driver.
@@ -90,10 +100,10 @@ pub(crate) enum Command {
     Cut { fresh: Box<Slice>, answer: Sender<(Condition, Box<Slice>)> },
     /// Send nothing new.
     Stop,
-    /// Fan-out and topics: the message with this number has reached all subscribers of one engine.
-    Reached { number: u64 },
-    /// Ask the server, through the engine's first peer.
-    Probe { question: Question, answer: Sender<Result<Vec<u8>, RequestError>> },
+    /// Fan-out, all-to-all and topics: this peer's message with this number has reached all that are to get it of one engine.
+    Reached { sender: u32, number: u64 },
+    /// Ask the server of this peer of the engine.
+    Probe { index: usize, question: Question, answer: Sender<Result<Vec<u8>, RequestError>> },
     /// Say what came of it.
     Report { answer: Sender<Outcome> },
 }
@@ -103,8 +113,13 @@ pub(crate) struct Outcome {
     pub(crate) sent: u64,
     /// Open loop: messages that were due and could not be sent.
     pub(crate) unsent: u64,
+    /// Messages of other runs.
+    pub(crate) foreign: u64,
     pub(crate) tally: Tally,
     pub(crate) receipts: Receipts,
+    pub(crate) unanswered: Unanswered,
+    pub(crate) pairs: Option<Pairs>,
+    pub(crate) exchanges: Exchanges,
     /// In the order of [`Condition::BOTH`].
     pub(crate) windows: [Window; 2],
     /// Why connecting failed, and how often.
@@ -148,7 +163,10 @@ pub(crate) struct Core {
     /// Whose window was opened last.
     condition: Condition,
     pub(crate) tally: Tally,
+    foreign: u64,
     receipts: Receipts,
+    unanswered: Unanswered,
+    exchanges: Exchanges,
     /// Type and lane of the messages.
     meta: Meta,
     /// Whether messages are sent when they are due, and not when others have come.
@@ -186,7 +204,10 @@ impl Core {
             windows: [Window::new(), Window::new()],
             condition: Condition::Undisturbed,
             tally: Tally::default(),
+            foreign: 0,
             receipts: Receipts::default(),
+            unanswered: Unanswered::default(),
+            exchanges: Exchanges::default(),
             meta: Meta::new(DATA),
             open_loop,
             departed: 0,
@@ -199,6 +220,11 @@ impl Core {
             sent: 0,
             progress,
         }
+    }
+
+    /// The same, whose peers go to so many targets.
+    pub(crate) fn to(self, targets: usize) -> Self {
+        Self { exchanges: Exchanges::new(targets), ..self }
     }
 
     /// The same, sending its messages in `lane`.
@@ -223,6 +249,12 @@ impl Core {
         self.share.first + index as u32
     }
 
+    /// The position of this peer of the run, where it is one of this core's.
+    #[inline]
+    pub(crate) fn index(&self, number: u32) -> Option<usize> {
+        self.share.contains(number).then(|| (number - self.share.first) as usize)
+    }
+
     /// Subscribes peer `index` to a topic of this run.
     pub(crate) fn subscribe(&self, cx: &mut Context<'_>, index: usize, topic: u32) -> Result<(), SendError> {
         let peer = self.peers[index].ok_or(SendError::NotConnected)?;
@@ -233,6 +265,14 @@ impl Core {
     pub(crate) fn say_terms(&self, cx: &mut Context<'_>, index: usize, terms: Terms) -> Result<(), SendError> {
         let peer = self.peers[index].ok_or(SendError::NotConnected)?;
         cx.send(peer, Terms::meta(), &terms.encode()).map(|_| ())
+    }
+
+    /// Tells an engine that a message of one of its peers has reached all that are to get it of this one.
+    pub(crate) fn say_reached(&self, engine: usize, sender: u32, number: u64) {
+        if let Some(engine) = self.common.handles.get().and_then(|handles| handles.get(engine)) {
+            // As many are under way as messages, and the inbox was made to hold those.
+            let _ = engine.post(0, Command::Reached { sender, number });
+        }
     }
 
     /// Sends the message `seq` of the stream of peer `index`.
@@ -247,12 +287,29 @@ impl Core {
         let Some(peer) = self.peers[index] else { return Push::Refused };
         self.departed = if self.open_loop { clock::now_ns() } else { sent_at };
         let body = self.builder.build_late(seq, sender, sent_at, self.departed);
-        let push = match cx.send(peer, self.meta, body) {
+        let sent = cx.send(peer, self.meta, body);
+        self.pushed(sender, sent)
+    }
+
+    /// Makes the request `seq` of the stream of peer `index`; `Workload::on_answer` is told what came of it.
+    pub(crate) fn request(&mut self, cx: &mut Context<'_>, index: usize, seq: u64, sent_at: u64, deadline: Duration) -> Push {
+        let Some(peer) = self.peers[index] else { return Push::Refused };
+        self.departed = if self.open_loop { clock::now_ns() } else { sent_at };
+        let number = self.share.first + index as u32;
+        let body = self.builder.build_late(seq, number, sent_at, self.departed);
+        let sent = cx.request(peer, self.meta, body, deadline, REQUEST_TAG | seq << 8);
+        self.pushed(number, sent)
+    }
+
+    /// Counts a message where it was taken.
+    #[inline]
+    fn pushed(&mut self, number: u32, sent: Result<Sent, SendError>) -> Push {
+        let push = match sent {
             Ok(Sent::Backpressure) => Push::TakenSlow,
             Ok(_) => Push::Taken,
             Err(_) => return Push::Refused,
         };
-        self.count_sent();
+        self.count_sent(number);
         self.window().sent();
         push
     }
@@ -267,12 +324,13 @@ impl Core {
         let pull = Pull { seq, size };
         let taken = self.peers[index].is_some_and(|peer| cx.send(peer, Pull::meta(), &pull.encode()).is_ok());
         if taken {
-            self.count_sent();
+            self.count_sent(self.number(index));
         }
         taken
     }
 
-    fn count_sent(&mut self) {
+    fn count_sent(&mut self, number: u32) {
+        self.exchanges.sent(number);
         self.sent += 1;
         self.progress.sent.store(self.sent, Relaxed);
     }
@@ -282,7 +340,10 @@ impl Core {
     pub(crate) fn parse(&mut self, message: &Message<'_>) -> Option<Header> {
         let header = payload::parse(message.body);
         match header {
-            Some(header) if header.run != self.builder.run() => None,
+            Some(header) if header.run != self.builder.run() => {
+                self.foreign += 1;
+                None
+            }
             Some(_) if message.body.len() == self.builder.size() && message.meta == self.meta => header,
             _ => {
                 self.tally.corrupt += 1;
@@ -295,23 +356,31 @@ impl Core {
     /// one if it was due there, however late it is.
     #[inline]
     pub(crate) fn arrived(&mut self, verdict: Verdict, header: &Header, now: u64) {
-        if !self.count_arrived(verdict) {
+        if !self.count_arrived(header.sender, verdict) {
             return;
         }
+        let latency = now.saturating_sub(header.sent_at);
+        let mut measured = false;
         if self.open_loop {
             self.window().received();
             for window in &mut self.windows {
-                window.responded(header, now);
+                measured |= window.responded(header, now);
             }
         } else {
-            self.window().delivered(now.saturating_sub(header.sent_at));
+            measured = self.window().delivered(latency);
+        }
+        if measured {
+            self.exchanges.measured(header.sender, latency);
         }
     }
 
     /// Counts a message that arrived, and its latency in the window in which it was due.
     pub(crate) fn answered(&mut self, verdict: Verdict, header: &Header, now: u64) {
-        if self.count_arrived(verdict) {
-            self.windows.iter_mut().for_each(|window| window.answered(header, now));
+        if self.count_arrived(header.sender, verdict) {
+            let measured = self.windows.iter_mut().map(|window| window.answered(header, now)).fold(false, |any, one| any | one);
+            if measured {
+                self.exchanges.measured(header.sender, now.saturating_sub(header.sent_at));
+            }
         }
     }
 
@@ -328,9 +397,31 @@ impl Core {
         }
     }
 
+    /// The server has answered the request `seq` of peer `index`, for the first time.
+    pub(crate) fn responded(&mut self, index: usize, seq: u64, message: &Message<'_>) {
+        let number = self.number(index);
+        match self.parse(message) {
+            Some(header) if header.sender == number && header.seq == seq => {
+                self.arrived(Verdict::New, &header, clock::now_ns());
+            }
+            // Another one's answer. A damaged one is counted already, another run's is none of this run's requests either.
+            Some(_) => self.tally.corrupt += 1,
+            None => {}
+        }
+    }
+
+    /// A request has come to its end without an answer.
+    pub(crate) fn unanswered(&mut self, error: RequestError) {
+        match error {
+            RequestError::TimedOut => self.unanswered.timed_out += 1,
+            other => *self.unanswered.failed.entry(other.to_string()).or_default() += 1,
+        }
+        self.progress.unanswered.store(self.unanswered.count(), Relaxed);
+    }
+
     /// Counts a bulk message that arrived.
-    pub(crate) fn bulk_arrived(&mut self, verdict: Verdict) {
-        if self.count_arrived(verdict) {
+    pub(crate) fn bulk_arrived(&mut self, index: usize, verdict: Verdict) {
+        if self.count_arrived(self.number(index), verdict) {
             self.window().bulk_arrived();
         }
     }
@@ -342,21 +433,23 @@ impl Core {
 
     /// Returns whether it had not come before.
     #[inline]
-    fn count_arrived(&mut self, verdict: Verdict) -> bool {
+    fn count_arrived(&mut self, number: u32, verdict: Verdict) -> bool {
+        self.exchanges.delivered(number, u64::from(verdict != Verdict::Duplicate));
         self.tally.count(verdict);
         self.progress.received.store(self.tally.delivered, Relaxed);
         verdict != Verdict::Duplicate
     }
 
-    /// Adds what arrived elsewhere.
-    pub(crate) fn arrived_at_server(&mut self, tally: Tally) {
+    /// Adds what arrived at the server of peer `index`.
+    pub(crate) fn arrived_at_server(&mut self, index: usize, tally: Tally) {
+        self.exchanges.delivered(self.number(index), tally.delivered);
         self.tally += tally;
         self.progress.received.store(self.tally.delivered, Relaxed);
     }
 
     /// Asks the server what has come from peer `index` until then; `Workload::on_acknowledged` is told. Returns whether it was asked.
     pub(crate) fn ask_for_acknowledgement(&mut self, cx: &mut Context<'_>, index: usize) -> bool {
-        let (meta, body) = (Question::Tally.meta(), Question::Tally.encode());
+        let (meta, body) = (Question::Tally.meta(), Question::Tally.encode(self.builder.run()));
         self.peers[index].is_some_and(|peer| cx.request(peer, meta, &body, ACKNOWLEDGE_TIMEOUT, ACKNOWLEDGE_TAG).is_ok())
     }
 
@@ -364,7 +457,7 @@ impl Core {
     pub(crate) fn ask_for_tally(&mut self, cx: &mut Context<'_>, index: usize) {
         if let Some(peer) = self.peers[index] {
             // A refusal shows as lost messages: nobody says that they arrived.
-            let _ = cx.request(peer, Question::Tally.meta(), &Question::Tally.encode(), self.drain, TALLY_TAG);
+            let _ = cx.request(peer, Question::Tally.meta(), &Question::Tally.encode(self.builder.run()), self.drain, TALLY_TAG);
         }
     }
 }
@@ -406,19 +499,19 @@ impl<W: Workload> Driver<W> {
             // `on_closed` says why.
             Err(RequestError::PeerClosed) => {}
             Err(error) => {
-                self.connector.note(format_args!("the server did not answer the greeting: {error}"));
+                self.connector.note(index as u16, format_args!("the server did not answer the greeting: {error}"));
                 cx.close(peer);
             }
         }
     }
 
-    fn ask(&mut self, cx: &mut Context<'_>, question: Question, answer: Sender<Result<Vec<u8>, RequestError>>) {
-        let Some(peer) = self.core.peers.first().copied().flatten() else {
+    fn ask(&mut self, cx: &mut Context<'_>, index: usize, question: Question, answer: Sender<Result<Vec<u8>, RequestError>>) {
+        let Some(peer) = self.core.peers.get(index).copied().flatten() else {
             let _ = answer.send(Err(RequestError::PeerClosed));
             return;
         };
         self.probes += 1;
-        match cx.request(peer, question.meta(), &question.encode(), PROBE_TIMEOUT, SAMPLE_TAG | self.probes << 8) {
+        match cx.request(peer, question.meta(), &question.encode(self.core.builder.run()), PROBE_TIMEOUT, SAMPLE_TAG | self.probes << 8) {
             Ok(_) => self.probe = Some(answer),
             Err(error) => {
                 let _ = answer.send(Err(error.into()));
@@ -430,8 +523,12 @@ impl<W: Workload> Driver<W> {
         Outcome {
             sent: self.core.sent,
             unsent: self.core.unsent,
+            foreign: self.core.foreign,
             tally: self.core.tally,
             receipts: self.core.receipts.clone(),
+            unanswered: self.core.unanswered.clone(),
+            exchanges: self.core.exchanges.clone(),
+            pairs: self.workload.pairs(&self.core),
             windows: std::mem::replace(&mut self.core.windows, [Window::new(), Window::new()]),
             failures: self.connector.failures().clone(),
             endings: self.endings.clone(),
@@ -455,19 +552,21 @@ impl<W: Workload> Handler for Driver<W> {
 
     fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
         let index = u32::from(info.channel);
-        self.core.progress.reached.store(true, Relaxed);
+        self.core.progress.answered(self.connector.target(info.channel));
         self.connector.connected(info.dial);
         self.core.peers[index as usize] = Some(peer);
         cx.set_user(peer, index);
         if info.max_message < self.core.longest {
-            self.connector.note(format_args!("the server takes messages of {} bytes at most, see its --max-message", info.max_message));
+            let most = format_args!("the server takes messages of {} bytes at most, see its --max-message", info.max_message).to_string();
+            self.connector.note(info.channel, most);
             add(&self.core.progress.fatal);
             return;
         }
         let joined = self.workload.on_connected(cx, &mut self.core, index as usize);
-        let greet = |()| cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(), PROBE_TIMEOUT, GREET_TAG);
+        let greet =
+            |()| cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(self.core.builder.run()), PROBE_TIMEOUT, GREET_TAG);
         if let Err(error) = joined.and_then(greet) {
-            self.connector.note(error);
+            self.connector.note(info.channel, error);
             cx.close(peer);
         }
     }
@@ -481,6 +580,11 @@ impl<W: Workload> Handler for Driver<W> {
     fn on_response(&mut self, cx: &mut Context<'_>, peer: PeerId, tag: u64, result: Result<Message<'_>, RequestError>) {
         match tag & 0xff {
             GREET_TAG => self.greeted(cx, peer, result),
+            REQUEST_TAG => {
+                if let Some(index) = Self::index(cx, peer) {
+                    self.workload.on_answer(cx, &mut self.core, index, tag >> 8, result);
+                }
+            }
             TALLY_TAG => {
                 let sample = result.ok().and_then(|message| Sample::decode(message.body));
                 if let (Some(sample), Some(index)) = (sample, Self::index(cx, peer)) {
@@ -511,8 +615,8 @@ impl<W: Workload> Handler for Driver<W> {
 
     fn on_dial_failed(&mut self, _cx: &mut Context<'_>, dial: DialId, error: DialError, _retry_in: Option<Duration>) {
         // Cancelled dials and full engines say nothing about the target.
-        if matches!(error, DialError::Handshake(_)) {
-            self.core.progress.reached.store(true, Relaxed);
+        if let (DialError::Handshake(_), Some(target)) = (&error, self.connector.target_of(dial)) {
+            self.core.progress.answered(target);
         }
         self.connector.dial_failed(dial, Dialling(error));
     }
@@ -524,7 +628,8 @@ impl<W: Workload> Handler for Driver<W> {
         }
         self.core.peers[index] = None;
         if std::mem::take(&mut self.ready[index]) {
-            *self.endings.entry(Ending(reason).to_string()).or_default() += 1;
+            let reason = self.connector.explain(index as u16, Ending(reason));
+            *self.endings.entry(reason).or_default() += 1;
             add(&self.core.progress.ended);
         } else {
             self.connector.greeting_failed(index as u16, Ending(reason));
@@ -556,8 +661,8 @@ impl<W: Workload> Handler for Driver<W> {
                 self.core.sending = false;
                 self.workload.on_stop(cx, &mut self.core);
             }
-            Command::Reached { number } => self.workload.on_reached(cx, &mut self.core, number),
-            Command::Probe { question, answer } => self.ask(cx, question, answer),
+            Command::Reached { sender, number } => self.workload.on_reached(cx, &mut self.core, sender, number),
+            Command::Probe { index, question, answer } => self.ask(cx, index, question, answer),
             Command::Report { answer } => {
                 let _ = answer.send(self.report());
             }

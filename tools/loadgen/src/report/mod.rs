@@ -14,21 +14,24 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::acked::Terms;
+use crate::answers::RequestFigures;
 use crate::error::Error;
 use crate::hdr::{self, Logged, Recorded};
 use crate::machine::Machine;
 use crate::measure::{Condition, Slice, new_histogram, percentiles};
 use crate::outcome::{Total, per_second};
 use crate::pacer::Pace;
+use crate::pairs::PairFigures;
 use crate::probe::Counters;
 use crate::run::Phases;
 use crate::spec::Spec;
+use crate::targets::TargetFigures;
 use crate::workload::{Bulk, Subscriptions};
 
 pub(crate) use interval::{CoreTime, Interval};
 #[cfg(test)]
 pub(crate) use sample::sample;
-pub(crate) use table::{group, reasons_text, time};
+pub(crate) use table::{group, percentile_text, reasons_text, row, time};
 pub(crate) use validity::Validity;
 
 /// Names the meaning of the fields below. A change of meaning changes the number.
@@ -79,6 +82,13 @@ pub(crate) struct Report {
     pub(crate) figures: Figures,
     /// Open loop: whether it says something about the server.
     pub(crate) validity: Option<Validity>,
+    /// Peers of other clients at the targets when this run began: the server's processor time is for them as well. Nothing where the server
+    /// was in this process, or did not say.
+    #[serde(default)]
+    pub(crate) other_peers: Option<u64>,
+    /// Each of several targets. Empty where there is one.
+    #[serde(default)]
+    pub(crate) targets: Vec<TargetFigures>,
     /// The measured time, piece by piece.
     pub(crate) intervals: Vec<Interval>,
     /// A signal ended the measurement early.
@@ -92,6 +102,16 @@ pub(crate) struct Report {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Figures {
+    AllToAll {
+        #[serde(flatten)]
+        measured: Measured,
+        pairs: PairFigures,
+    },
+    Request {
+        #[serde(flatten)]
+        measured: Measured,
+        requests: RequestFigures,
+    },
     Mixed {
         rounds: u32,
         without_bulk: Measured,
@@ -227,6 +247,12 @@ impl Figures {
             let receipts = ReceiptFigures { quorum, deadline_s, complete, incomplete, incomplete_reasons, first_ns, quorum_ns, last_ns };
             return Self::Receipts { measured, receipts };
         }
+        if let Some(requests) = spec.requests {
+            return Self::Request { measured, requests: total.requests(requests) };
+        }
+        if let Some(pairs) = total.pairs() {
+            return Self::AllToAll { measured, pairs };
+        }
         let Some(subscriptions) = spec.subscriptions else { return Self::One(measured) };
         let (subscribers_min, subscribers_max) = subscriptions.per_topic(spec.load.peers);
         let Subscriptions { topics: count, per_peer } = subscriptions;
@@ -237,21 +263,28 @@ impl Figures {
     pub(crate) fn measured(&self) -> impl Iterator<Item = &Measured> {
         let (first, second) = match self {
             Self::One(measured) | Self::Receipts { measured, .. } | Self::Topics { measured, .. } => (measured, None),
+            Self::AllToAll { measured, .. } | Self::Request { measured, .. } => (measured, None),
             Self::Mixed { without_bulk, with_bulk, .. } => (without_bulk, Some(with_bulk)),
             Self::SlowReaders { undisturbed, disturbed, .. } => (undisturbed, Some(disturbed)),
         };
         std::iter::once(first).chain(second)
     }
 
-    /// Whether every broadcast that was to be acknowledged was, by every peer.
-    fn all_acknowledged(&self) -> bool {
-        if let Self::Receipts { receipts, .. } = self { receipts.incomplete == 0 } else { true }
+    /// Whether everything that was to come of the messages besides their arrival has: acknowledgements by every peer, answers in time, the
+    /// same account on both sides of every pair.
+    fn are_whole(&self) -> bool {
+        match self {
+            Self::Receipts { receipts, .. } => receipts.incomplete == 0,
+            Self::Request { requests, .. } => requests.are_answered(),
+            Self::AllToAll { pairs, .. } => pairs.are_complete(),
+            Self::One(_) | Self::Mixed { .. } | Self::Topics { .. } | Self::SlowReaders { .. } => true,
+        }
     }
 
     /// What has no figure although it was run: a comparison with nothing shows nothing.
     fn missing(&self) -> Option<&'static str> {
         let counts = match self {
-            Self::One(_) | Self::Topics { .. } | Self::Receipts { .. } => return None,
+            Self::One(_) | Self::Topics { .. } | Self::Receipts { .. } | Self::AllToAll { .. } | Self::Request { .. } => return None,
             Self::Mixed { without_bulk, with_bulk, bulk, .. } => [
                 (without_bulk.delivered, "no round trip without bulk"),
                 (with_bulk.delivered, "none with bulk"),
@@ -307,6 +340,9 @@ pub(crate) struct Verified {
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
     pub(crate) corrupt: u64,
+    /// Messages of other runs that came as well, since a server sends to all its peers. They are in no other count.
+    #[serde(default)]
+    pub(crate) foreign: u64,
     /// Peers that ended during the run.
     pub(crate) disconnected: u64,
     pub(crate) disconnect_reasons: BTreeMap<String, u64>,
@@ -389,7 +425,7 @@ impl Report {
     }
 
     pub(crate) fn passed(&self) -> bool {
-        self.verified.passed() && self.figures.all_acknowledged() && self.missing().is_none() && self.is_valid()
+        self.verified.passed() && self.figures.are_whole() && self.missing().is_none() && self.is_valid()
     }
 
     /// Whether it says something about the server, as far as that is known.

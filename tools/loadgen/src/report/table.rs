@@ -60,6 +60,8 @@ impl fmt::Display for Figures {
         match self {
             Self::One(measured) => measured.fmt(f),
             Self::Receipts { measured, receipts } => write!(f, "{measured}{receipts}"),
+            Self::AllToAll { measured, pairs } => write!(f, "{measured}{pairs}"),
+            Self::Request { measured, requests } => write!(f, "{measured}{requests}"),
             Self::Topics { measured, topics } => {
                 row(f, "topics", &topics.to_string())?;
                 measured.fmt(f)
@@ -157,7 +159,17 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let interrupted = if self.interrupted { " (interrupted)" } else { "" };
         writeln!(f, "{}{interrupted}", self.setup)?;
-        write!(f, "{}{}", self.figures, self.verified)?;
+        self.figures.fmt(f)?;
+        self.targets.iter().try_for_each(|target| target.fmt(f))?;
+        self.verified.fmt(f)?;
+        if let Some(others) = self.other_peers.filter(|others| *others > 0) {
+            let foreign = group(self.verified.foreign);
+            row(
+                f,
+                "OTHERS",
+                &format!("{} peers of other clients: the server CPU is for them too; {foreign} of their messages came here", group(others)),
+            )?;
+        }
         if self.validity.is_none() && self.verified.unsent > 0 {
             let unsent = group(self.verified.unsent);
             row(f, "NOT SENT", &format!("{unsent} were due, but the server did not keep up: latencies are too good"))?;
@@ -187,11 +199,11 @@ fn rounds_text(rounds: u32) -> String {
     if rounds == 1 { "1 round".into() } else { format!("{rounds} rounds") }
 }
 
-fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
+pub(crate) fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
     writeln!(f, "  {name:<13}{text}")
 }
 
-fn percentile_text(latency: &Latency) -> String {
+pub(crate) fn percentile_text(latency: &Latency) -> String {
     let named = [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("p99.9", latency.p999), ("max", latency.max)];
     named.map(|(name, value)| format!("{name} {}", time(value))).join("   ")
 }

@@ -1,5 +1,6 @@
 //! One run of one workload, as the main thread drives it: start the engines, connect every peer, warm up, measure, stop, drain, add up.
 
+mod others;
 mod phases;
 mod timeline;
 
@@ -9,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use corecast::{Admission, Config, Cores, Engine, Handle, Identity, Lane, RequestError, Spin};
+use corecast::{Admission, Config, Cores, Counter, Engine, Handle, Identity, Lane, RequestError, Spin};
 
 use crate::arrivals::{Arrivals, Schedule};
 use crate::cli::{CpuList, LoadArgs, ViewArgs};
@@ -19,7 +20,7 @@ use crate::flamegraph::Flamegraph;
 use crate::live::Live;
 use crate::machine::{Machine, SPARE_DESCRIPTORS, allowed_cpus, raise_descriptor_limit, usable_cpus};
 use crate::measure::Condition;
-use crate::outcome::Total;
+use crate::outcome::{Samples, Total};
 use crate::output::{self, JsonSink};
 use crate::pacer::{Pace, Pacer, Sender};
 use crate::probe::{Question, Sample};
@@ -29,7 +30,8 @@ use crate::security::{self, Goal, Identities, Target};
 use crate::serve::Stop;
 use crate::server::Server;
 use crate::spec::Spec;
-use crate::workload::{Echo, Fanout, Flood, Kind, Mixed, Pacing, Receipts, SlowReaders, Topics, Workload};
+use crate::targets::Targets;
+use crate::workload::{AllToAll, Echo, Fanout, Flood, Kind, Mixed, Pacing, Receipts, Request, SlowReaders, Topics, Workload};
 use crate::{clock, html, limits, payload};
 pub(crate) use phases::Phases;
 use timeline::Timeline;
@@ -76,19 +78,21 @@ pub(crate) fn main(spec: Spec) -> Result<(), Error> {
 
 /// Runs a workload to its report.
 pub(crate) fn execute(spec: &Spec, stop: &Stop) -> Result<Report, Error> {
-    spec.load.target.as_ref().map_or(Ok(()), |target| spec.load.engine.check_address(&target.address))?;
+    spec.load.target.iter().try_for_each(|target| spec.load.engine.check_address(&target.address))?;
+    if spec.load.target.len() > 1 && spec.kind.needs_one_server() {
+        return Err(Error::SeveralTargets { workload: spec.kind.name() });
+    }
     check_descriptors(spec)?;
     let flamegraph = Flamegraph::prepare_some(spec.load.view.flamegraph.as_ref())?;
     let placement = Placement::choose(&spec.load);
-    let (server, target) = match spec.load.target.clone() {
-        Some(target) => (None, target),
-        None => {
-            let server = start_server(spec, &placement)?;
-            let target = server.target();
-            (Some(server), target)
-        }
+    let (server, targets) = if spec.load.target.is_empty() {
+        let server = start_server(spec, &placement)?;
+        let target = server.target();
+        (Some(server), vec![target])
+    } else {
+        (None, spec.load.target.clone())
     };
-    let result = Run::start(spec, &placement, target, server.as_ref().map(Server::handle)).and_then(|mut run| {
+    let result = Run::start(spec, &placement, targets.into(), server.as_ref().map(Server::handle)).and_then(|mut run| {
         run.flamegraph = flamegraph;
         let mut result = run.drive(spec, &placement, stop);
         if let (Ok(report), Some(server)) = (&mut result, &server) {
@@ -120,7 +124,8 @@ impl Placement {
         let allowed = allowed_cpus();
         let (server, client) = Self::of_cores(load, &allowed);
         // A target on this machine needs a processor too, and nobody knows which.
-        let others = server.len().max(usize::from(load.target.as_ref().is_none_or(|target| target.address.is_local())));
+        let others =
+            server.len().max(usize::from(load.target.is_empty()) + load.target.iter().filter(|target| target.address.is_local()).count());
         let pinned = !server.is_empty() && !client.is_empty();
         let spare = allowed.iter().copied().find(|cpu| pinned && !server.contains(cpu) && !client.contains(cpu));
         let room = usable_cpus() > others + client.len().max(1);
@@ -136,7 +141,7 @@ impl Placement {
     fn of_cores(load: &LoadArgs, allowed: &[usize]) -> (Vec<usize>, Vec<usize>) {
         let list = |list: &Option<CpuList>| list.as_ref().map(|list| list.0.clone());
         let (server, client) = (list(&load.server_cores), list(&load.client_cores));
-        if load.target.is_some() {
+        if !load.target.is_empty() {
             return (Vec::new(), client.unwrap_or_default());
         }
         let first_not_in = |taken: &[usize]| allowed.iter().copied().find(|cpu| !taken.contains(cpu)).into_iter().collect::<Vec<_>>();
@@ -156,7 +161,7 @@ fn check_descriptors(spec: &Spec) -> Result<(), Error> {
     let limit = raise_descriptor_limit();
     // Slow readers come again before the server has let go of the last ones.
     let connections = u64::from(spec.connections() + 2 * spec.slow);
-    let embedded = spec.load.target.is_none();
+    let embedded = spec.load.target.is_empty();
     let needed = connections * (1 + u64::from(embedded)) + SPARE_DESCRIPTORS;
     if needed <= limit { Ok(()) } else { Err(Error::Descriptors { needed, limit, embedded }) }
 }
@@ -198,7 +203,7 @@ fn setup(spec: &Spec, placement: &Placement) -> Setup {
     let offered = spec.pacing.offered();
     Setup {
         workload: spec.kind.name().to_owned(),
-        server: spec.load.target.as_ref().map_or_else(|| "embedded".into(), |target| target.to_string()),
+        server: if spec.load.target.is_empty() { "embedded".into() } else { Targets::from(spec.load.target.clone()).to_string() },
         peers: spec.load.peers,
         size: spec.load.size,
         in_flight,
@@ -219,7 +224,8 @@ struct Run {
     engines: Vec<Engine<Command>>,
     handles: Vec<Handle<Command>>,
     cohort: Cohort,
-    target: Target,
+    targets: Targets,
+    shares: Vec<Share>,
     connections: u64,
     /// The subscribers that stop reading, where some do.
     slow: Option<SlowReaders>,
@@ -230,7 +236,7 @@ struct Run {
 }
 
 impl Run {
-    fn start(spec: &Spec, placement: &Placement, target: Target, server: Option<Handle<()>>) -> Result<Self, Error> {
+    fn start(spec: &Spec, placement: &Placement, targets: Targets, server: Option<Handle<()>>) -> Result<Self, Error> {
         let total = spec.connections();
         let shares = shares(total, placement.client.len());
         let cohort = Cohort(shares.iter().map(|_| Arc::default()).collect());
@@ -240,21 +246,20 @@ impl Run {
         let mut engines = Vec::new();
         for (share, progress) in shares.iter().zip(&cohort.0) {
             let cpu = placement.client.get(share.engine % placement.client.len().max(1)).copied();
-            let parts =
-                Parts { share: *share, common: Arc::clone(&common), progress: Arc::clone(progress), run_id, target: target.clone(), spin };
-            engines.push(start_client(spec, cpu, parts)?);
+            let (share, common, progress, targets) = (*share, Arc::clone(&common), Arc::clone(progress), targets.clone());
+            engines.push(start_client(spec, cpu, Parts { share, common, progress, run_id, targets, spin })?);
         }
         let handles: Vec<_> = engines.iter().map(Engine::handle).collect();
         let _ = common.handles.set(handles.clone());
         for warning in engines.iter().flat_map(Engine::warnings) {
             output::remark(format_args!("client: warning: {warning}"));
         }
-        let slow = if spec.slow > 0 { Some(start_slow(spec, placement, target.clone(), run_id)?) } else { None };
+        let slow = if spec.slow > 0 { Some(start_slow(spec, placement, targets.of(0).clone(), run_id)?) } else { None };
         let timeline = Timeline::new(spec, handles.clone(), server);
         let live = if spec.load.view.live { Live::open(setup(spec, placement).to_string()) } else { None };
         let line = Line::new(spec.kind.name(), live);
         let connections = u64::from(total);
-        Ok(Self { run_id, engines, handles, cohort, target, connections, slow, line, timeline, flamegraph: None })
+        Ok(Self { run_id, engines, handles, cohort, targets, shares, connections, slow, line, timeline, flamegraph: None })
     }
 
     fn drive(&mut self, spec: &Spec, placement: &Placement, stop: &Stop) -> Result<Report, Error> {
@@ -271,6 +276,7 @@ impl Run {
             output::remark(format_args!("{connected} peers connected in {connect_s:.2} s"));
         }
         self.check_mode(spec)?;
+        let other_peers = self.meet_others(spec, stop)?;
         log::info!("{} peers are ready after {connect_s:.3} s", self.connections);
         let at = clock::now_ns() + LEAD_NS;
         self.tell_all(|| Command::Begin { at });
@@ -295,6 +301,7 @@ impl Run {
         if let Some(slow) = &self.slow {
             total.add_slow(slow.outcome()?);
         }
+        total.late_answers = self.handles.iter().map(|handle| handle.stats().get(Counter::LateResponses)).sum();
         let (verified, figures) = (total.verified(|sent| spec.deliveries(sent)), Figures::of(spec, &total, &phases));
         Ok(Report {
             schema: SCHEMA.to_owned(),
@@ -307,7 +314,9 @@ impl Run {
             connect_failures: std::mem::take(&mut total.failures),
             validity: Validity::of(spec, &verified, &figures),
             verified,
+            other_peers,
             figures,
+            targets: total.targets(&self.targets, spec, &phases),
             intervals,
             interrupted: stop.requested(),
             server_counters: None,
@@ -352,7 +361,7 @@ impl Run {
             }
             let (waited, fatal) = (started.elapsed(), self.cohort.sum(|progress| &progress.fatal) > 0);
             // Whoever says how long to wait may be about to start the server.
-            let hopeless = spec.load.connect_timeout.is_none() && waited >= NOBODY_THERE && !self.cohort.reached();
+            let hopeless = spec.load.connect_timeout.is_none() && waited >= NOBODY_THERE && self.cohort.reached() < self.targets.len();
             if fatal || hopeless && self.cohort.failure().is_some() || waited >= given_up_after {
                 let mut reasons = BTreeMap::new();
                 for outcome in self.collect()? {
@@ -362,7 +371,7 @@ impl Run {
                 }
                 self.line.clear();
                 return Err(Error::Connect {
-                    target: Box::new(self.target.clone()),
+                    target: self.targets.to_string(),
                     ready,
                     wanted: self.connections,
                     waited,
@@ -380,14 +389,17 @@ impl Run {
             self.line.note(Some(reason));
             return false;
         }
-        let (target, wanted) = (&self.target, self.connections);
-        output::remark(format_args!("{ready} of {wanted} peers connected to {target}, trying again: {reason}"));
+        let (targets, wanted) = (&self.targets, self.connections);
+        output::remark(format_args!("{ready} of {wanted} peers connected to {targets}, trying again: {reason}"));
         true
     }
 
-    fn probe(&self, question: Question) -> Result<Vec<u8>, RequestError> {
+    /// Asks one of the targets, through the first peer that goes there.
+    fn probe(&self, target: usize, question: Question) -> Result<Vec<u8>, RequestError> {
         let (answer, answered) = mpsc::channel();
-        self.tell(&self.handles[0], || Command::Probe { question, answer: answer.clone() });
+        let share = self.shares.iter().find(|share| share.contains(target as u32)).expect("there are as many peers as targets");
+        let index = target - share.first as usize;
+        self.tell(&self.handles[share.engine], || Command::Probe { index, question, answer: answer.clone() });
         drop(answer);
         match answered.recv_timeout(PROBE_TIMEOUT + Duration::from_secs(1)) {
             Ok(result) => result,
@@ -395,17 +407,28 @@ impl Run {
         }
     }
 
-    /// Nothing where the server does not answer, or with something else.
-    fn sample(&self, question: Question) -> Option<Sample> {
-        self.probe(question).ok().and_then(|body| Sample::decode(&body))
+    /// Of each target: nothing where it does not answer, or with something else.
+    fn sample(&self, question: Question) -> Vec<Option<Sample>> {
+        let of = |target| self.probe(target, question).ok().and_then(|body| Sample::decode(&body));
+        (0..self.targets.len()).map(of).collect()
     }
 
     fn check_mode(&self, spec: &Spec) -> Result<(), Error> {
-        let target = self.target.clone();
-        let body = self.probe(Question::Sample).map_err(|source| Error::Probe { target: target.clone(), source })?;
-        let is = Sample::decode(&body).and_then(|sample| sample.mode()).ok_or_else(|| Error::NotALoadgen { target: target.clone() })?;
-        let needed = spec.kind.server_mode();
-        if is == needed { Ok(()) } else { Err(Error::WrongMode { target, is, needed }) }
+        for (index, target) in self.targets.iter().enumerate() {
+            let body = self.probe(index, Question::Sample).map_err(|source| Error::Probe { target: target.clone(), source })?;
+            let is = Sample::decode(&body).and_then(|sample| sample.mode()).ok_or_else(|| Error::NotALoadgen { target: target.clone() })?;
+            let needed = spec.kind.server_mode();
+            if is != needed {
+                return Err(Error::WrongMode { target: target.clone(), is, needed });
+            }
+        }
+        Ok(())
+    }
+
+    /// What each target said at the two ends of a phase. At the end, who has lost a peer may have lost the one that is asked through.
+    fn samples(&self, before: Vec<Option<Sample>>) -> Samples {
+        let after = if self.failed() { vec![None; before.len()] } else { self.sample(Question::Sample) };
+        before.into_iter().zip(after).map(|(before, after)| [before, after]).collect()
     }
 
     fn start_pacer(&self, spec: &Spec, placement: &Placement, at: u64) -> Result<Option<Pacer>, Error> {
@@ -447,10 +470,8 @@ impl Run {
         self.wait("measuring", spec, spec.load.duration, stop, |_| false);
         self.tell_all(|| Command::CloseWindow);
         self.timeline.end();
-        // A peer that ended may have been the one that is asked through.
-        let after = if self.failed() { None } else { self.sample(Question::Sample) };
         let mut phases = Phases::default();
-        phases.samples[Condition::Undisturbed as usize].push([before, after]);
+        phases.samples[Condition::Undisturbed as usize].push(self.samples(before));
         phases
     }
 
@@ -472,7 +493,8 @@ impl Run {
             let (received, expected) = (self.received(), spec.deliveries(self.sent()));
             self.line.show_measured("draining", received, "delivered", self.timeline.intervals());
             let owed = self.cohort.sum(|progress| &progress.outstanding);
-            quiet = if received >= expected && owed == 0 { quiet + 1 } else { 0 };
+            let ended = received + self.cohort.sum(|progress| &progress.unanswered);
+            quiet = if ended >= expected && owed == 0 { quiet + 1 } else { 0 };
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
         }
     }
@@ -504,7 +526,7 @@ struct Parts {
     common: Arc<Common>,
     progress: Arc<Progress>,
     run_id: u32,
-    target: Target,
+    targets: Targets,
     /// Whether the core looks for work all the time, unless the command line says otherwise.
     spin: bool,
 }
@@ -522,6 +544,9 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     limits::fit_messages(&mut config.limits, size, in_flight);
     limits::fit_peers(&mut config.limits, peers, size, in_flight);
     limits::fit_acks(&mut config.acks, &config.limits, size, in_flight);
+    if let Some((of_each, of_all)) = spec.unanswered() {
+        limits::fit_requests(&mut config.limits, of_each, of_all);
+    }
     if spec.pacing == Pacing::Greedy {
         limits::fit_flood(&mut config.limits, peers, size);
     }
@@ -529,13 +554,19 @@ fn start_client(spec: &Spec, cpu: Option<usize>, parts: Parts) -> Result<Engine<
     config.limits.inbox_messages = (config.limits.inbox_messages + parts.share.engines * in_flight).min(1 << 24);
     let (kind, pacing, drain) = (spec.kind, spec.pacing, spec.load.drain.max(GLANCE));
     let (own_size, longest) = (spec.load.size, spec.longest());
-    let goal = Goal { target: parts.target.clone(), identities };
+    let goal = Goal { targets: parts.targets.clone(), first: parts.share.first, identities };
+    let targets = parts.targets.len();
     let core = move || {
         let Parts { share, common, progress, run_id, .. } = &parts;
         let builder = payload::Builder::new(*run_id, own_size);
-        Core::new(*share, Arc::clone(common), Arc::clone(progress), builder, longest, drain, pacing.offered().is_some())
+        Core::new(*share, Arc::clone(common), Arc::clone(progress), builder, longest, drain, pacing.offered().is_some()).to(targets)
     };
     match kind {
+        Kind::AllToAll => start_engine(config, goal, core, move |core| AllToAll::new(pacing, core)),
+        Kind::Request => {
+            let deadline = spec.requests.expect("request has a deadline").deadline;
+            start_engine(config, goal, core, move |core| Request::new(pacing, deadline, core.count()))
+        }
         Kind::Echo => start_engine(config, goal, core, move |core| Echo::new(pacing, core.count())),
         Kind::Fanout | Kind::SlowReaders => start_engine(config, goal, core, move |core| Fanout::new(pacing, core)),
         Kind::Mixed => {
@@ -563,7 +594,7 @@ fn start_slow(spec: &Spec, placement: &Placement, target: Target, run_id: u32) -
     limits::fit_messages(&mut config.limits, spec.load.size, 1);
     // Those that are renewed may still be closing.
     limits::fit_peers(&mut config.limits, 2 * spec.slow as usize, spec.load.size, 1);
-    SlowReaders::start(config, Goal { target, identities }, spec.slow, run_id, spec.load.size)
+    SlowReaders::start(config, Goal::to(target, identities), spec.slow, run_id, spec.load.size)
 }
 
 fn start_engine<W: Workload>(

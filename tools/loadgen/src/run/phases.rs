@@ -77,8 +77,7 @@ impl Run {
             }
             if started.elapsed() >= given_up_after {
                 let reasons = slow.failure().map_or_else(String::new, |reason| format!("; {reason}"));
-                let (target, ready, wanted, waited) =
-                    (Box::new(self.target.clone()), slow.ready(), u64::from(slow.count), started.elapsed());
+                let (target, ready, wanted, waited) = (self.targets.to_string(), slow.ready(), u64::from(slow.count), started.elapsed());
                 return Err(Error::Connect { target, ready, wanted, waited, reasons });
             }
             std::thread::sleep(GLANCE);
@@ -98,9 +97,7 @@ impl Run {
         self.wait(name, spec, spec.phase(), stop, done);
         self.tell_all(|| Command::CloseWindow);
         self.timeline.end();
-        // A peer that ended may have been the one that is asked through.
-        let after = if self.failed() { None } else { self.sample(Question::Sample) };
-        phases.samples[condition as usize].push([before, after]);
+        phases.samples[condition as usize].push(self.samples(before));
     }
 
     /// The disturbed phase of slow readers: it is over when the last of them was cut off, for then it is undisturbed again.
@@ -128,7 +125,7 @@ impl Run {
         if self.failed() {
             return Counters::new();
         }
-        self.probe(Question::Counters).ok().and_then(|body| decode_counters(&body)).unwrap_or_default()
+        self.probe(0, Question::Counters).ok().and_then(|body| decode_counters(&body)).unwrap_or_default()
     }
 }
 

@@ -131,8 +131,8 @@ impl Workload for Flood {
         (0..core.count()).for_each(|index| core.ask_for_tally(cx, index));
     }
 
-    fn on_tally(&mut self, _cx: &mut Context<'_>, core: &mut Core, _index: usize, sample: &Sample) {
-        core.arrived_at_server(sample.tally);
+    fn on_tally(&mut self, _cx: &mut Context<'_>, core: &mut Core, index: usize, sample: &Sample) {
+        core.arrived_at_server(index, sample.tally);
     }
 
     fn on_acknowledged(&mut self, cx: &mut Context<'_>, core: &mut Core, index: usize, sample: Option<&Sample>) {

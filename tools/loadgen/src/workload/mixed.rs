@@ -73,7 +73,7 @@ impl Mixed {
             return;
         };
         let verdict = flow.bulk.accept(number);
-        core.bulk_arrived(verdict);
+        core.bulk_arrived(index, verdict);
         if verdict != Verdict::Duplicate && flow.outstanding > 0 {
             flow.outstanding -= 1;
             self.outstanding -= 1;

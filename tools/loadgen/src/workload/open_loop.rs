@@ -95,10 +95,21 @@ impl OpenLoop {
 
     /// Sends what peer `index` owes, from its message `next_seq` on. Returns whether the peer must wait.
     pub(crate) fn catch_up(&mut self, cx: &mut Context<'_>, core: &mut Core, index: usize, next_seq: &mut u64) -> bool {
+        self.catch_up_by(core, index, next_seq, |core, seq, due| core.send(cx, index, seq, due))
+    }
+
+    /// The same, where `send` sends the message with this number that was due then.
+    pub(crate) fn catch_up_by(
+        &mut self,
+        core: &mut Core,
+        index: usize,
+        next_seq: &mut u64,
+        mut send: impl FnMut(&mut Core, u64, u64) -> Push,
+    ) -> bool {
         let Some(Peer { backlog, waiting }) = self.peers.get_mut(index) else { return false };
         *waiting = false;
         while let Some(due) = backlog.first().filter(|_| core.sending) {
-            let push = core.send(cx, index, *next_seq, due);
+            let push = send(core, *next_seq, due);
             if push != Push::Refused {
                 backlog.sent(core);
                 self.owed -= 1;

@@ -3,13 +3,12 @@
 //! The run's peer 0 publishes and does not subscribe. It is on the first engine; the subscribers are on all. In the closed loop every
 //! engine tells the first one when the last of its subscribers has a message, and the publisher goes on when all engines have.
 
-use std::collections::VecDeque;
-
 use corecast::{Context, Message, SendError};
 
 use super::cadence::Cadence;
+use super::reach::{Awaited, UnderWay};
 use super::{Pacing, Workload};
-use crate::client::{Command, Core};
+use crate::client::Core;
 use crate::clock;
 use crate::payload::Header;
 use crate::verify::Verdict;
@@ -33,19 +32,12 @@ pub(crate) trait Audience: 'static {
     fn accept(&mut self, index: usize, header: &Header) -> Option<(Verdict, u64)>;
 }
 
-/// A message that some engine's subscribers do not have yet.
-struct Unfinished {
-    sent_at: u64,
-    /// Engines whose subscribers do not all have it.
-    engines: usize,
-}
-
 /// The peer that publishes. On the first engine only.
 struct Publisher {
     /// The next message's number.
     next: u64,
-    /// Closed loop: the number of the first is `next - len`.
-    unfinished: VecDeque<Unfinished>,
+    /// Closed loop.
+    under_way: UnderWay,
     cadence: Cadence,
 }
 
@@ -54,29 +46,28 @@ pub(crate) struct Published<A> {
     pacing: Pacing,
     publisher: Option<Publisher>,
     audience: A,
-    /// Closed loop: how many subscribers of this core do not have a message yet, from the number `first` on.
-    awaited: VecDeque<u32>,
-    first: u64,
+    /// Closed loop: the subscribers of this core.
+    awaited: Awaited,
 }
 
 impl<A: Audience> Published<A> {
     pub(super) fn to(audience: A, pacing: Pacing, core: &Core) -> Self {
-        let publisher = Publisher { next: 0, unfinished: VecDeque::new(), cadence: Cadence::new(pacing) };
+        let publisher = Publisher { next: 0, under_way: UnderWay::default(), cadence: Cadence::new(pacing) };
         let publisher = (core.share.first == PUBLISHER).then_some(publisher);
-        Self { pacing, publisher, audience, awaited: VecDeque::new(), first: 0 }
+        Self { pacing, publisher, audience, awaited: Awaited::default() }
     }
 
     /// Sends what may be sent now.
     fn publish(&mut self, cx: &mut Context<'_>, core: &mut Core) {
         let Some(publisher) = &mut self.publisher else { return };
-        while let Some(sent_at) = publisher.cadence.next(core, publisher.unfinished.len()) {
+        while let Some(sent_at) = publisher.cadence.next(core, publisher.under_way.len()) {
             let (sender, seq) = self.audience.address(publisher.next);
             let push = core.send_as(cx, PUBLISHER as usize, sender, seq, sent_at);
             if !publisher.cadence.pushed(core, push) {
                 return;
             }
             if matches!(self.pacing, Pacing::Closed { .. }) {
-                publisher.unfinished.push_back(Unfinished { sent_at, engines: self.audience.engines(publisher.next) });
+                publisher.under_way.sent(sent_at, self.audience.engines(publisher.next));
             }
             publisher.next += 1;
         }
@@ -84,25 +75,30 @@ impl<A: Audience> Published<A> {
 
     /// One subscriber of this core has a message: says so when it was the last one.
     fn count(&mut self, cx: &mut Context<'_>, core: &mut Core, number: u64) {
-        let Some(at) = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else { return };
-        // A gap opens one entry for each message in it; the checksum keeps the number from being just anything.
-        while self.awaited.len() <= at {
-            self.awaited.push_back(self.audience.subscribers(self.first + self.awaited.len() as u64));
+        let Self { publisher, audience, awaited, .. } = self;
+        let mut reached_here = false;
+        awaited.count(
+            number,
+            |number| audience.subscribers(number),
+            |number| match publisher {
+                Some(publisher) => {
+                    reached_here = true;
+                    publisher.reached(core, number);
+                }
+                None => core.say_reached(0, PUBLISHER, number),
+            },
+        );
+        if reached_here {
+            self.publish(cx, core);
         }
-        self.awaited[at] = self.awaited[at].saturating_sub(1);
-        while self.awaited.front() == Some(&0) {
-            self.awaited.pop_front();
-            let number = self.first;
-            self.first += 1;
-            if self.audience.subscribers(number) == 0 {
-                // Nobody awaits this engine's word.
-            } else if self.publisher.is_some() {
-                self.on_reached(cx, core, number);
-            } else if let Some(first) = core.common.handles.get().and_then(|handles| handles.first()) {
-                // As many are under way as messages, and the inbox was made to hold those.
-                let _ = first.post(0, Command::Reached { number });
-            }
-        }
+    }
+}
+
+impl Publisher {
+    /// One engine's subscribers all have a message.
+    fn reached(&mut self, core: &mut Core, number: u64) {
+        let now = clock::now_ns();
+        self.under_way.reached(number, |sent_at| core.window().completed(now.saturating_sub(sent_at)));
     }
 }
 
@@ -154,18 +150,9 @@ impl<A: Audience> Workload for Published<A> {
         self.on_drained(cx, core, PUBLISHER as usize);
     }
 
-    fn on_reached(&mut self, cx: &mut Context<'_>, core: &mut Core, number: u64) {
+    fn on_reached(&mut self, cx: &mut Context<'_>, core: &mut Core, _sender: u32, number: u64) {
         let Some(publisher) = &mut self.publisher else { return };
-        let first = publisher.next - publisher.unfinished.len() as u64;
-        let message = number.checked_sub(first).and_then(|at| publisher.unfinished.get_mut(at as usize));
-        let Some(message) = message else { return };
-        message.engines = message.engines.saturating_sub(1);
-        let now = clock::now_ns();
-        while publisher.unfinished.front().is_some_and(|message| message.engines == 0) {
-            if let Some(message) = publisher.unfinished.pop_front() {
-                core.window().completed(now.saturating_sub(message.sent_at));
-            }
-        }
+        publisher.reached(core, number);
         self.publish(cx, core);
     }
 }

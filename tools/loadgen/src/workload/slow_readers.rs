@@ -183,10 +183,10 @@ impl Handler for Stopper {
     }
 
     fn on_connected(&mut self, cx: &mut Context<'_>, peer: PeerId, info: &PeerInfo) {
-        self.progress.reached.store(true, Relaxed);
+        self.progress.answered(0);
         self.connector.connected(info.dial);
         cx.set_user(peer, Reader { generation: self.generation, channel: info.channel, ready: false, stream: None });
-        if cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(), PROBE_TIMEOUT, 0).is_err() {
+        if cx.request(peer, Question::Greet.meta(), &Question::Greet.encode(self.run), PROBE_TIMEOUT, 0).is_err() {
             cx.close(peer);
         }
     }
