@@ -71,6 +71,8 @@ pub(crate) enum Error {
     NoAnswer,
     /// The run came to its end and something in it was not as promised.
     Verification,
+    /// Doctor: a run would not come to its end on this machine.
+    Unfit,
 }
 
 impl Error {
@@ -85,7 +87,7 @@ impl Error {
     /// Whether there is nothing to say: what was wrong has been printed with the figures, or whoever read them has had enough.
     pub(crate) fn is_silent(&self) -> bool {
         match self {
-            Self::Verification | Self::NoAnswer => true,
+            Self::Verification | Self::NoAnswer | Self::Unfit => true,
             Self::Stdout { source } => source.kind() == io::ErrorKind::BrokenPipe,
             _ => false,
         }
@@ -152,6 +154,7 @@ impl fmt::Display for Error {
             Self::Interrupted => f.write_str("interrupted"),
             Self::NoAnswer => f.write_str("no rate was good enough"),
             Self::Verification => f.write_str("the run failed its verification"),
+            Self::Unfit => f.write_str("this machine does not carry such a run"),
         }
     }
 }

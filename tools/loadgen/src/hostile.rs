@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::cli::{EngineArgs, parse_positive_seconds};
 use crate::clock;
 use crate::error::Error;
+use crate::html;
 use crate::measure::{new_histogram, percentiles};
 use crate::output::{self, JsonSink};
 use crate::security::{self, Target, parse_target};
@@ -48,6 +49,9 @@ pub(crate) struct HostileArgs {
     /// Write the figures there as JSON (`-`: standard output, instead of the table).
     #[arg(long, value_name = "FILE")]
     json: Option<std::path::PathBuf>,
+    /// Write the figures there as one HTML page (`-`: standard output, instead of the table).
+    #[arg(long, value_name = "FILE")]
+    html: Option<std::path::PathBuf>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }
@@ -216,7 +220,8 @@ fn never_readers(victim: &Victim, scale: &Scale) -> Report {
 
 /// Measures the canary in peace and under each attack.
 pub(crate) fn main(args: &HostileArgs) -> Result<(), Error> {
-    let json = JsonSink::open_some(args.json.as_ref())?;
+    let (json, html) = (JsonSink::open_some(args.json.as_ref())?, JsonSink::open_some(args.html.as_ref())?);
+    let shown = json.is_none() && !html.as_ref().is_some_and(JsonSink::is_stdout);
     let duration = if args.quick { Duration::from_millis(500) } else { args.duration };
     let (server, target) = match args.target.clone() {
         Some(target) if target.address.is_local() => (None, target),
@@ -258,9 +263,14 @@ pub(crate) fn main(args: &HostileArgs) -> Result<(), Error> {
     if let Some(server) = server {
         server.shutdown();
     }
-    match json {
-        Some(sink) => sink.write(&figures)?,
-        None => print(&figures)?,
+    if let Some(sink) = json {
+        sink.write(&figures)?;
+    }
+    if let Some(sink) = html {
+        sink.write_text(&html::result(&figures))?;
+    }
+    if shown {
+        print(&figures)?;
     }
     if figures.canary_survived { Ok(()) } else { Err(Error::CanaryDied) }
 }

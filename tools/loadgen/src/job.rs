@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use corecast::NetworkId;
 
-use crate::cli::{EngineArgs, JobArgs, LoadArgs};
+use crate::cli::{EngineArgs, JobArgs, LoadArgs, ViewArgs};
 use crate::error::Error;
+use crate::html;
 use crate::output::{self, JsonSink};
 use crate::report::Report;
 use crate::run;
@@ -21,8 +22,8 @@ const SIZE: usize = 256;
 pub(crate) fn main(args: &JobArgs) -> Result<(), Error> {
     let stop = Stop::install()?;
     let started = Instant::now();
-    let json = JsonSink::open_some(args.json.as_ref())?;
-    let to_stdout = json.as_ref().is_some_and(JsonSink::is_stdout);
+    let (json, html) = (JsonSink::open_some(args.json.as_ref())?, JsonSink::open_some(args.html.as_ref())?);
+    let to_stdout = [&json, &html].into_iter().flatten().any(JsonSink::is_stdout);
     let mut reports = Vec::new();
     for (kind, in_flight) in [(Kind::Echo, 4), (Kind::Fanout, 16)] {
         let spec = Spec::plain(kind, Pacing::Closed { in_flight }, load(args.quick));
@@ -38,6 +39,9 @@ pub(crate) fn main(args: &JobArgs) -> Result<(), Error> {
     }
     if let Some(sink) = json {
         sink.write(&reports)?;
+    }
+    if let Some(sink) = html {
+        sink.write_text(&html::page(&reports))?;
     }
     output::remark(format_args!("done in {:.1} s; --help lists what else there is", started.elapsed().as_secs_f64()));
     if reports.iter().all(Report::passed) { Ok(()) } else { Err(Error::Verification) }
@@ -69,5 +73,6 @@ fn load(quick: bool) -> LoadArgs {
             cipher: Suite::default(),
             network_secret_file: None,
         },
+        view: ViewArgs::default(),
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::cli::KneeArgs;
 use crate::error::Error;
+use crate::html;
 use crate::machine::Machine;
 use crate::output::{self, JsonSink};
 use crate::report::{Setup, group, time};
@@ -128,6 +129,7 @@ fn majority<E>(terms: Terms, rate: f64, first: Probe, probe: &mut impl FnMut(f64
 #[derive(Serialize)]
 struct Answer {
     schema: &'static str,
+    command: Vec<String>,
     /// Of the first run: the rate is each step's own.
     setup: Option<Setup>,
     duration_s: f64,
@@ -142,8 +144,9 @@ struct Answer {
 
 /// Looks for the knee, and says where it is.
 pub(crate) fn main(args: &KneeArgs) -> Result<(), Error> {
-    let json = JsonSink::open_some(args.stepped.load.json.as_ref())?;
-    let shown = !json.as_ref().is_some_and(JsonSink::is_stdout);
+    let load = &args.stepped.load;
+    let (json, html) = (JsonSink::open_some(load.json.as_ref())?, JsonSink::open_some(load.view.html.as_ref())?);
+    let shown = ![&json, &html].into_iter().flatten().any(JsonSink::is_stdout);
     let mut steps = Steps::new(&args.stepped, shown)?;
     let terms = Terms { from: args.stepped.from, to: args.stepped.to, precision: args.precision, confirmations: args.confirm };
     let knee = search(terms, |rate| steps.run(rate).map(|step| Probe::of(step, args.p99)))?;
@@ -152,11 +155,15 @@ pub(crate) fn main(args: &KneeArgs) -> Result<(), Error> {
     if shown {
         output::print(format_args!("  {}\n", verdict(&knee, bound_ns)))?;
     }
+    let Terms { precision, confirmations, .. } = terms;
+    let (command, duration_s) = (std::env::args().collect(), load.duration.as_secs_f64());
+    let Steps { setup, done: steps, machine, .. } = steps;
+    let answer = Answer { schema: SCHEMA, command, setup, duration_s, bound_ns, precision, confirmations, knee, steps, machine };
     if let Some(sink) = json {
-        let Terms { precision, confirmations, .. } = terms;
-        let duration_s = args.stepped.load.duration.as_secs_f64();
-        let Steps { setup, done: steps, machine, .. } = steps;
-        sink.write(&Answer { schema: SCHEMA, setup, duration_s, bound_ns, precision, confirmations, knee, steps, machine })?;
+        sink.write(&answer)?;
+    }
+    if let Some(sink) = html {
+        sink.write_text(&html::staircase(&answer))?;
     }
     if found { Ok(()) } else { Err(Error::NoAnswer) }
 }

@@ -28,8 +28,12 @@
 //! | [`baseline`] | whether a build does worse than another, or than before |
 //! | [`reason`], [`error`] | why connections and runs fail, in words |
 //! | [`output`] | what is written where |
+//! | [`live`] | a run on the terminal while it goes on |
+//! | [`html`] | a report as one page with plots |
+//! | [`flamegraph`], [`sys`] | where the time goes, sampled from inside |
 //! | [`machine`], [`clock`] | where it was measured, and the clock it was measured with |
-#![forbid(unsafe_code)]
+//! | [`doctor`] | whether the machine is fit to be measured on, and what to change |
+#![deny(unsafe_code)]
 
 mod acked;
 mod answers;
@@ -41,13 +45,17 @@ mod cli;
 mod client;
 mod clock;
 mod crowd;
+mod doctor;
 mod error;
+mod flamegraph;
 mod hdr;
 mod hostile;
+mod html;
 mod idle;
 mod job;
 mod knee;
 mod limits;
+mod live;
 mod machine;
 mod measure;
 mod merge;
@@ -70,6 +78,8 @@ mod spec;
 mod step;
 mod storm;
 mod sweep;
+#[allow(unsafe_code, reason = "signals, and the stacks that they interrupt")]
+mod sys;
 mod targets;
 mod verify;
 mod workload;
@@ -99,6 +109,8 @@ fn main() -> ExitCode {
         Some(Command::Idle(args)) => idle::main(args),
         Some(Command::ReconnectStorm(args)) => storm::main(args),
         Some(Command::Merge(args)) => merge::main(args),
+        Some(Command::Doctor(args)) => doctor::main(args),
+        Some(Command::Html(args)) => html::main(args),
         Some(Command::Sweep(args)) => sweep::main(args),
         Some(Command::Knee(args)) => knee::main(args),
         Some(Command::Baseline(args)) => baseline::main(&args.what),

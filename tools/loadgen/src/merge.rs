@@ -110,6 +110,7 @@ fn merge(reports: Vec<(PathBuf, Report)>) -> Result<Report, Error> {
     Ok(Report {
         schema: first.schema.clone(),
         run_id: first.run_id,
+        command: std::env::args().collect(),
         merged: parts.iter().map(|part| part.report.run_id).collect(),
         setup: Setup { rate, peers, arrival_seed: None, client_cores: client_cores.map(|lists| lists.concat()), ..first.setup.clone() },
         started_at_s,

@@ -1,9 +1,13 @@
 //! What a run looks like from outside while it goes on: counters that the client cores publish, and one line on a terminal.
 
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::live::{Live, Now};
+use crate::report::Interval;
 
 /// Published by one client core, read by the main thread, but for what the pacer says. A cache line of its own.
 #[derive(Debug, Default)]
@@ -80,17 +84,19 @@ pub(crate) struct Line {
     last: (String, Instant, u64),
     /// What is said instead of how fast the count grows.
     note: Option<String>,
+    /// What is shown instead of the line.
+    live: Option<Live>,
 }
 
 impl Line {
-    pub(crate) fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str, live: Option<Live>) -> Self {
         let now = Instant::now();
-        Self { terminal: std::io::stderr().is_terminal(), name, started: now, shown: None, last: (String::new(), now, 0), note: None }
+        Self { terminal: std::io::stderr().is_terminal(), name, started: now, shown: None, last: (String::new(), now, 0), note: None, live }
     }
 
     /// Whether there is a line at all.
     pub(crate) fn on_terminal(&self) -> bool {
-        self.terminal
+        self.terminal || self.live.is_some()
     }
 
     /// What is said from now on instead of how fast the count grows.
@@ -100,8 +106,13 @@ impl Line {
 
     /// `phase`, the time, and how fast `count` grows.
     pub(crate) fn show(&mut self, phase: &str, count: u64, unit: &str) {
+        self.show_measured(phase, count, unit, &[]);
+    }
+
+    /// The same, and the measured time so far.
+    pub(crate) fn show_measured(&mut self, phase: &str, count: u64, unit: &str, intervals: &[Interval]) {
         let now = Instant::now();
-        if !self.terminal || self.shown.is_some_and(|shown| now - shown < Duration::from_millis(200)) {
+        if !self.on_terminal() || self.shown.is_some_and(|shown| now - shown < Duration::from_millis(200)) {
             return;
         }
         let (last_phase, last_shown, last_count) = &self.last;
@@ -110,27 +121,35 @@ impl Line {
         let rate = if since > 0.0 && last_phase == phase { count.saturating_sub(*last_count) as f64 / since } else { 0.0 };
         self.last = (phase.to_owned(), now, count);
         self.shown = Some(now);
+        if let Some(live) = &mut self.live {
+            let (elapsed, note) = (now - self.started, self.note.as_deref());
+            return live.show(&Now { phase, elapsed, count, unit, rate, note, intervals });
+        }
         let elapsed = (now - self.started).as_secs_f64();
         let (name, growth) = (self.name, format!("{count:>12} {unit}  {rate:>12.0} /s"));
         let told = self.note.as_ref().map_or(growth, |note| format!("{count} {unit}: {note}"));
         let text = format!("{name:<8}{phase:<12}{elapsed:6.1} s  {told}");
         // A line that wraps cannot be written over.
-        let shown: String = text.chars().take(width() - 1).collect();
+        let shown: String = text.chars().take(terminal_size(std::io::stderr()).0 - 1).collect();
         overwrite(&shown);
     }
 
     /// Takes the line away.
     pub(crate) fn clear(&mut self) {
-        if self.shown.take().is_some() {
-            overwrite("");
+        if self.shown.take().is_none() {
+            return;
+        }
+        match &mut self.live {
+            Some(live) => live.clear(),
+            None => overwrite(""),
         }
     }
 }
 
-/// Columns of the terminal.
-fn width() -> usize {
-    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
-    if columns == 0 { 80 } else { columns }
+/// Columns and rows of the terminal.
+pub(crate) fn terminal_size(terminal: impl AsFd) -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(terminal).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
 }
 
 /// A terminal that is gone is no reason to stop.

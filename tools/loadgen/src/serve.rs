@@ -16,6 +16,7 @@ use signal_hook::low_level::pipe;
 
 use crate::cli::{BULK_AHEAD_MAX, ServeArgs};
 use crate::error::Error;
+use crate::flamegraph::Flamegraph;
 use crate::limits;
 use crate::machine::raise_descriptor_limit;
 use crate::output::{self, JsonSink};
@@ -44,14 +45,17 @@ pub(crate) fn main(args: &ServeArgs) -> Result<(), Error> {
     let stats_json = JsonSink::open_some(args.stats_json.as_ref())?;
     let stop = Stop::install()?;
     let config = config(args)?;
+    let mut flamegraph = Flamegraph::prepare_some(args.flamegraph.as_ref())?;
     let limits = security::describe(&config);
     let cores = args.cores.as_ref().map_or(1, |list| list.0.len());
     let server = Server::start(config, cores, args.mode)?;
     let (address, handle) = (server.target(), server.handle());
     announce(&format!("listening on {address}"));
     announce(&limits);
+    flamegraph.as_mut().map_or(Ok(()), Flamegraph::start)?;
     let started = Instant::now();
     stop.wait();
+    flamegraph.iter_mut().for_each(Flamegraph::stop);
     let elapsed_s = started.elapsed().as_secs_f64();
     let (peers, refused) = (counter(&handle.stats(), "peers"), server.refused());
     let report = server.shutdown();
@@ -69,6 +73,7 @@ pub(crate) fn main(args: &ServeArgs) -> Result<(), Error> {
         report.elapsed.as_secs_f64(),
         report.unsent_messages,
     );
+    flamegraph.map_or(Ok(()), |flamegraph| flamegraph.finish(format!("serve: {}, {}", args.mode, address)))?;
     if let Some(sink) = stats_json {
         let cores = (0..handle.cores()).map(|core| by_name(&handle.core_stats(core))).collect();
         let stats = StatsReport {

@@ -14,6 +14,7 @@ use corecast::{
 use crate::acked::{Settled, TERMS, Terms};
 use crate::bulk::{PULL, Pull, Ring};
 use crate::error::Error;
+use crate::flamegraph::enter_thread;
 use crate::machine::{CpuMeter, CpuTime, boot_id, resident_bytes};
 use crate::measure::{new_histogram, percentiles};
 use crate::probe::{Counters, DATA, Question, Sample, encode_counters};
@@ -251,6 +252,7 @@ impl Handler for Core {
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
         self.index = cx.core();
+        enter_thread("server", self.index);
         self.shared.meter.register();
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::SteppedArgs;
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::serve::Stop;
 use crate::spec::Spec;
 
 /// What a run at one rate is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
     Valid,
@@ -26,7 +26,7 @@ pub(crate) enum Verdict {
 }
 
 /// A run at one rate.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Step {
     /// Messages a second that were due.
     pub(crate) rate: f64,

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::cli::SweepArgs;
 use crate::error::Error;
+use crate::html;
 use crate::machine::Machine;
 use crate::output::JsonSink;
 use crate::report::Setup;
@@ -16,6 +17,7 @@ const SCHEMA: &str = "corecast-loadgen-sweep/1";
 #[derive(Serialize)]
 struct Sweep {
     schema: &'static str,
+    command: Vec<String>,
     /// Of the first step: the rate is each step's own.
     setup: Option<Setup>,
     duration_s: f64,
@@ -25,15 +27,20 @@ struct Sweep {
 
 /// Runs at each rate.
 pub(crate) fn main(args: &SweepArgs) -> Result<(), Error> {
-    let json = JsonSink::open_some(args.stepped.load.json.as_ref())?;
-    let mut steps = Steps::new(&args.stepped, !json.as_ref().is_some_and(JsonSink::is_stdout))?;
+    let load = &args.stepped.load;
+    let (json, html) = (JsonSink::open_some(load.json.as_ref())?, JsonSink::open_some(load.view.html.as_ref())?);
+    let mut steps = Steps::new(&args.stepped, ![&json, &html].into_iter().flatten().any(JsonSink::is_stdout))?;
     for rate in rates(args.stepped.from, args.stepped.to, args.steps, args.geometric) {
         steps.run(rate)?;
     }
     let wrong = steps.went_wrong() || !steps.done.iter().any(|step| step.verdict == Verdict::Valid);
+    let (command, duration_s) = (std::env::args().collect(), load.duration.as_secs_f64());
+    let sweep = Sweep { schema: SCHEMA, command, setup: steps.setup, duration_s, steps: steps.done, machine: steps.machine };
     if let Some(sink) = json {
-        let duration_s = args.stepped.load.duration.as_secs_f64();
-        sink.write(&Sweep { schema: SCHEMA, setup: steps.setup, duration_s, steps: steps.done, machine: steps.machine })?;
+        sink.write(&sweep)?;
+    }
+    if let Some(sink) = html {
+        sink.write_text(&html::staircase(&sweep))?;
     }
     if wrong { Err(Error::NoAnswer) } else { Ok(()) }
 }

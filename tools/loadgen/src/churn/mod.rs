@@ -28,6 +28,7 @@ use self::rough::{Done, Rough};
 use crate::cli::{EngineArgs, parse_positive_seconds};
 use crate::error::Error;
 use crate::hostile;
+use crate::html;
 use crate::output::{self, JsonSink};
 use crate::security::{self, Identities, Target};
 
@@ -54,6 +55,9 @@ pub(crate) struct ChurnArgs {
     /// Write the books there as JSON (`-`: standard output, instead of the table).
     #[arg(long, value_name = "FILE")]
     json: Option<std::path::PathBuf>,
+    /// Write the books there as one HTML page (`-`: standard output, instead of the table).
+    #[arg(long, value_name = "FILE")]
+    html: Option<std::path::PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -110,7 +114,8 @@ impl Engines {
 }
 
 pub(crate) fn main(args: &ChurnArgs) -> Result<(), Error> {
-    let json = JsonSink::open_some(args.json.as_ref())?;
+    let (json, html) = (JsonSink::open_some(args.json.as_ref())?, JsonSink::open_some(args.html.as_ref())?);
+    let shown = json.is_none() && !html.as_ref().is_some_and(JsonSink::is_stdout);
     let duration = if args.quick { Duration::from_secs(3) } else { args.duration };
     let server = Engine::start(server_config(args)?, |_| Echo).map_err(|source| Error::Start { what: "server", source })?;
     let target = Target { node: (!args.engine.plaintext).then(|| server.node_id()), address: server.local_addrs()[0].into() };
@@ -129,9 +134,14 @@ pub(crate) fn main(args: &ChurnArgs) -> Result<(), Error> {
     let outcome = Outcome::of(&engines, &baseline, &done, args.engine.plaintext);
     engines.guests.shutdown();
     engines.server.shutdown();
-    match json {
-        Some(sink) => sink.write(&outcome)?,
-        None => print(&outcome)?,
+    if let Some(sink) = json {
+        sink.write(&outcome)?;
+    }
+    if let Some(sink) = html {
+        sink.write_text(&html::result(&outcome))?;
+    }
+    if shown {
+        print(&outcome)?;
     }
     if outcome.balanced { Ok(()) } else { Err(Error::Verification) }
 }

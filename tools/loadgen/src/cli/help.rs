@@ -117,6 +117,7 @@ The JSON (schema corecast-loadgen/4):
   validity: open loop: valid, lag_bound_ns, and the reasons if it is not.
   intervals: the measured time in pieces of a second, or of a tenth of a shorter run; what arrived late counts in the piece that it came in.
   total_sent, total_delivered, unsent, lost, duplicated, reordered, corrupt, disconnected: the whole run.
+  command: the command line, word by word.
   targets: each of several; without server_cpus where a server's machine keeps no account.
   topics: topics: what was subscribed to.
   receipts: receipts: complete and incomplete of the whole run; first_ns, quorum_ns, last_ns of the measured time.

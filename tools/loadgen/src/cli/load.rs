@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use corecast::{Address, NetworkId, Spin};
 
 use super::values::{CpuList, parse_bytes, parse_cpus, parse_lag_bound, parse_positive_seconds, parse_rate, parse_seconds, parse_size};
+use super::view::ViewArgs;
 use crate::arrivals::{Arrivals, Offered, parse_arrivals};
 use crate::error::Error;
 use crate::pacer::Pace;
@@ -137,6 +138,17 @@ pub(crate) struct LoadArgs {
     pub(crate) client_cores: Option<CpuList>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+}
+
+impl LoadArgs {
+    /// Everything that is written, and where.
+    pub(super) fn written(&self) -> Vec<(&'static str, &Option<PathBuf>)> {
+        let ViewArgs { html, flamegraph, .. } = &self.view;
+        let Self { json, hgrm, hdr_log, .. } = self;
+        vec![("--json", json), ("--hgrm", hgrm), ("--hdr-log", hdr_log), ("--html", html), ("--flamegraph", flamegraph)]
+    }
 }
 
 /// What an open loop offers, and how well it has to.

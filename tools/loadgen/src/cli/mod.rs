@@ -5,6 +5,7 @@ mod help;
 mod load;
 mod results;
 mod values;
+mod view;
 mod workloads;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use corecast::Address;
 
 use crate::churn::ChurnArgs;
 use crate::crowd::CrowdArgs;
+use crate::doctor::DoctorArgs;
 use crate::hostile::HostileArgs;
 use crate::idle::IdleArgs;
 use crate::rates::RateArgs;
@@ -27,9 +29,10 @@ use crate::workload::Subscriptions;
 pub(crate) use baseline::{Baseline, BaselineArgs, CompareArgs, RoundArgs, SaveArgs, Work};
 use help::{EXIT_CODES, GLOSSARY, HOSTILE_TABLE, IDLE_TABLE, STEPS, STORM_TABLE};
 pub(crate) use load::{EngineArgs, LoadArgs, OpenArgs, PacingArgs, PhaseArgs, ScheduleArgs, SlowPeerArgs};
-pub(crate) use results::{KneeArgs, MergeArgs, SteppedArgs, SweepArgs};
-pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_positive_seconds};
-use values::{parse_cpus, parse_lowat, parse_max_message};
+pub(crate) use results::{HtmlArgs, KneeArgs, MergeArgs, SteppedArgs, SweepArgs};
+pub(crate) use values::{CpuList, parse_address, parse_bytes, parse_cpus, parse_positive_seconds};
+use values::{parse_lowat, parse_max_message};
+pub(crate) use view::ViewArgs;
 use workloads::ALL_TO_ALL_MAX;
 pub(crate) use workloads::{
     AllToAllArgs, BULK_AHEAD_MAX, EchoArgs, FanoutArgs, FloodArgs, MixedArgs, ReceiptsArgs, RequestArgs, SlowReadersArgs, TopicsArgs,
@@ -101,6 +104,11 @@ pub(crate) enum Command {
     /// Merge the results of several client processes that loaded one server at the same time: histograms are added, counts and rates
     /// summed. Results that do not belong together are refused.
     Merge(MergeArgs),
+    /// Check whether this machine carries a run and gives figures that mean something, and say what to change where it does not. Exit code
+    /// 1 only for what would make a run fail.
+    Doctor(DoctorArgs),
+    /// Make one HTML page with plots of results that were written before: of one run, or of several and what they have to show together.
+    Html(HtmlArgs),
     /// A staircase of rates, each in a run of its own: throughput, response and service times, the generator's lag and the verdict at
     /// each.
     #[command(after_help = STEPS)]
@@ -128,7 +136,7 @@ impl Command {
     fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
             Self::Serve(_) | Self::Hostile(_) | Self::Churn(_) | Self::Idle(_) | Self::ReconnectStorm(_) => return None,
-            Self::Merge(_) | Self::Baseline(_) => return None,
+            Self::Merge(_) | Self::Baseline(_) | Self::Doctor(_) | Self::Html(_) => return None,
             Self::Sweep(args) => &args.stepped.load,
             Self::Knee(args) => &args.stepped.load,
             Self::Echo(args) => &args.load,
@@ -161,7 +169,7 @@ fn parse_work(text: &str) -> Result<Work, String> {
     let cli = cli.map_err(|error| error.to_string())?;
     check(&cli)?;
     let one_phase = matches!(cli.command, Some(Command::Echo(_) | Command::Fanout(_)));
-    let own = ["--duration", "--warmup", "--json", "--hgrm", "--hdr-log"]
+    let own = ["--duration", "--warmup", "--json", "--hgrm", "--hdr-log", "--html", "--flamegraph", "--live"]
         .iter()
         .find(|option| work.0.iter().any(|word| word.starts_with(**option)));
     match own {
@@ -183,15 +191,15 @@ fn check(cli: &Cli) -> Result<(), String> {
     cli.command.as_ref().and_then(Command::load).map_or(Ok(()), check_targets)?;
     let written = match &cli.command {
         Some(Command::Merge(args)) => [("--json", &args.json), ("--hgrm", &args.hgrm)].to_vec(),
-        command => command
-            .as_ref()
-            .and_then(Command::load)
-            .map_or_else(Vec::new, |load| [("--json", &load.json), ("--hgrm", &load.hgrm), ("--hdr-log", &load.hdr_log)].to_vec()),
+        command => command.as_ref().and_then(Command::load).map_or_else(Vec::new, LoadArgs::written),
     };
     for (at, (name, file)) in written.iter().enumerate() {
         if let Some((other, _)) = written[..at].iter().find(|(_, other)| other.is_some() && other == file) {
             return Err(format!("{other} and {name} cannot go to the same place"));
         }
+    }
+    if let Some(load) = cli.command.as_ref().and_then(Command::load) {
+        load.view.check(&written)?;
     }
     if let Some((open, name)) = cli.command.as_ref().and_then(Command::closed_by_default)
         && let (None, Some(given)) = (open.rate, open.schedule.given())
@@ -317,6 +325,9 @@ pub(crate) struct JobArgs {
     /// Write the reports of both workloads there as a JSON array (`-`: standard output).
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the reports of both workloads there as one HTML page with plots.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// A server of its own.
@@ -335,6 +346,9 @@ pub(crate) struct ServeArgs {
     /// At the end, write all counters there, of each core and in sum (`-`: standard output).
     #[arg(long, value_name = "FILE")]
     pub(crate) stats_json: Option<PathBuf>,
+    /// Profile this process, by function and thread, and write the SVG there at the end. Takes a few percent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) flamegraph: Option<PathBuf>,
     /// Peers at a time. Lowered, with a warning, to what the file descriptor limit allows.
     #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=8_388_608))]
     pub(crate) max_peers: u32,

@@ -9,6 +9,17 @@ use super::load::{LoadArgs, ScheduleArgs};
 use super::values::parse_rate;
 use crate::workload::Kind;
 
+/// `html`.
+#[derive(Debug, Args)]
+pub(crate) struct HtmlArgs {
+    /// Results as --json wrote them, of any command. Several runs are compared: latency against throughput.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Write the page there (`-`: standard output).
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
 /// `merge`.
 #[derive(Debug, Args)]
 pub(crate) struct MergeArgs {
@@ -64,7 +75,9 @@ impl SteppedArgs {
         if self.from >= self.to {
             return Err(format!("--from {} is not below --to {}", self.from, self.to));
         }
-        let single = [(&self.load.hgrm, "--hgrm"), (&self.load.hdr_log, "--hdr-log")].into_iter().find(|(file, _)| file.is_some());
+        let Self { load, .. } = self;
+        let single = [(&load.hgrm, "--hgrm"), (&load.hdr_log, "--hdr-log"), (&load.view.flamegraph, "--flamegraph")];
+        let single = single.into_iter().find(|(file, _)| file.is_some());
         single.map_or(Ok(()), |(_, name)| Err(format!("{name} is for one run, and here are several: take the workload alone, with --rate")))
     }
 }

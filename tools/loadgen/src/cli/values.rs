@@ -11,7 +11,7 @@ use crate::payload::HEADER_LEN;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CpuList(pub(crate) Vec<usize>);
 
-pub(super) fn parse_cpus(text: &str) -> Result<CpuList, String> {
+pub(crate) fn parse_cpus(text: &str) -> Result<CpuList, String> {
     let number = |text: &str| {
         text.trim().parse::<usize>().map_err(|_| format!("`{text}` is no processor number; expected a list such as 0,2 or 0-3"))
     };

@@ -22,6 +22,7 @@ use crate::acked::{Settled, Terms};
 use crate::answers::Unanswered;
 use crate::bulk::Pull;
 use crate::clock;
+use crate::flamegraph::enter_thread;
 use crate::measure::{Condition, Slice, Window};
 use crate::pairs::Pairs;
 use crate::payload::{self, Header};
@@ -544,6 +545,7 @@ impl<W: Workload> Handler for Driver<W> {
     type Command = Command;
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
+        enter_thread("client", self.core.share.engine);
         self.connector.refill(cx);
         cx.set_timer(TICK, TICK_TAG);
     }

@@ -64,6 +64,9 @@ pub(crate) struct Report {
     pub(crate) schema: String,
     /// Which run of which process, as its messages say.
     pub(crate) run_id: u32,
+    /// The command line. Empty where an older version wrote the report.
+    #[serde(default)]
+    pub(crate) command: Vec<String>,
     /// The runs that this one was merged from. Empty where it was measured.
     pub(crate) merged: Vec<u32>,
     #[serde(flatten)]
@@ -408,11 +411,16 @@ impl Report {
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
         let refused = |reason: String| Error::NotAReport { path: path.to_owned(), reason };
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        let value = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        Self::from_value(value).map_err(refused)
+    }
+
+    /// One of this version, or why it is none.
+    pub(crate) fn from_value(value: serde_json::Value) -> Result<Self, String> {
         match value["schema"].as_str() {
-            Some(SCHEMA) => serde_json::from_value(value).map_err(|error| refused(error.to_string())),
-            Some(schema) => Err(refused(format!("it is {schema} and not {SCHEMA}"))),
-            None => Err(refused("it names no schema".into())),
+            Some(SCHEMA) => serde_json::from_value(value).map_err(|error| error.to_string()),
+            Some(schema) => Err(format!("it is {schema} and not {SCHEMA}")),
+            None => Err("it names no schema".into()),
         }
     }
 

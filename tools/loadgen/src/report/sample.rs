@@ -30,6 +30,7 @@ pub(crate) fn sample(run_id: u32, started_at_s: f64, response_ns: impl Iterator<
     Report {
         schema: SCHEMA.to_owned(),
         run_id,
+        command: vec!["corecast-loadgen".into(), "echo".into()],
         merged: Vec::new(),
         setup: Setup {
             workload: "echo".into(),

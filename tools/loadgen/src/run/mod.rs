@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use corecast::{Admission, Config, Cores, Counter, Engine, Handle, Identity, Lane, RequestError, Spin};
 
 use crate::arrivals::{Arrivals, Schedule};
-use crate::cli::{CpuList, LoadArgs};
+use crate::cli::{CpuList, LoadArgs, ViewArgs};
 use crate::client::{Command, Common, Core, Driver, Outcome, PROBE_TIMEOUT, Share};
 use crate::error::Error;
+use crate::flamegraph::Flamegraph;
+use crate::live::Live;
 use crate::machine::{Machine, SPARE_DESCRIPTORS, allowed_cpus, raise_descriptor_limit, usable_cpus};
 use crate::measure::Condition;
 use crate::outcome::{Samples, Total};
@@ -30,7 +32,7 @@ use crate::server::Server;
 use crate::spec::Spec;
 use crate::targets::Targets;
 use crate::workload::{AllToAll, Echo, Fanout, Flood, Kind, Mixed, Pacing, Receipts, Request, SlowReaders, Topics, Workload};
-use crate::{clock, limits, payload};
+use crate::{clock, html, limits, payload};
 pub(crate) use phases::Phases;
 use timeline::Timeline;
 
@@ -52,11 +54,11 @@ const LEAD_NS: u64 = 20_000_000;
 /// Runs a workload, prints its table, writes its JSON.
 pub(crate) fn main(spec: Spec) -> Result<(), Error> {
     let stop = Stop::install()?;
-    let LoadArgs { json, hgrm, hdr_log, .. } = &spec.load;
-    let [json, hgrm, log] = [json, hgrm, hdr_log].map(|path| JsonSink::open_some(path.as_ref()));
-    let (json, hgrm, log) = (json?, hgrm?, log?);
+    let LoadArgs { json, hgrm, hdr_log, view: ViewArgs { html, .. }, .. } = &spec.load;
+    let [json, hgrm, log, html] = [json, hgrm, hdr_log, html].map(|path| JsonSink::open_some(path.as_ref()));
+    let (json, hgrm, log, html) = (json?, hgrm?, log?, html?);
     let report = execute(&spec, &stop)?;
-    if ![&json, &hgrm, &log].into_iter().flatten().any(JsonSink::is_stdout) {
+    if ![&json, &hgrm, &log, &html].into_iter().flatten().any(JsonSink::is_stdout) {
         output::print(&report)?;
     }
     if let Some(sink) = json {
@@ -68,6 +70,9 @@ pub(crate) fn main(spec: Spec) -> Result<(), Error> {
     if let Some(sink) = log {
         sink.write_text(&report.hdr_log())?;
     }
+    if let Some(sink) = html {
+        sink.write_text(&html::page(std::slice::from_ref(&report)))?;
+    }
     if report.passed() { Ok(()) } else { Err(Error::Verification) }
 }
 
@@ -78,6 +83,7 @@ pub(crate) fn execute(spec: &Spec, stop: &Stop) -> Result<Report, Error> {
         return Err(Error::SeveralTargets { workload: spec.kind.name() });
     }
     check_descriptors(spec)?;
+    let flamegraph = Flamegraph::prepare_some(spec.load.view.flamegraph.as_ref())?;
     let placement = Placement::choose(&spec.load);
     let (server, targets) = if spec.load.target.is_empty() {
         let server = start_server(spec, &placement)?;
@@ -87,6 +93,7 @@ pub(crate) fn execute(spec: &Spec, stop: &Stop) -> Result<Report, Error> {
         (None, spec.load.target.clone())
     };
     let result = Run::start(spec, &placement, targets.into(), server.as_ref().map(Server::handle)).and_then(|mut run| {
+        run.flamegraph = flamegraph;
         let mut result = run.drive(spec, &placement, stop);
         if let (Ok(report), Some(server)) = (&mut result, &server) {
             // Before the client says goodbye, which is counted too.
@@ -225,6 +232,7 @@ struct Run {
     line: Line,
     /// What is measured, second by second.
     timeline: Timeline,
+    flamegraph: Option<Flamegraph>,
 }
 
 impl Run {
@@ -248,8 +256,10 @@ impl Run {
         }
         let slow = if spec.slow > 0 { Some(start_slow(spec, placement, targets.of(0).clone(), run_id)?) } else { None };
         let timeline = Timeline::new(spec, handles.clone(), server);
-        let line = Line::new(spec.kind.name());
-        Ok(Self { run_id, engines, handles, cohort, targets, shares, connections: u64::from(total), slow, line, timeline })
+        let live = if spec.load.view.live { Live::open(setup(spec, placement).to_string()) } else { None };
+        let line = Line::new(spec.kind.name(), live);
+        let connections = u64::from(total);
+        Ok(Self { run_id, engines, handles, cohort, targets, shares, connections, slow, line, timeline, flamegraph: None })
     }
 
     fn drive(&mut self, spec: &Spec, placement: &Placement, stop: &Stop) -> Result<Report, Error> {
@@ -273,15 +283,18 @@ impl Run {
         let pacer = self.start_pacer(spec, placement, at)?;
         self.wait("warm-up", spec, spec.load.warmup, stop, |_| false);
         let started_at_s = clock::wall_s();
+        self.flamegraph.as_mut().map_or(Ok(()), Flamegraph::start)?;
         let phases = match spec.rounds {
             None => self.measure(spec, stop),
             Some(rounds) => self.alternate(spec, rounds, stop)?,
         };
+        self.flamegraph.iter_mut().for_each(Flamegraph::stop);
         drop(pacer);
         self.tell_all(|| Command::Stop);
         self.drain(spec, stop);
         let outcomes = self.collect()?;
         self.line.clear();
+        self.flamegraph.take().map_or(Ok(()), |flamegraph| flamegraph.finish(setup(spec, placement).to_string()))?;
         let mut total = Total::of(outcomes);
         let (slices, intervals) = self.timeline.finish();
         total.add_slices(slices);
@@ -293,6 +306,7 @@ impl Run {
         Ok(Report {
             schema: SCHEMA.to_owned(),
             run_id: self.run_id,
+            command: std::env::args().collect(),
             merged: Vec::new(),
             setup: setup(spec, placement),
             started_at_s,
@@ -439,7 +453,8 @@ impl Run {
         let until = Instant::now() + duration;
         while Instant::now() < until && !stop.requested() && !self.failed() && !done(self) {
             let counted = if spec.kind.counted_at_server() { self.sent() } else { self.received() };
-            self.line.show(phase, counted, if spec.kind.counted_at_server() { "sent" } else { "delivered" });
+            let unit = if spec.kind.counted_at_server() { "sent" } else { "delivered" };
+            self.line.show_measured(phase, counted, unit, self.timeline.intervals());
             self.timeline.look();
             std::thread::sleep(GLANCE.min(until.saturating_duration_since(Instant::now())));
         }
@@ -476,7 +491,7 @@ impl Run {
         let mut quiet = 0;
         while quiet < 2 && Instant::now() < until && (interrupted || !stop.requested()) {
             let (received, expected) = (self.received(), spec.deliveries(self.sent()));
-            self.line.show("draining", received, "delivered");
+            self.line.show_measured("draining", received, "delivered", self.timeline.intervals());
             let owed = self.cohort.sum(|progress| &progress.outstanding);
             let ended = received + self.cohort.sum(|progress| &progress.unanswered);
             quiet = if ended >= expected && owed == 0 { quiet + 1 } else { 0 };

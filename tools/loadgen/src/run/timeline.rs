@@ -67,6 +67,11 @@ impl Timeline {
         Self { length, logged, clients, server, given, back, spare: Vec::new(), sums, intervals: Vec::new(), origin: None, current: None }
     }
 
+    /// The pieces that have ended.
+    pub(super) fn intervals(&self) -> &[Interval] {
+        &self.intervals
+    }
+
     /// The client's windows have opened.
     pub(super) fn begin(&mut self, condition: Condition) {
         let began = Instant::now();

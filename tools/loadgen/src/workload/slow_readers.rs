@@ -15,6 +15,7 @@ use corecast::{CloseReason, Config, Context, DialError, DialId, Engine, Handle, 
 use crate::client::connect::Connector;
 use crate::client::{PROBE_TIMEOUT, TICK};
 use crate::error::Error;
+use crate::flamegraph::enter_thread;
 use crate::payload;
 use crate::probe::{DATA, Question};
 use crate::progress::Progress;
@@ -176,6 +177,7 @@ impl Handler for Stopper {
     type Command = Command;
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
+        enter_thread("slow-readers", cx.core());
         self.connector.refill(cx);
         cx.set_timer(TICK, 0);
     }
