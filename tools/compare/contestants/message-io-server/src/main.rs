@@ -14,9 +14,10 @@ use message_io::node;
 /// Shown by `--help`, and checked against Cargo.lock by a test.
 const ABOUT: &str = "message-io with FramedTcp: a server of the comparison (message-io 0.19.0)";
 const NOTES: &str = "\
-One callback for all events, as in message-io's examples. Its send tries again until the socket has taken everything, so a connection \
-that does not read stops the whole server until it reads or leaves. A send is two writes, length and body, on a socket without \
-TCP_NODELAY, which message-io does not let one set: an echo may wait for the other side's delayed acknowledgement.
+One callback for all events, as in message-io's examples. Its send tries again until the socket has
+taken everything, so a connection that does not read stops the whole server until it reads or
+leaves. A send is two writes, length and body, on a socket without TCP_NODELAY, which message-io
+does not let one set: an echo may wait for the other side's delayed acknowledgement.
 
 --poll  Taken and ignored: message-io sleeps in epoll_wait while nothing is ready.
 --core  The process, which has several threads, runs on this core alone.";

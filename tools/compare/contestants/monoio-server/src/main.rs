@@ -31,10 +31,12 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 /// Shown by `--help`, and checked against Cargo.lock by a test.
 const ABOUT: &str = "monoio: a server of the comparison (monoio 0.2.4, io-uring 0.6.4)";
 const NOTES: &str = "\
-One thread, one task per connection; what one read brought is answered with one write. Fan-out writes from one log, and one task drives \
-the writers of all subscribers. A subscriber for which 64 MiB wait is cut off.
+One thread, one task per connection; what one read brought is answered with one write. Fan-out
+writes from one log, and one task drives the writers of all subscribers. A subscriber for which 64
+MiB wait is cut off.
 
---poll  spin: two tasks wake each other for ever, so the driver is asked again and again and never sleeps. block: it sleeps in the kernel.
+--poll  spin: two tasks wake each other for ever, so the driver is asked again and again and never
+        sleeps. block: it sleeps in the kernel.
 --core  The process runs on this core alone.";
 
 const BACKLOG: i32 = 4096;

@@ -20,9 +20,10 @@ use serde::{Deserialize, Serialize};
 /// Shown by `--help`, and checked against Cargo.lock by a test.
 const ABOUT: &str = "The naive start: a server of the comparison (std threads and sockets, serde_json 1.0.154, env_logger 0.11.11)";
 const NOTES: &str = "\
-What corecast replaces. A thread per connection, blocking sockets, one RwLock over all connections, a JSON object a line that is made anew \
-for each peer, a flush for each peer, a log line for each message. It writes to sockets under the lock, so a connection that does not \
-read stops the whole server until it reads or leaves.
+What corecast replaces. A thread per connection, blocking sockets, one RwLock over all connections,
+a JSON object a line that is made anew for each peer, a flush for each peer, a log line for each
+message. It writes to sockets under the lock, so a connection that does not read stops the whole
+server until it reads or leaves.
 
 A line is {\"kind\":\"Data\",\"sender\":1,\"sequence\":2,\"sent_at\":3,\"payload\":[4,5]}.
 

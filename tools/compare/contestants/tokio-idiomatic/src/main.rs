@@ -24,8 +24,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Shown by `--help`, and checked against Cargo.lock by a test.
 const ABOUT: &str = "tokio, idiomatic: a server of the comparison (tokio 1.54.1, tokio-util 0.7.20)";
 const NOTES: &str = "\
-One task per connection on a current_thread runtime, tokio-util's Framed with a codec, and for fan-out a bounded mpsc channel per \
-subscriber. A subscriber whose channel is full (16,384 messages) is disconnected.
+One task per connection on a current_thread runtime, tokio-util's Framed with a codec, and for
+fan-out a bounded mpsc channel per subscriber. A subscriber whose channel is full (16,384 messages)
+is disconnected.
 
 --poll  Taken and ignored: the runtime sleeps in epoll_wait while nothing is ready.
 --core  The process runs on this core alone.";

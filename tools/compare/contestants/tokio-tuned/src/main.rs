@@ -31,11 +31,13 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Shown by `--help`, and checked against Cargo.lock by a test.
 const ABOUT: &str = "tokio, tuned for one core: a server of the comparison (tokio 1.54.1)";
 const NOTES: &str = "\
-A LocalRuntime: one thread, no locks. All connections read into one buffer; what one read brought is answered with one write. Fan-out \
-writes from one log to all sockets in one task, without waking a task per subscriber; only a socket that is full gets one of its own. A \
-subscriber for which 64 MiB wait is cut off.
+A LocalRuntime: one thread, no locks. All connections read into one buffer; what one read brought is
+answered with one write. Fan-out writes from one log to all sockets in one task, without waking a
+task per subscriber; only a socket that is full gets one of its own. A subscriber for which 64 MiB
+wait is cut off.
 
---poll  spin: a task yields for ever, so the runtime asks epoll again and again and never sleeps. block: it sleeps in epoll_wait.
+--poll  spin: a task yields for ever, so the runtime asks epoll again and again and never sleeps.
+        block: it sleeps in epoll_wait.
 --core  The process runs on this core alone.";
 
 const BACKLOG: u32 = 4096;

@@ -12,10 +12,12 @@ use contestant::{Mode, Options, tally::Tally};
 use zmq::{Context, DONTWAIT, Message, POLLIN, SNDMORE, Socket, SocketType};
 
 const NOTES: &str = "\
-Echo and sink: a ROUTER for DEALERs. Fan-out: a PULL takes what is published, a PUB on an address of its own sends it to all subscribers. \
-Messages are passed on without a copy. Where 16,384 messages wait for one connection, libzmq drops further ones for it.
+Echo and sink: a ROUTER for DEALERs. Fan-out: a PULL takes what is published, a PUB on an address of
+its own sends it to all subscribers. Messages are passed on without a copy. Where 16,384 messages
+wait for one connection, libzmq drops further ones for it.
 
---poll  Taken and ignored: libzmq's own thread sleeps in epoll_wait, and this one, on the same core, must not keep it from running.
+--poll  Taken and ignored: libzmq's own thread sleeps in epoll_wait, and this one, on the same core,
+        must not keep it from running.
 --core  The process, with libzmq's thread, runs on this core alone.";
 
 /// Messages that may wait for one connection.
