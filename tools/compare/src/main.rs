@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! corecast-compare serve-bare   the denominator: a bare epoll loop (server)
-//! corecast-compare client       one run of the neutral client against any server that speaks WIRE.md (client)
+//! corecast-compare client       one run of the neutral client against any server whose protocol it speaks (client)
 //! corecast-compare run          the interleaved comparison, with a table at its end (run, stats)
 //! ```
 //!
-//! Nothing here depends on the corecast library: both ends of the wire are written from `src/wire/WIRE.md` alone.
+//! Nothing here depends on the corecast library: both ends of its wire are written from `src/wire/WIRE.md` alone.
 
 mod client;
 mod machine;
@@ -21,9 +21,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use client::meter::Window;
-use client::{ClientConfig, Load};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use server::{Mode, Poll, Server, ServerConfig};
 use sys::CpuSet;
 
@@ -39,7 +38,7 @@ enum Command {
     /// The bare epoll loop
     ServeBare(ServeBare),
     /// One run of the client against a server that is already there
-    Client(Client),
+    Client(client::command::ClientArgs),
     /// The interleaved comparison
     Run(Run),
 }
@@ -56,41 +55,7 @@ struct ServeBare {
     #[arg(long, value_enum, default_value = "block")]
     poll: Poll,
     /// 64 hex digits; all zero if not given
-    #[arg(long, value_parser = parse_network)]
-    network: Option<[u8; 32]>,
-}
-
-#[derive(Args)]
-struct Client {
-    #[arg(long)]
-    server: SocketAddr,
-    #[arg(long, value_enum)]
-    mode: Mode,
-    /// Connections (echo) or subscribers (fan-out, which has one publisher more)
-    #[arg(long, default_value_t = 1)]
-    peers: usize,
-    /// Echo: messages on their way, per connection
-    #[arg(long, default_value_t = 1)]
-    in_flight: usize,
-    /// Fan-out: broadcasts on their way
-    #[arg(long, default_value_t = 1)]
-    outstanding: usize,
-    /// Bytes in a message
-    #[arg(long, default_value_t = 32)]
-    size: usize,
-    #[arg(long, default_value_t = 1)]
-    core: usize,
-    #[arg(long, value_enum, default_value = "block")]
-    poll: Poll,
-    /// Measure the CPU time of this process
-    #[arg(long)]
-    server_pid: Option<u32>,
-    #[arg(long, default_value_t = 500)]
-    warmup_ms: u64,
-    #[arg(long, default_value_t = 1500)]
-    measure_ms: u64,
-    /// 64 hex digits; all zero if not given
-    #[arg(long, value_parser = parse_network)]
+    #[arg(long, value_parser = parse_id)]
     network: Option<[u8; 32]>,
 }
 
@@ -136,7 +101,7 @@ struct Run {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::ServeBare(args) => serve_bare(&args),
-        Command::Client(args) => run_client(&args),
+        Command::Client(args) => args.run(&args.config().unwrap_or_else(|reason| refuse(reason))),
         Command::Run(args) => compare(args),
     };
     match outcome {
@@ -147,6 +112,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ends the program as clap does for a command line that makes no sense: with the reason, and status 2.
+fn refuse(reason: String) -> ! {
+    Cli::command().error(ErrorKind::ValueValidation, reason).exit()
 }
 
 fn serve_bare(args: &ServeBare) -> std::io::Result<bool> {
@@ -161,33 +131,6 @@ fn serve_bare(args: &ServeBare) -> std::io::Result<bool> {
     println!("listening on {address}");
     server.run(&stop)?;
     Ok(true)
-}
-
-fn run_client(args: &Client) -> std::io::Result<bool> {
-    sys::raise_file_limit()?;
-    pin(Some(args.core));
-    check_size(args.size)?;
-    let load = match args.mode {
-        Mode::Echo => Load::Echo { connections: args.peers, in_flight: args.in_flight },
-        Mode::Fanout => Load::Fanout { subscribers: args.peers, outstanding: args.outstanding },
-    };
-    let figures = client::measure(&ClientConfig {
-        server: args.server,
-        network: args.network.unwrap_or_default(),
-        load,
-        body_len: args.size,
-        poll: args.poll,
-        window: Window {
-            warmup: Duration::from_millis(args.warmup_ms),
-            measure: Duration::from_millis(args.measure_ms),
-            server_pid: args.server_pid,
-        },
-    })?;
-    println!("{}", serde_json::to_string_pretty(&figures)?);
-    if !figures.faults.none() {
-        eprintln!("INVALID: {:?}", figures.faults);
-    }
-    Ok(figures.faults.none())
 }
 
 fn compare(args: Run) -> std::io::Result<bool> {
@@ -218,24 +161,14 @@ fn pin(core: Option<usize>) {
     }
 }
 
-fn check_size(size: usize) -> std::io::Result<()> {
-    let sizes = client::MIN_BODY..=wire::FRAGMENT_LEN;
-    if sizes.contains(&size) {
-        Ok(())
-    } else {
-        let reason = format!("a message has {} to {} bytes", sizes.start(), sizes.end());
-        Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, reason))
-    }
-}
-
-fn parse_network(text: &str) -> Result<[u8; 32], String> {
-    let wrong = || "a network id is 64 hex digits".to_owned();
+fn parse_id(text: &str) -> Result<[u8; 32], String> {
+    let wrong = || "an id is 64 hex digits".to_owned();
     if text.len() != 64 || !text.is_ascii() {
         return Err(wrong());
     }
-    let mut network = [0; 32];
-    for (index, byte) in network.iter_mut().enumerate() {
+    let mut id = [0; 32];
+    for (index, byte) in id.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).map_err(|_| wrong())?;
     }
-    Ok(network)
+    Ok(id)
 }

@@ -1,4 +1,4 @@
-//! The part of `src/wire/WIRE.md` that a plaintext peer without fragments and requests needs, written from that text alone.
+//! The part of `src/wire/WIRE.md` that a peer without requests needs, written from that text alone.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,7 +6,7 @@ use std::io::{self, Read};
 pub(crate) const MAGIC: [u8; 4] = [0xCC, 0x43, 0x52, 0x50];
 pub(crate) const VERSION: u8 = 1;
 const PLAINTEXT: u8 = 0;
-const REFUSAL_MARKER: u8 = 255;
+pub(crate) const REFUSAL_MARKER: u8 = 255;
 
 pub(crate) const PREAMBLE_LEN: usize = 8;
 pub(crate) const HELLO_LEN: usize = 88;
@@ -16,7 +16,7 @@ pub(crate) const REFUSAL_LEN: usize = 16;
 pub(crate) const HEADER_LEN: usize = 8;
 /// The most bytes that may follow a header.
 pub(crate) const MAX_FRAME_LEN: usize = 32_768;
-/// What a sender puts into one frame by default. The client never sends more, so its messages are never fragmented.
+/// What a sender puts into one frame by default; a longer message is cut.
 pub(crate) const FRAGMENT_LEN: usize = 16_384;
 pub(crate) const MAX_MESSAGE: u32 = 1 << 20;
 
@@ -31,6 +31,8 @@ pub(crate) const GOODBYE: u8 = 19;
 
 /// Flags of a whole message in the normal lane.
 pub(crate) const NORMAL_LANE: u8 = 2;
+/// Flag: the message goes on in the next frame of its lane.
+pub(crate) const MORE: u8 = 0b100;
 const LANE_BITS: u8 = 0b011;
 const KNOWN_FLAGS: u8 = 0b111;
 
@@ -190,6 +192,18 @@ impl Header {
         (self.0 >> 48) as u16
     }
 
+    #[inline]
+    pub(crate) fn more(self) -> bool {
+        self.flags() & MORE != 0
+    }
+
+    /// Whether this is a message of this type, all of it in one frame.
+    #[inline]
+    pub(crate) fn is_whole_data(self, message_type: u16) -> bool {
+        const LOOKED_AT: u64 = 0xFF << 32 | (MORE as u64) << 40 | 0xFFFF << 48;
+        self.0 & LOOKED_AT == u64::from(DATA) << 32 | u64::from(message_type) << 48
+    }
+
     /// The rules that a header alone can break.
     #[inline]
     pub(crate) fn check(self) -> Result<(), Rule> {
@@ -279,6 +293,13 @@ mod tests {
         assert_eq!(with(PREAMBLE_LEN + 80, 0), Err(OpeningError::Refuse(RefusalCode::MALFORMED)));
         assert_eq!(with(PREAMBLE_LEN + 86, 1), Err(OpeningError::Refuse(RefusalCode::MALFORMED)));
         assert_eq!(refusal_code(&refusal(RefusalCode::SUITE)), Some(RefusalCode::SUITE));
+    }
+
+    #[test]
+    fn a_whole_message_has_its_type_and_no_more_flag() {
+        let is_whole = |kind, flags, message_type| Header::new(32, kind, flags, message_type).is_whole_data(7);
+        assert!(is_whole(DATA, NORMAL_LANE, 7) && is_whole(DATA, 1, 7));
+        assert!(!is_whole(DATA, NORMAL_LANE | MORE, 7) && !is_whole(DATA, NORMAL_LANE, 8) && !is_whole(FRAGMENT, NORMAL_LANE, 7));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) enum Mode {
     Echo,
     /// Sends it to all other peers.
     Fanout,
-    /// Counts and verifies it.
+    /// Counts and verifies it. Of another tool's messages, sends every 64th back.
     Sink,
     /// Sends it back in the lane it came in, and bulk messages to whom asks for them.
     Mixed,
@@ -211,6 +211,17 @@ impl Core {
         slot.publish(&self.tally);
     }
 
+    /// Another tool's messages (corecast-compare) cannot be verified here. So that their sender can keep a window, and knows what
+    /// arrived, every 64th of a peer goes back to it.
+    fn drop_others(&self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
+        const ANSWERS_EVERY: u64 = 64;
+        let Some(received) = cx.user_mut::<Received>(peer) else { return };
+        received.others += 1;
+        if received.others.is_multiple_of(ANSWERS_EVERY) && cx.send(peer, message.meta, message.body).is_err() {
+            self.refuse();
+        }
+    }
+
     /// Nobody is held up here: who asks for more bulk than the outbox takes is refused it, and what is measured has to go through.
     fn mix(&mut self, cx: &mut Context<'_>, peer: PeerId, message: Message<'_>) {
         let taken = match message.meta.message_type {
@@ -263,6 +274,8 @@ impl Core {
 struct Received {
     stream: Stream,
     tally: Tally,
+    /// Messages that are not this tool's.
+    others: u64,
 }
 
 impl Handler for Core {
@@ -284,7 +297,7 @@ impl Handler for Core {
             Mode::Echo => self.echo(cx, peer, message),
             Mode::Fanout => self.fan_out(cx, peer, message),
             Mode::Sink if message.meta.message_type == DATA => self.count(cx, peer, message),
-            Mode::Sink => {}
+            Mode::Sink => self.drop_others(cx, peer, message),
             Mode::Mixed => self.mix(cx, peer, message),
             Mode::Topics => self.publish(cx, message),
             Mode::Receipts => self.broadcast(cx, peer, message),

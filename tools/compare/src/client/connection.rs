@@ -1,103 +1,173 @@
-//! One dialled connection of the client: the handshake, and bytes in both directions.
+//! One dialled connection of the client: bytes in both directions, and its end.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::wire::{self, Hello};
+use super::ClientConfig;
+use super::protocol::{Codec, Role, Scratch};
 
 /// The dialler's side of the handshake deadline.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes asked of one `recv`, on top of the room for what came before and could not be decoded yet.
+const READ_LEN: usize = 256 << 10;
+/// What could not be decoded is kept by the connection, and moved in front of what comes next. Above this that would cost more than a
+/// buffer for each connection, where it stays where it is.
+const MOST_MOVED: usize = 128 << 10;
 
 /// A connection after its handshake.
-pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
-    /// The start of an unfinished frame.
-    pub(crate) partial: Vec<u8>,
+pub(super) struct Connection<C> {
+    pub(super) stream: TcpStream,
+    codec: C,
+    /// The start of an unfinished message; not used if there is a buffer.
+    partial: Vec<u8>,
+    /// A buffer of its own, for long messages, and how much of it is filled.
+    own: Vec<u8>,
+    own_filled: usize,
     /// What the kernel did not take yet.
     pending: Vec<u8>,
 }
 
-impl Connection {
-    /// Dials and shakes hands, one connection at a time: servers limit how many may be half-open from one address.
-    pub(crate) fn dial(address: SocketAddr, network: [u8; 32]) -> io::Result<Self> {
+/// The buffer that connections read into which have none of their own.
+pub(super) struct SharedBuffer {
+    bytes: Box<[u8]>,
+    pub(super) scratch: Scratch,
+}
+
+impl SharedBuffer {
+    pub(super) fn new<C: Codec>(body_len: usize) -> Self {
+        let undecided = C::most_undecided(body_len).min(MOST_MOVED);
+        Self { bytes: vec![0; undecided + READ_LEN].into_boxed_slice(), scratch: Scratch::default() }
+    }
+}
+
+/// What one `recv` brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    Nothing,
+    /// There may be more.
+    Full,
+    /// The kernel has no more: bytes that come later raise a new edge.
+    Short,
+}
+
+impl<C: Codec> Connection<C> {
+    /// Dials and greets, one connection at a time: servers limit how many may be half-open from one address.
+    pub(super) fn dial(address: SocketAddr, index: usize, role: Role, config: &ClientConfig) -> io::Result<Self> {
         let mut stream = TcpStream::connect_timeout(&address, HANDSHAKE_TIMEOUT)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
-        let (node, instance) = wire::random_identity()?;
-        let ours = Hello { network, node, instance, max_message: wire::MAX_MESSAGE, channel: 0 };
-        stream.write_all(&wire::opening(&ours))?;
-        let mut answer = [0; wire::OPENING_LEN];
-        stream.read_exact(&mut answer[..wire::PREAMBLE_LEN])?;
-        if let Some(code) = wire::refusal_code(&answer) {
-            return Err(io::Error::other(format!("the server refused the handshake: {}", code.name())));
-        }
-        stream.read_exact(&mut answer[wire::PREAMBLE_LEN..])?;
-        match wire::parse_opening(&answer) {
-            Ok(theirs) if theirs.network != ours.network => return Err(invalid("the server's hello names another network")),
-            Ok(theirs) if theirs.channel != ours.channel => return Err(invalid("the server's hello names another channel")),
-            Ok(_) => {}
-            Err(error) => return Err(invalid(format!("the server's hello is malformed: {error:?}"))),
-        }
-        stream.write_all(&wire::ready())?;
+        let codec = C::greet(&mut stream, index, role, config)?;
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, partial: Vec::new(), pending: Vec::new() })
+        let undecided = C::most_undecided(config.body_len);
+        let own = if undecided > MOST_MOVED { vec![0; undecided + READ_LEN] } else { Vec::new() };
+        Ok(Self { stream, codec, partial: Vec::new(), own, own_filled: 0, pending: Vec::new() })
+    }
+
+    /// Appends a message in this connection's protocol to what will be sent.
+    #[inline(always)]
+    pub(super) fn append(&self, frame: &[u8], out: &mut Vec<u8>) {
+        self.codec.append(frame, out);
     }
 
     /// Sends, or keeps what the kernel does not take until the next writable edge.
-    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let sent = if self.pending.is_empty() { self.write(bytes)? } else { 0 };
-        self.pending.extend_from_slice(&bytes[sent..]);
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let sealed = self.codec.seal(bytes);
+        let sent = if self.pending.is_empty() { write(&self.stream, sealed)? } else { 0 };
+        self.pending.extend_from_slice(&sealed[sent..]);
         Ok(())
     }
 
     /// Call on a writable edge.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         if !self.pending.is_empty() {
             let kept = std::mem::take(&mut self.pending);
-            let sent = self.write(&kept)?;
+            let sent = write(&self.stream, &kept)?;
             self.pending.extend_from_slice(&kept[sent..]);
         }
         Ok(())
     }
 
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match (&self.stream).write(&bytes[sent..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => sent += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+    /// One `recv`, and the messages in it where they lie.
+    #[inline(always)]
+    pub(super) fn read(&mut self, shared: &mut SharedBuffer, deliver: impl FnMut(&[u8])) -> io::Result<Received> {
+        let (buffer, kept) = if self.own.is_empty() {
+            let kept = self.partial.len();
+            shared.bytes[..kept].copy_from_slice(&self.partial);
+            (&mut *shared.bytes, kept)
+        } else {
+            (&mut *self.own, self.own_filled)
+        };
+        let filled = loop {
+            match (&self.stream).read(&mut buffer[kept..]) {
+                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed a connection")),
+                Ok(count) => break kept + count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Received::Nothing),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        };
+        let full = filled == buffer.len();
+        let used = self.codec.decode(&buffer[..filled], &mut shared.scratch, deliver)?;
+        if full && used == 0 {
+            return Err(invalid("the server sent something longer than any message of this run"));
         }
-        Ok(sent)
+        if self.own.is_empty() {
+            self.partial.clear();
+            self.partial.extend_from_slice(&shared.bytes[used..filled]);
+        } else {
+            self.own.copy_within(used..filled, 0);
+            self.own_filled = filled - used;
+        }
+        if !shared.scratch.replies.is_empty() {
+            let replies = std::mem::take(&mut shared.scratch.replies);
+            self.send(&replies)?;
+        }
+        Ok(if full { Received::Full } else { Received::Short })
     }
 
-    /// Says goodbye and shuts the sending direction.
-    pub(crate) fn begin_close(&mut self) -> io::Result<()> {
+    /// Says goodbye, where that is said, and shuts the sending direction.
+    pub(super) fn begin_close(&mut self) -> io::Result<()> {
         self.stream.set_nonblocking(false)?;
         self.stream.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
-        allow_reset(self.stream.write_all(&wire::goodbye(wire::CLOSED, 0)))?;
+        let farewell = self.codec.farewell();
+        if !farewell.is_empty() {
+            allow_reset(self.stream.write_all(self.codec.seal(&farewell)))?;
+        }
         allow_reset(self.stream.shutdown(Shutdown::Write))
     }
 
-    /// Reads to the server's end of the connection. Anything but control frames before it is an error.
-    pub(crate) fn finish_close(&mut self, deadline: Instant) -> io::Result<()> {
+    /// Reads to the server's end of the connection. A message before it is an error.
+    pub(super) fn finish_close(&mut self, deadline: Instant) -> io::Result<()> {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(left))?;
         let mut last_bytes = std::mem::take(&mut self.partial);
-        allow_reset(self.stream.read_to_end(&mut last_bytes).map(|_| ()))?;
-        while let Some(header) = wire::Header::read(&last_bytes) {
-            let end = wire::HEADER_LEN + header.length();
-            if header.check().is_err() || header.kind() < wire::READY || end > last_bytes.len() {
-                return Err(invalid("more than control frames came before the end"));
-            }
-            last_bytes.drain(..end);
+        last_bytes.extend_from_slice(&self.own[..self.own_filled]);
+        allow_reset(self.stream.read_to_end(&mut last_bytes).map(|_| ())).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "the server did not end a connection in time"),
+            _ => error,
+        })?;
+        let mut messages = 0;
+        let used = self.codec.decode(&last_bytes, &mut Scratch::default(), |_| messages += 1)?;
+        if messages > 0 {
+            return Err(invalid(format!("{messages} more messages came before the end of a connection")));
         }
-        if last_bytes.is_empty() { Ok(()) } else { Err(invalid("the last frame was cut off")) }
+        if used == last_bytes.len() { Ok(()) } else { Err(invalid("the last message was cut off")) }
     }
+}
+
+fn write(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match stream.write(&bytes[sent..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
 }
 
 /// How politely a server ends is for its own tests: everything that was sent has been accounted for by then.
@@ -109,6 +179,6 @@ fn allow_reset(outcome: io::Result<()>) -> io::Result<()> {
     }
 }
 
-pub(crate) fn invalid(reason: impl Into<String>) -> io::Error {
+pub(super) fn invalid(reason: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }

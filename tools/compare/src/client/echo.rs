@@ -7,8 +7,8 @@ use super::connection::Connection;
 use super::ledger::{Faults, Ledger};
 use super::message::{Stamp, Template};
 use super::meter::Meter;
+use super::protocol::Codec;
 use crate::sys;
-use crate::wire::Header;
 
 /// One connection's account.
 #[derive(Default)]
@@ -43,31 +43,49 @@ impl Echo {
     }
 
     /// Sends as many messages as may be on their way, all with one `send`.
-    fn fill(&mut self, index: usize, connection: &mut Connection, now: u64) -> io::Result<()> {
+    fn fill<C: Codec>(&mut self, index: usize, connection: &mut Connection<C>, now: u64) -> io::Result<()> {
+        let account = &self.accounts[index];
+        self.append(index, connection, now, self.in_flight.saturating_sub(account.sent - account.arrived));
+        self.send(connection)
+    }
+
+    /// Adds so many messages to the batch.
+    #[inline]
+    pub(super) fn append<C: Codec>(&mut self, index: usize, connection: &Connection<C>, sent_at: u64, count: u64) {
         let account = &mut self.accounts[index];
-        self.batch.clear();
-        while account.sent - account.arrived < self.in_flight {
-            self.batch.extend_from_slice(self.template.stamp(index, Stamp { sequence: account.sent, sent_at: now }));
-            account.sent += 1;
-            self.outstanding += 1;
+        for sequence in account.sent..account.sent + count {
+            connection.append(self.template.stamp(index, Stamp { sequence, sent_at }), &mut self.batch);
         }
-        if self.batch.is_empty() { Ok(()) } else { connection.send(&self.batch) }
+        account.sent += count;
+        self.outstanding += count;
+    }
+
+    /// Sends the batch.
+    pub(super) fn send<C: Codec>(&mut self, connection: &mut Connection<C>) -> io::Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let sent = connection.send(&self.batch);
+        self.batch.clear();
+        sent
     }
 }
 
-impl Workload for Echo {
-    fn start(&mut self, connections: &mut [Connection]) -> io::Result<()> {
+impl<C: Codec> Workload<C> for Echo {
+    fn start(&mut self, connections: &mut [Connection<C>], _now: u64) -> io::Result<()> {
         connections.iter_mut().enumerate().try_for_each(|(index, connection)| self.fill(index, connection, sys::monotonic_nanos()))
     }
 
-    fn on_message(&mut self, connection: usize, header: Header, body: &[u8], meter: &mut Meter) {
+    // Once a message: as a call of its own, it takes a tenth longer.
+    #[inline(always)]
+    fn on_message(&mut self, connection: usize, body: &[u8], meter: &mut Meter) {
         let now = *self.read_at.get_or_insert_with(sys::monotonic_nanos);
         let account = &mut self.accounts[connection];
-        match self.template.check(connection, header, body) {
+        match self.template.check(connection, body) {
             Some(stamp) if account.ledger.enter(stamp.sequence) => {
                 account.arrived += 1;
                 self.outstanding -= 1;
-                meter.delivered();
+                meter.delivered(1);
                 meter.record(now.saturating_sub(stamp.sent_at));
             }
             Some(_) => {}
@@ -75,7 +93,7 @@ impl Workload for Echo {
         }
     }
 
-    fn after_read(&mut self, connection: usize, connections: &mut [Connection], meter: &mut Meter) -> io::Result<()> {
+    fn after_read(&mut self, connection: usize, connections: &mut [Connection<C>], meter: &mut Meter) -> io::Result<()> {
         match self.read_at.take() {
             Some(now) if !meter.draining() => self.fill(connection, &mut connections[connection], now),
             _ => Ok(()),

@@ -26,8 +26,13 @@ pub(crate) struct Figures {
     /// Echo: from sending a message to having its answer. Fan-out: from sending to the last peer having it.
     pub(crate) p50_ns: u64,
     pub(crate) p99_ns: u64,
+    pub(crate) p999_ns: u64,
     pub(crate) server_cpu_ns_per_delivery: f64,
     pub(crate) client_cpu_ns_per_delivery: f64,
+    /// CPU that the server used, in cores.
+    pub(crate) server_cores: f64,
+    /// `Idle`: what the server's resident memory grew by, for each connection.
+    pub(crate) bytes_per_connection: Option<f64>,
     /// CPU that neither the server nor the client used, in cores: how much the run was disturbed.
     pub(crate) foreign_cores: f64,
     pub(crate) faults: Faults,
@@ -80,8 +85,8 @@ impl Meter {
     }
 
     #[inline]
-    pub(crate) fn delivered(&mut self) {
-        self.deliveries += 1;
+    pub(crate) fn delivered(&mut self, messages: u64) {
+        self.deliveries += messages;
     }
 
     pub(crate) fn deliveries(&self) -> u64 {
@@ -140,8 +145,11 @@ impl Meter {
             deliveries_per_second: deliveries as f64 / seconds,
             p50_ns: self.latency.value_at_quantile(0.50),
             p99_ns: self.latency.value_at_quantile(0.99),
+            p999_ns: self.latency.value_at_quantile(0.999),
             server_cpu_ns_per_delivery: per_delivery(server_cpu),
             client_cpu_ns_per_delivery: per_delivery(client_cpu),
+            server_cores: server_cpu as f64 / 1e9 / seconds,
+            bytes_per_connection: None,
             foreign_cores: foreign as f64 / 1e9 / seconds,
             faults,
         })

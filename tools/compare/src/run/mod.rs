@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client::meter::{Figures, Window};
-use crate::client::{self, ClientConfig};
+use crate::client::{self, ClientConfig, Protocol};
 use crate::machine;
 use crate::server::Poll;
 use crate::sys::CpuSet;
@@ -147,8 +147,11 @@ fn run_pair(config: &RunConfig, contestants: &[Contestant], row: &Row, reversed:
 fn run_once(config: &RunConfig, contestant: &Contestant, row: &Row, cpus: CpuSet) -> io::Result<Figures> {
     let server = ServerProcess::start(contestant, row, config.server_core, cpus)?;
     let figures = client::measure(&ClientConfig {
+        protocol: Protocol::Wire,
         server: server.address,
+        publishing: None,
         network: [0; 32],
+        node: None,
         load: row.load,
         body_len: row.body_len,
         poll: config.client_poll,

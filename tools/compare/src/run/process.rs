@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::rows::Row;
-use crate::server::{Mode, Poll};
+use crate::server::Poll;
 use crate::sys::{self, CpuSet};
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,10 +37,7 @@ impl Contestant {
 
     fn command(&self, row: &Row, core: usize) -> Command {
         let core = core.to_string();
-        let mode = match row.mode() {
-            Mode::Echo => "echo",
-            Mode::Fanout => "fanout",
-        };
+        let mode = row.load.mode().name();
         match self {
             Contestant::Bare(path) | Contestant::BareAgain(path) => {
                 let mut command = Command::new(path);

@@ -1,7 +1,7 @@
 //! The rows of the comparison.
 
 use crate::client::Load;
-use crate::server::{Mode, Poll};
+use crate::server::Poll;
 
 /// One row of the table: a load, and how both sides wait.
 #[derive(Clone, Copy, Debug)]
@@ -12,19 +12,13 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn mode(&self) -> Mode {
-        match self.load {
-            Load::Echo { .. } => Mode::Echo,
-            Load::Fanout { .. } => Mode::Fanout,
-        }
-    }
-
     /// What `--only` is matched against.
     pub(super) fn name(&self) -> String {
         let (poll, body) = (self.poll.name(), self.body_len);
         match self.load {
             Load::Echo { connections, in_flight } => format!("echo-{connections}-{poll}-{body}B-x{in_flight}"),
-            Load::Fanout { subscribers, outstanding } => format!("fanout-{subscribers}-{poll}-{body}B-x{outstanding}"),
+            Load::Fanout { subscribers, outstanding, .. } => format!("fanout-{subscribers}-{poll}-{body}B-x{outstanding}"),
+            load => format!("{load:?}-{poll}-{body}B"),
         }
     }
 }
@@ -34,7 +28,7 @@ fn echo(connections: usize, poll: Poll) -> Row {
 }
 
 fn fanout(subscribers: usize, poll: Poll, body_len: usize, outstanding: usize) -> Row {
-    Row { load: Load::Fanout { subscribers, outstanding }, body_len, poll }
+    Row { load: Load::Fanout { subscribers, outstanding, stuck: 0 }, body_len, poll }
 }
 
 /// All rows. With few peers, spinning compares the time from one end to the other and blocking the server's CPU: a server

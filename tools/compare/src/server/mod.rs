@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!  wait ─▶ recv each ready peer until a short read ─▶ echo:   answer in place, one send for all frames of one read
-//!                                                  └▶ fan-out: append to the shared log ─▶ end of batch: one send a peer
+//!                                                  ├▶ fan-out: append to the shared log ─▶ end of batch: one send a peer
+//!                                                  └▶ sink:   count, and send every 64th back
 //! ```
 //!
 //! The process must stay single-threaded: with a second thread the kernel counts references on every descriptor that a
@@ -15,6 +16,7 @@
 mod fanout;
 mod peer;
 mod scan;
+mod sink;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -34,6 +36,18 @@ pub(crate) enum Mode {
     Echo,
     /// It goes to every other established peer.
     Fanout,
+    /// It is counted and dropped; every 64th of a peer goes back to it.
+    Sink,
+}
+
+impl Mode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mode::Echo => "echo",
+            Mode::Fanout => "fanout",
+            Mode::Sink => "sink",
+        }
+    }
 }
 
 /// What the loop does while nothing is ready.
@@ -226,6 +240,7 @@ impl Server {
             let frames = &bytes[used..];
             let consumed = match self.config.mode {
                 Mode::Echo => peer.echo(frames, &mut self.scratch),
+                Mode::Sink => peer.sink(frames, &mut self.scratch),
                 Mode::Fanout => {
                     self.flush_due = true;
                     self.log.append_from(slot, peer, frames)

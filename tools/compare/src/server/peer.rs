@@ -53,6 +53,8 @@ pub(super) struct Peer {
     pub(super) cursor: u64,
     /// Fan-out: end of the last log run that this peer sent itself.
     pub(super) own_end: u64,
+    /// Sink: messages taken so far.
+    pub(super) taken: u64,
     /// The start of an unfinished frame.
     pub(super) partial: Vec<u8>,
     /// What the kernel did not take of the bytes that are for this peer alone.
@@ -61,7 +63,17 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, state: State::Hello, writable: true, mid_frame: false, cursor: 0, own_end: 0, partial: Vec::new(), out: Vec::new() }
+        Self {
+            stream,
+            state: State::Hello,
+            writable: true,
+            mid_frame: false,
+            cursor: 0,
+            own_end: 0,
+            taken: 0,
+            partial: Vec::new(),
+            out: Vec::new(),
+        }
     }
 
     pub(super) fn takes_log(&self) -> bool {

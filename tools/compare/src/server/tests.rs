@@ -158,6 +158,24 @@ fn an_echoing_peer_that_does_not_read_gets_everything_later() {
 }
 
 #[test]
+fn a_sink_sends_every_64th_message_of_a_peer_back() {
+    let server = TestServer::start(Mode::Sink);
+    let mut peer = TestPeer::dial(&server);
+    let mut other = TestPeer::dial(&server);
+    let number = |number: u32| data(&number.to_le_bytes());
+    other.send(&number(0));
+    peer.send(&(1..=63).flat_map(number).collect::<Vec<_>>());
+    peer.send(&wire::control(wire::PING, [4; 8]));
+    assert_eq!(peer.frame(), wire::control(wire::PONG, [4; 8]), "none of the first 63 comes back");
+    peer.send(&(64..=200).flat_map(number).collect::<Vec<_>>());
+    for answered in [64, 128, 192] {
+        assert_eq!(peer.frame(), number(answered));
+    }
+    peer.send(&wire::control(wire::PING, [5; 8]));
+    assert_eq!(peer.frame(), wire::control(wire::PONG, [5; 8]));
+}
+
+#[test]
 fn fan_out_goes_to_all_others_and_not_back() {
     let server = TestServer::start(Mode::Fanout);
     let mut peers: Vec<TestPeer> = (0..4).map(|_| TestPeer::dial(&server)).collect();
