@@ -3,7 +3,9 @@
 //! ```text
 //! corecast-compare serve-bare   the denominator: a bare epoll loop (server)
 //! corecast-compare client       one run of the neutral client against any server whose protocol it speaks (client)
-//! corecast-compare run          the interleaved comparison, with a table at its end (run, stats)
+//! corecast-compare run          the same work on every contestant, interleaved, with tables and plots at its end (run, stats)
+//! corecast-compare report       the tables and plots once more, from the JSON of a run (run::report)
+//! corecast-compare setout       the figures that the project set out from (run::setout)
 //! ```
 //!
 //! Nothing here depends on the corecast library: both ends of its wire are written from `src/wire/WIRE.md` alone.
@@ -17,9 +19,7 @@ mod sys;
 mod wire;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -39,8 +39,12 @@ enum Command {
     ServeBare(ServeBare),
     /// One run of the client against a server that is already there
     Client(client::command::ClientArgs),
-    /// The interleaved comparison
-    Run(Run),
+    /// The same work on every contestant, interleaved
+    Run(run::command::RunArgs),
+    /// The reports of a run once more, from its JSON
+    Report(run::command::ReportArgs),
+    /// The figures that the project set out from: the naive start and corecast in one run
+    Setout(run::setout::SetoutArgs),
 }
 
 #[derive(Args)]
@@ -59,50 +63,13 @@ struct ServeBare {
     network: Option<[u8; 32]>,
 }
 
-#[derive(Args)]
-struct Run {
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
-    /// 3 rounds of 0.2 s warm-up and 0.5 s: to see that it works, not to decide anything
-    #[arg(long)]
-    quick: bool,
-    /// Only rows whose name contains this
-    #[arg(long)]
-    only: Option<String>,
-    #[arg(long, default_value_t = 500)]
-    warmup_ms: u64,
-    #[arg(long, default_value_t = 1500)]
-    measure_ms: u64,
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-    #[arg(long, default_value_t = 1)]
-    client_core: usize,
-    /// How the client waits. A sleeping client is woken by the server, and in a virtual machine that costs the server
-    /// as much as a send
-    #[arg(long, value_enum, default_value = "spin")]
-    client_poll: Poll,
-    /// Seconds to wait before each pair for other programs to be done, at most
-    #[arg(long, default_value_t = 10)]
-    patience: u64,
-    /// Compare bare with itself: what is left of the ratios is the machine's noise
-    #[arg(long)]
-    self_check: bool,
-    /// The corecast-loadgen program; next to this one if not given
-    #[arg(long)]
-    corecast: Option<PathBuf>,
-    /// Write every round's figures here
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Write the table here too
-    #[arg(long)]
-    markdown: Option<PathBuf>,
-}
-
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::ServeBare(args) => serve_bare(&args),
         Command::Client(args) => args.run(&args.config().unwrap_or_else(|reason| refuse(reason))),
-        Command::Run(args) => compare(args),
+        Command::Run(args) => args.main(),
+        Command::Report(args) => args.main(),
+        Command::Setout(args) => args.main(),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -131,25 +98,6 @@ fn serve_bare(args: &ServeBare) -> std::io::Result<bool> {
     println!("listening on {address}");
     server.run(&stop)?;
     Ok(true)
-}
-
-fn compare(args: Run) -> std::io::Result<bool> {
-    sys::raise_file_limit()?;
-    let (rounds, warmup_ms, measure_ms) = if args.quick { (3, 200, 500) } else { (args.rounds, args.warmup_ms, args.measure_ms) };
-    run::run(&run::RunConfig {
-        rounds: rounds.max(1),
-        warmup: Duration::from_millis(warmup_ms),
-        measure: Duration::from_millis(measure_ms),
-        only: args.only,
-        server_core: args.server_core,
-        client_core: args.client_core,
-        client_poll: args.client_poll,
-        patience: Duration::from_secs(args.patience),
-        self_check: args.self_check,
-        corecast: args.corecast,
-        json: args.json,
-        markdown: args.markdown,
-    })
 }
 
 /// Pinning may be refused (a container, a smaller machine); the figures are then noisier, not wrong.

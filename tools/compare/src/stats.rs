@@ -3,16 +3,18 @@
 //! The interval is that of the sign test: order statistics of the sample, with their coverage from the binomial
 //! distribution. It assumes nothing about the shape of the noise, needs no random numbers, and one wild pair cannot move it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A median with an interval that covers the true one with at least 95 %, unless the sample is too small for any.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Estimate {
     pub(crate) median: f64,
     pub(crate) low: f64,
     pub(crate) high: f64,
     /// The probability that an interval made this way contains the true median.
     pub(crate) coverage: f64,
+    /// Values that it is made of.
+    pub(crate) count: usize,
 }
 
 const WANTED_COVERAGE: f64 = 0.95;
@@ -28,7 +30,7 @@ pub(crate) fn estimate(values: &[f64]) -> Option<Estimate> {
     let median = (sorted[(count - 1) / 2] + sorted[count / 2]) / 2.0;
     // Cut as many values from both ends as the coverage allows.
     let cut = (1..count.div_ceil(2)).take_while(|&cut| coverage(count, cut) >= WANTED_COVERAGE).last().unwrap_or(0);
-    Some(Estimate { median, low: sorted[cut], high: sorted[count - 1 - cut], coverage: coverage(count, cut) })
+    Some(Estimate { median, low: sorted[cut], high: sorted[count - 1 - cut], coverage: coverage(count, cut), count })
 }
 
 /// The chance that the median lies between the values that remain when `cut` are cut from both ends of `count`.
@@ -74,7 +76,7 @@ mod tests {
     #[test]
     fn a_small_sample_says_how_little_it_covers() {
         assert_eq!(estimate(&[]), None);
-        assert_eq!(estimate(&[2.0]), Some(Estimate { median: 2.0, low: 2.0, high: 2.0, coverage: 0.0 }));
+        assert_eq!(estimate(&[2.0]), Some(Estimate { median: 2.0, low: 2.0, high: 2.0, coverage: 0.0, count: 1 }));
         let three = estimate(&[3.0, 1.0, 2.0]).unwrap();
         assert_eq!((three.median, three.low, three.high, three.coverage), (2.0, 1.0, 3.0, 0.75));
         assert_eq!(estimate(&[1.0, 2.0]).unwrap().median, 1.5);

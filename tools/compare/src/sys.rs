@@ -1,5 +1,6 @@
 //! The system calls that std does not offer. The only file of this crate with `unsafe` in it.
 
+use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -135,11 +136,23 @@ impl CpuSet {
         }
     }
 
+    pub(crate) fn contains(&self, core: usize) -> bool {
+        // SAFETY: `core` is inside the set's bounds.
+        core < libc::CPU_SETSIZE as usize && unsafe { libc::CPU_ISSET(core, &self.0) }
+    }
+
     /// Moves the calling thread onto this set.
     pub(crate) fn apply(&self) -> io::Result<()> {
         // SAFETY: the set is valid for the size given; 0 is the calling thread.
         check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &self.0) })?;
         Ok(())
+    }
+}
+
+impl fmt::Display for CpuSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cores = (0..libc::CPU_SETSIZE as usize).filter(|&core| self.contains(core));
+        write!(f, "core {}", cores.map(|core| core.to_string()).collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -127,8 +127,11 @@ fn measure(rounds: u32) -> Result<Report, Box<dyn std::error::Error>> {
 }
 
 fn main() -> ExitCode {
-    match measure(Args::parse().rounds).and_then(|report| Ok(println!("{}", serde_json::to_string(&report)?))) {
-        Ok(()) => ExitCode::SUCCESS,
+    match measure(Args::parse().rounds).and_then(|report| Ok(serde_json::to_string(&report)?)) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("corecast-codecs: {error}");
             ExitCode::FAILURE

@@ -120,6 +120,8 @@ fn config(args: &Args) -> Result<Config, Box<dyn std::error::Error>> {
     config.addresses.exempt = vec!["127.0.0.0/8".parse()?];
     config.limits.max_peers = 12_000;
     config.limits.max_half_open = 4_096;
+    // The client reads nothing while it dials the others, and ten thousand of them take longer than the silence that is allowed otherwise.
+    config.keepalive.timeout = Duration::from_secs(60);
     config.recorder = args.recorder;
     config.cores = args.core.map_or(Cores::Unpinned(1), |core| Cores::Pinned(vec![core]));
     config.io.spin = match args.poll {

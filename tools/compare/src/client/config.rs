@@ -64,7 +64,7 @@ pub(crate) const SINK_ANSWERS_EVERY: u64 = 64;
 
 impl Load {
     /// Connections that are dialled.
-    pub(super) fn connections(self) -> usize {
+    pub(crate) fn connections(self) -> usize {
         match self {
             Load::Echo { connections, .. }
             | Load::Sink { connections, .. }

@@ -1,79 +1,70 @@
 //! A server under test: its process, from start to end.
 
+use std::fs::File;
 use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::rows::Row;
-use crate::server::Poll;
+use super::contestant::{Contestant, free_port};
+use crate::client::Load;
+use crate::parse_id;
 use crate::sys::{self, CpuSet};
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may take to end after SIGTERM before it is killed. corecast drains for up to 5 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(7);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Who is measured.
-#[derive(Clone, Debug)]
-pub(super) enum Contestant {
-    /// This program's own `serve-bare`.
-    Bare(PathBuf),
-    /// The same once more. Its ratios are all 1 on a quiet machine, so their intervals say what this one can tell apart.
-    BareAgain(PathBuf),
-    /// `corecast-loadgen serve`.
-    Corecast(PathBuf),
-}
-
-impl Contestant {
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Contestant::Bare(_) => "bare",
-            Contestant::BareAgain(_) => "bare again",
-            Contestant::Corecast(_) => "corecast",
-        }
-    }
-
-    fn command(&self, row: &Row, core: usize) -> Command {
-        let core = core.to_string();
-        let mode = row.load.mode().name();
-        match self {
-            Contestant::Bare(path) | Contestant::BareAgain(path) => {
-                let mut command = Command::new(path);
-                command.args(["serve-bare", "--listen", "127.0.0.1:0", "--mode", mode]);
-                command.args(["--core", &core, "--poll", row.poll.name()]);
-                command
-            }
-            Contestant::Corecast(path) => {
-                // A second of spinning is longer than any pause in the load: it spins always.
-                let spin_us = if row.poll == Poll::Spin { "1000000" } else { "0" };
-                let mut command = Command::new(path);
-                // The bare loop encrypts nothing either.
-                command.args(["serve", "--listen", "127.0.0.1:0", "--mode", mode, "--plaintext", "--exempt", "127.0.0.0/8"]);
-                command.args(["--cores", &core, "--spin-us", spin_us]);
-                command
-            }
-        }
-    }
+/// Where a server said that it can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reach {
+    pub(super) address: SocketAddr,
+    /// Where its subscribers connect, if that is another place.
+    pub(super) publishing: Option<SocketAddr>,
+    /// Its node id, if it encrypts.
+    pub(super) node: Option<[u8; 32]>,
 }
 
 /// A running server. Dropping it ends its process.
 pub(super) struct ServerProcess {
     child: Child,
-    pub(super) address: SocketAddr,
+    pub(super) reach: Reach,
+    /// Whether anything but status 0 is a failure: not of servers that come in packages, which say by it what ended them.
+    ends_with_zero: bool,
 }
 
 impl ServerProcess {
-    /// Starts a server and waits until it listens.
-    pub(super) fn start(contestant: &Contestant, row: &Row, core: usize, cpus: CpuSet) -> io::Result<Self> {
-        let mut command = contestant.command(row, core);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+    /// Starts a server for this load and waits until it listens. What it writes on standard error goes to `log`, or nowhere.
+    pub(super) fn start(
+        contestant: &Contestant,
+        file: &Path,
+        load: Load,
+        core: usize,
+        cpus: CpuSet,
+        log: Option<File>,
+    ) -> io::Result<Self> {
+        let address = if contestant.announces() { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) } else { free_port()? };
+        let mut command = contestant.command(file, load.mode(), core, address);
+        command.stdin(Stdio::null()).stdout(if contestant.announces() { Stdio::piped() } else { Stdio::null() });
+        // Ours may say what is wrong. The others may log what they like, at no cost to the terminal.
+        let silent = contestant.is_foreign();
+        match log {
+            Some(file) => command.stderr(file),
+            None if silent => command.stderr(Stdio::null()),
+            None => &mut command,
+        };
+        let cpus = if contestant.pins_itself() { cpus } else { CpuSet::only(core)? };
         let child = sys::spawn(&mut command, cpus)?;
-        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        // Owned from here on, so that a server that never listens is ended too.
-        let mut server = Self { child, address: unknown };
-        server.address = server.read_address()?;
+        let reach = Reach { address, publishing: None, node: None };
+        let mut server = Self { child, reach, ends_with_zero: contestant.announces() };
+        if contestant.announces() {
+            server.reach = server.announced(contestant.publishes_apart(load))?;
+        } else {
+            server.wait_until_it_listens()?;
+        }
         Ok(server)
     }
 
@@ -81,8 +72,8 @@ impl ServerProcess {
         self.child.id()
     }
 
-    /// Reads stdout up to `listening on ADDR`. The pipe stays open afterwards: closing it could end the server.
-    fn read_address(&mut self) -> io::Result<SocketAddr> {
+    /// Reads its first lines until they say where it is.
+    fn announced(&mut self, publishes_apart: bool) -> io::Result<Reach> {
         let deadline = Instant::now() + START_TIMEOUT;
         let stdout = self.child.stdout.as_mut().expect("it is piped");
         let mut text = String::new();
@@ -99,11 +90,25 @@ impl ServerProcess {
             text.push_str(&String::from_utf8_lossy(&chunk[..count]));
             // Whole lines only: the last one may still be on its way.
             let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-            let address = whole.lines().find_map(|line| line.strip_prefix("listening on "));
-            if let Some(address) = address {
-                return address.trim().parse().map_err(|_| io::Error::other(format!("not an address: {address}")));
+            if let Some(reach) = parse_announcement(whole, publishes_apart)? {
+                return Ok(reach);
             }
         }
+    }
+
+    /// It says nothing, so it is asked.
+    fn wait_until_it_listens(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while TcpStream::connect(self.reach.address).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("the server ended before it listened: {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the server does not listen"));
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
     }
 
     /// Ends the server in order, and says if it did not end well.
@@ -112,9 +117,9 @@ impl ServerProcess {
         let deadline = Instant::now() + STOP_TIMEOUT;
         while Instant::now() < deadline {
             match self.child.try_wait()? {
-                Some(status) if status.success() => return Ok(()),
+                Some(status) if status.success() || !self.ends_with_zero => return Ok(()),
                 Some(status) => return Err(io::Error::other(format!("the server ended with {status}"))),
-                None => std::thread::sleep(Duration::from_millis(2)),
+                None => std::thread::sleep(POLL_INTERVAL),
             }
         }
         Err(io::Error::new(io::ErrorKind::TimedOut, "the server did not end after SIGTERM"))
@@ -126,5 +131,43 @@ impl Drop for ServerProcess {
         // Both fail harmlessly if it has been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// `listening on [NODE@]ADDR` and, where there is a second port, `publishing on ADDR`. None until all of it is there.
+fn parse_announcement(lines: &str, publishes_apart: bool) -> io::Result<Option<Reach>> {
+    let after = |start: &str| lines.lines().find_map(|line| line.strip_prefix(start)).map(str::trim);
+    let wrong = |text: &str| io::Error::new(io::ErrorKind::InvalidData, format!("not an address: {text}"));
+    let parse = |text: &str| text.parse::<SocketAddr>().map_err(|_| wrong(text));
+    let (Some(listening), publishing) = (after("listening on "), after("publishing on ")) else { return Ok(None) };
+    if publishes_apart && publishing.is_none() {
+        return Ok(None);
+    }
+    let (node, address) = match listening.split_once('@') {
+        Some((node, address)) => (Some(parse_id(node).map_err(|_| wrong(listening))?), address),
+        None => (None, listening),
+    };
+    Ok(Some(Reach { address: parse(address)?, publishing: publishing.map(parse).transpose()?, node }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_announcement_is_read_when_all_of_it_is_there() {
+        let address = "127.0.0.1:7".parse().unwrap();
+        let plain = Reach { address, publishing: None, node: None };
+        assert_eq!(parse_announcement("", false).unwrap(), None);
+        assert_eq!(parse_announcement("hello\nlistening on 127.0.0.1:7\n", false).unwrap(), Some(plain));
+        assert_eq!(parse_announcement("listening on 127.0.0.1:7\n", true).unwrap(), None);
+        let both = parse_announcement("listening on 127.0.0.1:7\npublishing on 127.0.0.1:8\n", true).unwrap().unwrap();
+        assert_eq!(both.publishing, Some("127.0.0.1:8".parse().unwrap()));
+        let node = "ab".repeat(32);
+        let noise = parse_announcement(&format!("listening on {node}@127.0.0.1:7\n"), false).unwrap();
+        assert_eq!(noise, Some(Reach { node: Some([0xAB; 32]), ..plain }));
+        for wrong in ["listening on here\n", "listening on xyz@127.0.0.1:7\n"] {
+            assert!(parse_announcement(wrong, false).unwrap_err().to_string().contains("not an address"));
+        }
     }
 }

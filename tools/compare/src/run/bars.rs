@@ -1,0 +1,329 @@
+//! The bars that corecast is held to, and whether a run shows that it reaches them.
+//!
+//! A ratio reaches a bar if the lower end of its interval does, and at least 15 rounds are behind it. Where the interval lies on both
+//! sides of the bar, the machine has not decided it, and it is said so. With few connections the rate decides, spinning against spinning,
+//! and server CPU per delivery where both sleep; from a thousand on it is the CPU alone, because there the client is the slower side.
+
+use serde::Serialize;
+
+use super::contestant::{ALL, BARE, BARE_SPIN, CORECAST, CORECAST_BLOCK, CORECAST_NOISE, CORECAST_SPIN, NAIVE};
+use super::report::show;
+use super::results::{Figure, Results, RowResults};
+use super::work::MANY;
+use crate::stats::Estimate;
+
+/// Rounds without which no ratio decides anything.
+const ENOUGH_ROUNDS: usize = 15;
+const CLOSED_LOOP: f64 = 0.95;
+const PIPELINED_FANOUT: f64 = 0.9;
+const PIPELINED_ECHO: f64 = 0.7;
+const OF_OTHERS: [(&str, f64); 4] = [("tokio-tuned", 3.0), ("zmq", 4.0), ("nats", 8.0), (NAIVE, 40.0)];
+/// A round trip may take 1.1 of what it takes the spinning loop.
+const SPINNING_P50: f64 = 1.0 / 1.1;
+const SLEEPING_P50: f64 = 3.0;
+const IDLE_CORES: f64 = 0.02;
+const KEPT: f64 = 0.95;
+const IDLE_BYTES: f64 = 512.0;
+const IDLE_NOISE_BYTES: f64 = 2.5 * 1024.0;
+
+const CLOSED_ROWS: [&str; 9] = [
+    "echo-1",
+    "echo-100",
+    "echo-1000",
+    "fanout-50-128B-x1",
+    "fanout-50-1KiB-x1",
+    "fanout-1000-128B-x1",
+    "fanout-1000-1KiB-x1",
+    "fanout-5000-128B-x1",
+    "fanout-5000-1KiB-x1",
+];
+const PIPELINED_ROWS: [&str; 6] = [
+    "fanout-50-128B-x64",
+    "fanout-50-1KiB-x64",
+    "fanout-1000-128B-x64",
+    "fanout-1000-1KiB-x64",
+    "fanout-5000-128B-x64",
+    "fanout-5000-1KiB-x64",
+];
+const OPEN_ROWS: [&str; 2] = ["open-echo-100", "open-fanout-50"];
+
+/// What a run says about a bar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum Verdict {
+    Met,
+    NotMet,
+    /// Measured, and not enough: why.
+    Undecided(String),
+    /// Not in this run: why.
+    NotMeasured(String),
+}
+
+impl Verdict {
+    /// The word, and the reason if there is one.
+    pub(crate) fn text(&self) -> (&'static str, &str) {
+        match self {
+            Verdict::Met => ("met", ""),
+            Verdict::NotMet => ("not met", ""),
+            Verdict::Undecided(why) => ("undecided", why),
+            Verdict::NotMeasured(why) => ("not measured", why),
+        }
+    }
+}
+
+/// A bar in one row.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Bar {
+    pub(crate) what: String,
+    pub(crate) row: String,
+    pub(crate) bound: String,
+    /// What was measured, as it is shown.
+    pub(crate) figure: String,
+    pub(crate) verdict: Verdict,
+}
+
+/// Whether a ratio is at least so much.
+fn at_least(ratio: Option<Estimate>, bound: f64) -> Verdict {
+    match ratio {
+        None => absent(),
+        Some(Estimate { count, .. }) if count < ENOUGH_ROUNDS => Verdict::Undecided(format!("{count} of {ENOUGH_ROUNDS} rounds")),
+        Some(ratio) if ratio.low >= bound => Verdict::Met,
+        Some(ratio) if ratio.high < bound => Verdict::NotMet,
+        Some(_) => spans(),
+    }
+}
+
+/// Whether something that is no ratio, and hardly varies, is at most so much.
+fn at_most(value: Option<Estimate>, bound: f64) -> Verdict {
+    match value {
+        None => absent(),
+        Some(value) if value.high <= bound => Verdict::Met,
+        Some(value) if value.low > bound => Verdict::NotMet,
+        Some(_) => spans(),
+    }
+}
+
+fn absent() -> Verdict {
+    Verdict::NotMeasured("no figures of both in this run".into())
+}
+
+fn spans() -> Verdict {
+    Verdict::Undecided("the interval lies on both sides".into())
+}
+
+/// Everybody who is neither the limit nor ours.
+fn others() -> impl Iterator<Item = &'static str> {
+    ALL.iter().filter(|contestant| contestant.is_foreign()).map(|contestant| contestant.name)
+}
+
+/// The bars, row by row, of the rows that the run has; then those that no run of this command measures.
+pub(crate) fn all(results: &Results) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    let rows = |names: &'static [&'static str]| names.iter().filter_map(|name| results.row(name));
+    for row in rows(&CLOSED_ROWS) {
+        limit(row, "closed loop, of the limit", CLOSED_LOOP, &mut bars);
+        bars.push(nobody_ahead(row));
+    }
+    for row in rows(&PIPELINED_ROWS) {
+        limit(row, "pipelined fan-out, of the limit", PIPELINED_FANOUT, &mut bars);
+        for (other, bound) in OF_OTHERS {
+            bars.push(of_other(row, other, bound));
+        }
+    }
+    if let Some(row) = results.row("echo-16-64B-x64") {
+        let ratio = row.ratio(CORECAST_SPIN, BARE_SPIN, Figure::Rate);
+        bars.push(ratio_bar(row, "pipelined echo, of the loop that parses headers: rate, spinning", ratio, PIPELINED_ECHO));
+    }
+    if let Some(row) = results.row("echo-1") {
+        let ratio = row.ratio(CORECAST, BARE_SPIN, Figure::P50);
+        bars.push(ratio_bar(row, "p50 with the default idle policy, of the spinning loop's", ratio, SPINNING_P50));
+        bars.push(lowest(row, "p50 below every sleeping contestant's", CORECAST, Figure::P50, SLEEPING_P50));
+    }
+    if let Some(row) = results.row("idle-1000") {
+        let cores = row.estimate(CORECAST, Figure::IdleCpu);
+        bars.push(Bar {
+            what: "processor time while idle".into(),
+            row: row.name.clone(),
+            bound: "at most 2 % of a core".into(),
+            figure: show::interval(cores, show::cores),
+            verdict: at_most(cores, IDLE_CORES),
+        });
+    }
+    bars.extend(rows(&OPEN_ROWS).map(tail));
+    if let Some(row) = results.row("stuck-1-of-50") {
+        for ours in [CORECAST, CORECAST_NOISE] {
+            bars.push(ratio_bar(row, &format!("rate of the other 49 that is kept, {ours}"), row.estimate(ours, Figure::Kept), KEPT));
+        }
+    }
+    if let Some(row) = results.row("idle-10000") {
+        bars.push(memory(row, CORECAST, IDLE_BYTES));
+        bars.push(memory(row, CORECAST_NOISE, IDLE_NOISE_BYTES));
+    }
+    bars.push(Bar {
+        what: "cost per delivery as cores are added".into(),
+        row: "-".into(),
+        bound: "flat".into(),
+        figure: "-".into(),
+        verdict: Verdict::NotMeasured("cargo bench --features bench-internals --bench fanout".into()),
+    });
+    bars
+}
+
+/// Against the limit: by rate where both spin, and by CPU where both sleep.
+fn limit(row: &RowResults, what: &str, bound: f64, bars: &mut Vec<Bar>) {
+    if row.connections < MANY {
+        let ratio = row.ratio(CORECAST_SPIN, BARE_SPIN, Figure::Rate);
+        bars.push(ratio_bar(row, &format!("{what}: rate, spinning"), ratio, bound));
+    }
+    let ratio = row.ratio(CORECAST_BLOCK, BARE, Figure::ServerCpu);
+    bars.push(ratio_bar(row, &format!("{what}: server CPU, sleeping"), ratio, bound));
+}
+
+/// The figure that decides between ours and others in a row, and which of ours it is of.
+fn decisive(row: &RowResults) -> (&'static str, Figure, &'static str) {
+    if row.connections < MANY { (CORECAST, Figure::Rate, "rate") } else { (CORECAST_BLOCK, Figure::ServerCpu, "server CPU") }
+}
+
+fn of_other(row: &RowResults, other: &str, bound: f64) -> Bar {
+    let (ours, figure, name) = decisive(row);
+    ratio_bar(row, &format!("pipelined fan-out, times {other}: {name}"), row.ratio(ours, other, figure), bound)
+}
+
+fn nobody_ahead(row: &RowResults) -> Bar {
+    let (ours, figure, name) = decisive(row);
+    lowest(row, &format!("closed loop, nobody ahead: {name}"), ours, figure, 1.0)
+}
+
+/// Against everybody else at once: the verdict is the worst one, the figure that of whoever comes closest.
+fn lowest(row: &RowResults, what: &str, ours: &str, figure: Figure, bound: f64) -> Bar {
+    let ratios: Vec<(&str, Estimate)> = others().filter_map(|other| Some((other, row.ratio(ours, other, figure)?))).collect();
+    let closest = ratios.iter().min_by(|a, b| a.1.median.total_cmp(&b.1.median));
+    let named = |wanted: fn(&Verdict) -> bool| {
+        let names = ratios.iter().filter(|(_, ratio)| wanted(&at_least(Some(*ratio), bound))).map(|(other, _)| *other);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let (ahead, open) = (named(|verdict| *verdict == Verdict::NotMet), named(|verdict| matches!(verdict, Verdict::Undecided(_))));
+    let verdict = match closest {
+        None => Verdict::NotMeasured("no other contestant in this run".into()),
+        Some(_) if !ahead.is_empty() => Verdict::NotMet,
+        Some((_, ratio)) if ratio.count < ENOUGH_ROUNDS => at_least(Some(*ratio), bound),
+        Some(_) if !open.is_empty() => Verdict::Undecided(format!("the interval lies on both sides: {open}")),
+        Some(_) => Verdict::Met,
+    };
+    let figure = closest.map_or_else(|| "-".into(), |(other, ratio)| format!("{other}: {}", show::interval(Some(*ratio), show::ratio)));
+    Bar { what: what.into(), row: row.name.clone(), bound: format!(">= {bound}"), figure, verdict }
+}
+
+/// In the open loop: whether anybody's p99.9 lies wholly below ours.
+fn tail(row: &RowResults) -> Bar {
+    let ours = row.estimate(CORECAST, Figure::P999);
+    let theirs: Vec<(&str, Estimate)> = others().filter_map(|other| Some((other, row.estimate(other, Figure::P999)?))).collect();
+    let below = |ours: Estimate| theirs.iter().filter(move |(_, theirs)| theirs.high < ours.low).map(|(other, _)| *other);
+    let verdict = match ours {
+        None => absent(),
+        Some(_) if theirs.is_empty() => Verdict::NotMeasured("no other contestant in this run".into()),
+        Some(ours) if ours.count < ENOUGH_ROUNDS => Verdict::Undecided(format!("{} of {ENOUGH_ROUNDS} rounds", ours.count)),
+        Some(ours) if below(ours).next().is_some() => Verdict::NotMet,
+        Some(_) => Verdict::Met,
+    };
+    let best = theirs.iter().min_by(|a, b| a.1.median.total_cmp(&b.1.median));
+    let best = best.map_or_else(String::new, |(other, best)| format!("; {other}: {}", show::interval(Some(*best), show::time)));
+    Bar {
+        what: "p99.9 in the open loop, nobody's wholly below".into(),
+        row: row.name.clone(),
+        bound: "nobody".into(),
+        figure: format!("{}{best}", show::interval(ours, show::time)),
+        verdict,
+    }
+}
+
+fn memory(row: &RowResults, ours: &str, bound: f64) -> Bar {
+    let bytes = row.estimate(ours, Figure::Memory);
+    Bar {
+        what: format!("memory of an idle peer, {ours}"),
+        row: row.name.clone(),
+        bound: format!("at most {bound:.0} B"),
+        figure: show::interval(bytes, show::bytes),
+        verdict: at_most(bytes, bound),
+    }
+}
+
+fn ratio_bar(row: &RowResults, what: &str, ratio: Option<Estimate>, bound: f64) -> Bar {
+    let bound_text = if bound < 1.0 { format!(">= {bound:.2}") } else { format!(">= {bound}") };
+    Bar {
+        what: what.into(),
+        row: row.name.clone(),
+        bound: bound_text,
+        figure: show::interval(ratio, show::ratio),
+        verdict: at_least(ratio, bound),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::tests::{entry, results, row};
+    use super::*;
+
+    fn estimate(low: f64, high: f64, count: usize) -> Option<Estimate> {
+        Some(Estimate { median: (low + high) / 2.0, low, high, coverage: 0.96, count })
+    }
+
+    #[test]
+    fn a_bar_is_met_missed_or_open() {
+        assert_eq!(at_least(estimate(0.95, 1.0, 15), 0.95), Verdict::Met);
+        assert_eq!(at_least(estimate(0.9, 0.94, 15), 0.95), Verdict::NotMet);
+        assert_eq!(at_least(estimate(0.9, 0.96, 15), 0.95), spans());
+        assert_eq!(at_least(estimate(1.2, 1.3, 14), 0.95), Verdict::Undecided("14 of 15 rounds".into()));
+        assert!(matches!(at_least(None, 0.95), Verdict::NotMeasured(_)));
+        assert_eq!([at_most(estimate(1.0, 2.0, 3), 2.0), at_most(estimate(3.0, 4.0, 3), 2.0)], [Verdict::Met, Verdict::NotMet]);
+        assert_eq!(at_most(estimate(1.0, 4.0, 3), 2.0), spans());
+    }
+
+    fn fifteen(contestant: &str, rate: f64) -> super::super::results::Entry {
+        entry(contestant, BARE, &[rate; 15])
+    }
+
+    fn verdict(bars: &[Bar], what: &str) -> Verdict {
+        bars.iter().find(|bar| bar.what.contains(what)).unwrap_or_else(|| panic!("no bar {what:?}")).verdict.clone()
+    }
+
+    #[test]
+    fn the_one_who_is_ahead_decides() {
+        let with = |monoio: f64| {
+            let ours = [fifteen(CORECAST, 100.0), fifteen(CORECAST_SPIN, 96.0), fifteen(CORECAST_BLOCK, 90.0)];
+            let rest = [fifteen(BARE_SPIN, 100.0), fifteen(BARE, 100.0), fifteen("monoio", monoio), fifteen("redis", 10.0)];
+            all(&results(vec![row("echo-100", ours.into_iter().chain(rest).collect())]))
+        };
+        assert_eq!(verdict(&with(99.0), "nobody ahead: rate"), Verdict::Met);
+        let behind = with(101.0);
+        assert_eq!(verdict(&behind, "nobody ahead: rate"), Verdict::NotMet);
+        assert!(behind.iter().any(|bar| bar.figure.starts_with("monoio: 0.990")), "{behind:?}");
+        assert_eq!(verdict(&behind, "of the limit: rate, spinning"), Verdict::Met);
+        assert_eq!(verdict(&behind, "of the limit: server CPU, sleeping"), Verdict::NotMet);
+    }
+
+    #[test]
+    fn pipelined_fan_out_is_held_against_each_of_the_four() {
+        let entries = vec![fifteen(CORECAST, 900.0), fifteen("tokio-tuned", 300.0), fifteen("zmq", 300.0), fifteen(NAIVE, 22.5)];
+        let bars = all(&results(vec![row("fanout-50-128B-x64", entries)]));
+        assert_eq!(verdict(&bars, "times tokio-tuned"), Verdict::Met);
+        assert_eq!(verdict(&bars, "times zmq"), Verdict::NotMet);
+        assert!(matches!(verdict(&bars, "times nats"), Verdict::NotMeasured(_)));
+        assert_eq!(verdict(&bars, "times naive"), Verdict::Met);
+    }
+
+    #[test]
+    fn only_rows_of_the_run_have_bars_and_the_rest_says_where_it_is_measured() {
+        let bars = all(&results(vec![row("echo-16-16KiB-x64", vec![fifteen(BARE, 1.0)])]));
+        assert_eq!(bars.len(), 1);
+        assert!(matches!(&bars[0].verdict, Verdict::NotMeasured(how) if how.starts_with("cargo bench")));
+    }
+
+    #[test]
+    fn a_tail_is_beaten_only_by_an_interval_wholly_below() {
+        let open = |other: f64| {
+            let bars = all(&results(vec![row("open-echo-100", vec![fifteen(CORECAST, 100.0), fifteen("nats", other)])]));
+            verdict(&bars, "p99.9")
+        };
+        assert_eq!([open(100.0), open(90.0), open(110.0)], [Verdict::Met, Verdict::Met, Verdict::NotMet]);
+    }
+}
