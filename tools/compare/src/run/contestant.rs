@@ -63,13 +63,16 @@ pub(crate) const CORECAST_SPIN: &str = "corecast-spin";
 pub(crate) const CORECAST_BLOCK: &str = "corecast-block";
 pub(crate) const CORECAST_NOISE: &str = "corecast-noise";
 pub(crate) const NAIVE: &str = "naive";
+const MONOIO_EPOLL: &str = "monoio-epoll";
+/// The only program that needs a package before it can be built.
+const ZMQ_SERVER: &str = "zmq-server";
 
 const fn contestant(name: &'static str, what: &'static str, program: Program, protocol: Protocol, waiting: Waiting) -> Contestant {
     Contestant { name, what, program, protocol, waiting }
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const ALL: [Contestant; 14] = {
+pub(crate) const ALL: [Contestant; 15] = {
     use Program::{Bare, Corecast, Nats, Own, Redis};
     use Waiting::{Block, Default, Spin};
     [
@@ -79,11 +82,12 @@ pub(crate) const ALL: [Contestant; 14] = {
         contestant(CORECAST_BLOCK, "corecast, plaintext, sleeping", Corecast, Protocol::Wire, Block),
         contestant(CORECAST, "corecast, plaintext, its default idle policy", Corecast, Protocol::Wire, Default),
         contestant(CORECAST_NOISE, "corecast, encrypted, its default idle policy", Corecast, Protocol::Noise, Default),
-        contestant("monoio", "monoio, as well as it can be used", Own("monoio-server"), Protocol::Wire, Block),
+        contestant("monoio", "monoio over io_uring, as well as it can be used", Own("monoio-server"), Protocol::Wire, Block),
+        contestant(MONOIO_EPOLL, "monoio over epoll, as well as it can be used", Own("monoio-server"), Protocol::Wire, Block),
         contestant("tokio-tuned", "tokio, as well as it can be used", Own("tokio-tuned"), Protocol::Wire, Block),
         contestant("tokio-idiomatic", "tokio, as its tutorials have it", Own("tokio-idiomatic"), Protocol::Wire, Block),
         contestant("message-io", "message-io, FramedTcp", Own("message-io-server"), Protocol::MessageIo, Block),
-        contestant("zmq", "libzmq", Own("zmq-server"), Protocol::Zmtp, Block),
+        contestant("zmq", "libzmq", Own(ZMQ_SERVER), Protocol::Zmtp, Block),
         contestant("nats", "NATS server", Nats, Protocol::Nats, Block),
         contestant("redis", "Redis pub/sub", Redis, Protocol::Redis, Block),
         contestant(
@@ -156,11 +160,41 @@ impl Contestant {
         let (found, missing) = match self.program {
             Program::Bare => (Some(places.own.clone()), String::new()),
             Program::Corecast => (places.built("corecast-contestant"), format!("not built: {here}")),
-            Program::Own(name) => (places.built(name), format!("{name} is not built: {workspace} -p {name}")),
+            Program::Own(ZMQ_SERVER) => {
+                (places.built(ZMQ_SERVER), format!("not built: apt-get install libzmq3-dev && {workspace} -p {ZMQ_SERVER}"))
+            }
+            Program::Own(name) => (places.built(name), format!("not built: {workspace} -p {name}")),
             Program::Nats => (places.installed("nats-server"), "not installed: apt-get install nats-server".into()),
             Program::Redis => (places.installed("redis-server"), "not installed: apt-get install redis-server".into()),
         };
         found.ok_or(missing)
+    }
+
+    /// What its program says of its version; nothing where it is of this repository.
+    pub(crate) fn version(&self, file: &Path) -> Option<String> {
+        let option = match self.program {
+            Program::Bare | Program::Corecast => return None,
+            Program::Own(_) => "--help",
+            Program::Nats | Program::Redis => "--version",
+        };
+        let output = Command::new(file).arg(option).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().next()?.trim();
+        match self.program {
+            // `what it is (library version, ...)`
+            Program::Own(_) => Some(line.strip_suffix(')')?.rsplit_once('(')?.1.to_owned()),
+            _ => Some(line.to_owned()),
+        }
+    }
+
+    /// Writes what is logged to a file: most log to standard error, and that goes there.
+    pub(crate) fn log_to(&self, command: &mut Command, path: &Path) -> std::io::Result<()> {
+        if self.name == NAIVE {
+            command.arg("--log").arg(path);
+        } else {
+            command.stderr(std::fs::File::create(path)?);
+        }
+        Ok(())
     }
 
     /// Why it has no place in a row, if it has none.
@@ -236,6 +270,9 @@ impl Contestant {
                 if self.protocol == Protocol::Noise {
                     command.arg("--noise");
                 }
+                if self.name == MONOIO_EPOLL {
+                    command.args(["--driver", "epoll"]);
+                }
             }
         }
         command
@@ -288,6 +325,7 @@ mod tests {
         assert_eq!(hint("nats"), "not installed: apt-get install nats-server");
         assert!(hint("corecast").contains("cargo build --release -p corecast-contestant"));
         assert!(hint("monoio").contains("--manifest-path tools/compare/contestants/Cargo.toml -p monoio-server"));
+        assert!(hint("zmq").starts_with("not built: apt-get install libzmq3-dev && cargo build "));
         assert_eq!(named("bare").locate(&nowhere()).unwrap(), PathBuf::from("/own"));
         for contestant in ALL.iter().filter(|contestant| !contestant.is_bare()) {
             assert_eq!(contestant.locate(&nowhere()).unwrap_err().lines().count(), 1, "{}", contestant.name);

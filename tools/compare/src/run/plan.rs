@@ -43,9 +43,19 @@ impl Plan {
 
     /// For the report: who was asked for, in the order of the tables.
     pub(super) fn contestants(&self) -> Vec<Who> {
-        let who = |contestant: &Contestant, missing| Who { name: contestant.name.into(), what: contestant.what.into(), missing };
-        let there = self.present.iter().map(|present| who(&present.contestant, None));
-        there.chain(self.missing.iter().map(|(contestant, how)| who(contestant, Some(how.clone())))).collect()
+        let there = self.present.iter().map(|Present { contestant, file }| Who {
+            name: contestant.name.into(),
+            what: contestant.what.into(),
+            version: contestant.version(file),
+            missing: None,
+        });
+        let missing = self.missing.iter().map(|(contestant, how)| Who {
+            name: contestant.name.into(),
+            what: contestant.what.into(),
+            version: None,
+            missing: Some(how.clone()),
+        });
+        there.chain(missing).collect()
     }
 
     /// One for each who is not there, with how to get it.
@@ -133,7 +143,7 @@ mod tests {
         let text = Announcement(&plan, &config(1, 10, 10)).to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
-        assert!(lines[0].starts_with("skipped: monoio: monoio-server is not built: cargo build"), "{text}");
+        assert!(lines[0].starts_with("skipped: monoio: not built: cargo build"), "{text}");
         assert_eq!(lines[1], "skipped: redis: not installed: apt-get install redis-server");
         assert!(lines[2].starts_with("rows: 1, contestants: 1; about "), "{text}");
         assert_eq!(plan.contestants().iter().map(|who| who.missing.is_some()).collect::<Vec<_>>(), [false, true, true]);

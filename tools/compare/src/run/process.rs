@@ -1,6 +1,5 @@
 //! A server under test: its process, from start to end.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -37,14 +36,14 @@ pub(super) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a server for this load and waits until it listens. What it writes on standard error goes to `log`, or nowhere.
+    /// Starts a server for this load and waits until it listens. What it logs goes to `log`, or nowhere.
     pub(super) fn start(
         contestant: &Contestant,
         file: &Path,
         load: Load,
         core: usize,
         cpus: CpuSet,
-        log: Option<File>,
+        log: Option<&Path>,
     ) -> io::Result<Self> {
         let address = if contestant.announces() { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) } else { free_port()? };
         let mut command = contestant.command(file, load.mode(), core, address);
@@ -52,10 +51,10 @@ impl ServerProcess {
         // Ours may say what is wrong. The others may log what they like, at no cost to the terminal.
         let silent = contestant.is_foreign();
         match log {
-            Some(file) => command.stderr(file),
-            None if silent => command.stderr(Stdio::null()),
-            None => &mut command,
-        };
+            Some(path) => contestant.log_to(&mut command, path)?,
+            None if silent => drop(command.stderr(Stdio::null())),
+            None => {}
+        }
         let cpus = if contestant.pins_itself() { cpus } else { CpuSet::only(core)? };
         let child = sys::spawn(&mut command, cpus)?;
         let reach = Reach { address, publishing: None, node: None };

@@ -40,6 +40,8 @@ pub(crate) struct Conditions {
 pub(crate) struct Who {
     pub(crate) name: String,
     pub(crate) what: String,
+    /// Of what it stands on, as its program says.
+    pub(crate) version: Option<String>,
     /// Is it not there: how to get it.
     pub(crate) missing: Option<String>,
 }
@@ -292,7 +294,7 @@ pub(crate) mod tests {
         let mut names: Vec<&str> = rows.iter().flat_map(|row| &row.entries).map(|entry| entry.contestant.as_str()).collect();
         names.sort_unstable();
         names.dedup();
-        let who = |name: &&str| Who { name: (*name).into(), what: format!("what {name} is"), missing: None };
+        let who = |name: &&str| Who { name: (*name).into(), what: format!("what {name} is"), version: None, missing: None };
         Results {
             schema: SCHEMA.into(),
             machine: Machine { cpu: "a processor".into(), ..Machine::default() },

@@ -4,9 +4,8 @@
 //! from round to round, which takes out a drift. A fresh process for each run gives each its own luck with memory layout and ports. A run
 //! that other programs disturbed is made again at once: that is decided by the CPU they used, never by the result.
 
-use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::RunConfig;
@@ -112,8 +111,8 @@ impl Bench<'_> {
         Ok(Round { round, sample, beside })
     }
 
-    /// One run: fresh server, dial, warm up, measure, drain, close, stop. What the server writes on standard error goes to `log`, if given.
-    pub(super) fn run_once(&self, present: &Present, load: Load, row: &Row, log: Option<File>) -> io::Result<Figures> {
+    /// One run: fresh server, dial, warm up, measure, drain, close, stop. What the server logs goes to `log`, if given.
+    pub(super) fn run_once(&self, present: &Present, load: Load, row: &Row, log: Option<&Path>) -> io::Result<Figures> {
         let config = self.config;
         let contestant = &present.contestant;
         let server = ServerProcess::start(contestant, &present.file, load, config.server_core, self.cpus, log)?;

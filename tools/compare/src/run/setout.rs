@@ -198,14 +198,12 @@ fn codecs(places: &Places, config: &RunConfig, cpus: CpuSet) -> io::Result<Optio
     Ok(Some(serde_json::from_slice(&output.stdout)?))
 }
 
-/// Lines that a server writes on standard error in a second, while so many messages a second come. None if it failed.
+/// Lines that a server logs in a second, while so many messages a second come. None if it failed.
 fn log_lines(bench: &Bench<'_>, present: &Present) -> Option<Estimate> {
     let path = std::env::temp_dir().join(format!("corecast-compare-{}.log", std::process::id()));
     let load = Load::OpenFanout { subscribers: PEERS, rate: MESSAGES };
-    let lines = File::create(&path).and_then(|log| {
-        bench.run_once(present, load, &BROADCAST, Some(log))?;
-        Ok(BufReader::new(File::open(&path)?).split(b'\n').count())
-    });
+    let lines = bench.run_once(present, load, &BROADCAST, Some(&path));
+    let lines = lines.and_then(|_| Ok(BufReader::new(File::open(&path)?).split(b'\n').count()));
     // It may not be there.
     let _ = std::fs::remove_file(&path);
     match lines {

@@ -205,8 +205,9 @@ fn cells(tag: &str, cells: &[String]) -> String {
 fn who(results: &Results, page: &mut String) -> std::fmt::Result {
     writeln!(page, "<h2>Who is compared</h2>\n<ul class=\"who\">")?;
     for who in &results.contestants {
+        let version = who.version.as_ref().map_or_else(String::new, |version| format!(" ({})", escape(version)));
         let missing = who.missing.as_ref().map_or_else(String::new, |how| format!("; <b>skipped</b>, {}", escape(how)));
-        writeln!(page, "<li><code>{}</code>: {}{missing}</li>", escape(&who.name), escape(&who.what))?;
+        writeln!(page, "<li><code>{}</code>: {}{version}{missing}</li>", escape(&who.name), escape(&who.what))?;
     }
     writeln!(page, "</ul>")
 }

@@ -36,10 +36,9 @@ fn preface(results: &Results, text: &mut String) -> Result {
     let conditions = &results.conditions;
     writeln!(text, "`{}`\n\nMachine: {}.\n\n{}\n", conditions.command, results.machine, method(conditions))?;
     for who in &results.contestants {
-        match &who.missing {
-            None => writeln!(text, "- `{}`: {}", who.name, who.what)?,
-            Some(how) => writeln!(text, "- `{}`: {}; **skipped**, {how}", who.name, who.what)?,
-        }
+        let version = who.version.as_ref().map_or_else(String::new, |version| format!(" ({version})"));
+        let missing = who.missing.as_ref().map_or_else(String::new, |how| format!("; **skipped**, {how}"));
+        writeln!(text, "- `{}`: {}{version}{missing}", who.name, who.what)?;
     }
     writeln!(text)
 }
@@ -186,7 +185,9 @@ pub(super) mod tests {
         failed.failed = Some("stalled".into());
         let entries = vec![entry("bare", "bare", &[1000.0, 1000.0]), entry("corecast", "bare", &[900.0, 980.0]), skipped, failed];
         let mut results = results(vec![row("echo-100", entries)]);
-        results.contestants.push(Who { name: "nats".into(), what: "NATS".into(), missing: Some("apt-get install nats-server".into()) });
+        let missing = Some("apt-get install nats-server".into());
+        results.contestants.push(Who { name: "nats".into(), what: "NATS".into(), version: None, missing });
+        results.contestants[0].version = Some("1.2 & 3".into());
         results
     }
 
@@ -198,6 +199,7 @@ pub(super) mod tests {
         assert!(line("| redis |").starts_with("| redis | skipped: it has no such thing |"));
         assert!(line("| naive |").starts_with("| naive | failed in round 2: stalled |"));
         assert!(line("| corecast | 9").starts_with("| corecast | 940 [900, 980] | 0.940 [0.900, 0.980] |"), "{text}");
+        assert_eq!(line("- `bare`"), "- `bare`: what bare is (1.2 & 3)");
         assert_eq!(line("- `nats`"), "- `nats`: NATS; **skipped**, apt-get install nats-server");
         assert!(text.contains("CPU of other programs during the runs: median 0.01 cores."));
     }
