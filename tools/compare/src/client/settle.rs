@@ -17,8 +17,10 @@ use crate::sys;
 
 /// The probes' sender, which is nobody's number.
 const PROBER: usize = usize::MAX;
-/// Another probe is sent when nothing has come for this long.
+/// Another probe is sent when nothing has come for this long; the next one after twice as long, and so on: a server that takes longer
+/// to pass one on would only get more to do.
 const QUIET_NS: u64 = 50_000_000;
+const LONGEST_QUIET_NS: u64 = 2_000_000_000;
 /// A run with this window is over when nothing is outstanding.
 pub(super) const NO_WINDOW: Window = Window { warmup: Duration::ZERO, measure: Duration::ZERO, server_pid: None };
 
@@ -31,13 +33,22 @@ pub(super) struct Settle {
     /// Subscribers that do not have the latest one.
     missing: usize,
     quiet_since: u64,
+    quiet_ns: u64,
     /// Something came that is no probe.
     corrupt: u64,
 }
 
 impl Settle {
     pub(super) fn new(subscribers: usize, body_len: usize) -> Self {
-        Self { template: Template::new(body_len), latest: vec![0; subscribers], sent: 0, missing: subscribers, quiet_since: 0, corrupt: 0 }
+        Self {
+            template: Template::new(body_len),
+            latest: vec![0; subscribers],
+            sent: 0,
+            missing: subscribers,
+            quiet_since: 0,
+            quiet_ns: QUIET_NS,
+            corrupt: 0,
+        }
     }
 
     fn probe<C: Codec>(&mut self, connections: &mut [Connection<C>], now: u64) -> io::Result<()> {
@@ -91,11 +102,15 @@ impl<C: Codec> Workload<C> for Settle {
     }
 
     fn on_turn(&mut self, connections: &mut [Connection<C>], _meter: &mut Meter, now: u64) -> io::Result<()> {
-        if self.missing > 0 && now.saturating_sub(self.quiet_since) > QUIET_NS { self.probe(connections, now) } else { Ok(()) }
+        if self.missing == 0 || now.saturating_sub(self.quiet_since) <= self.quiet_ns {
+            return Ok(());
+        }
+        self.quiet_ns = (2 * self.quiet_ns).min(LONGEST_QUIET_NS);
+        self.probe(connections, now)
     }
 
     fn next_due(&self) -> Option<u64> {
-        Some(self.quiet_since + QUIET_NS)
+        Some(self.quiet_since + self.quiet_ns)
     }
 
     fn outstanding(&self) -> u64 {
