@@ -81,7 +81,7 @@ impl Plan {
 
 fn run_time(config: &RunConfig, row: &Row, protocol: Protocol) -> Duration {
     let connection = if protocol == Protocol::Noise { NOISE_CONNECTION } else { CONNECTION };
-    START_AND_STOP + connection * row.connections() as u32 + config.warmup + row.window(config.measure)
+    START_AND_STOP + connection * row.connections() as u32 + config.warmup + config.measure * row.windows
 }
 
 /// What is about to be done, before it begins: one line, and one more for each who is missing.

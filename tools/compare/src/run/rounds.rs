@@ -125,7 +125,7 @@ impl Bench<'_> {
             load,
             body_len: row.body_len,
             poll: config.client_poll,
-            window: Window { warmup: config.warmup, measure: row.window(config.measure), server_pid: Some(server.pid()) },
+            window: Window { warmup: config.warmup, measure: config.measure * row.windows, server_pid: Some(server.pid()) },
         })?;
         server.stop()?;
         if figures.faults.none() {

@@ -64,12 +64,14 @@ const MESSAGES: u64 = 500;
 const RECORD: usize = 18;
 
 const fn broadcast(name: &'static str, title: &'static str, subscribers: usize, outstanding: usize, body_len: usize) -> Row {
-    Row { name, title, work: Work::Load(Load::Fanout { subscribers, outstanding, stuck: 0 }), body_len, weight: Weight::Deciding }
+    let work = Work::Load(Load::Fanout { subscribers, outstanding, stuck: 0 });
+    Row { name, title, work, body_len, weight: Weight::Deciding, windows: 1 }
 }
 
 const BROADCAST: Row = broadcast("setout-broadcast", "broadcast of 128 B to 50 peers", PEERS, 1, 128);
 const HEARTBEAT: Row = broadcast("setout-heartbeat", "heartbeat to 100 peers", 100, 1, 32);
-const BLOCK: Row = broadcast("setout-block", "a block of 1 MiB to 50 peers", PEERS, 1, BLOCK_BYTES);
+/// Long enough for a few blocks of a server that takes half a second for each.
+const BLOCK: Row = Row { windows: 6, ..broadcast("setout-block", "a block of 1 MiB to 50 peers", PEERS, 1, BLOCK_BYTES) };
 const PIPELINED: Row = broadcast("setout-pipelined", "128 B to 50 peers, 64 outstanding", PEERS, 64, 128);
 /// Deliveries a second become messages a second: one message is this many deliveries.
 const DELIVERIES: f64 = PEERS as f64;

@@ -1,7 +1,5 @@
 //! The rows of the comparison: what is done, how often, and who takes part.
 
-use std::time::Duration;
-
 use crate::client::Load;
 use crate::server::Poll;
 
@@ -36,8 +34,11 @@ pub(super) struct Row {
     pub(super) work: Work,
     pub(super) body_len: usize,
     pub(super) weight: Weight,
+    /// How many times as long as the others it is measured.
+    pub(super) windows: u32,
 }
 
+/// Keepalive comes every few seconds, and is most of what an idle server does: a window has to hold it.
 const IDLE_WINDOWS: u32 = 15;
 
 /// From so many connections on a server never waits long enough for its way of waiting to matter, and one that spins is the same.
@@ -45,7 +46,7 @@ pub(super) const MANY: usize = 1_000;
 
 impl Row {
     const fn new(name: &'static str, title: &'static str, weight: Weight, body_len: usize, work: Work) -> Self {
-        Self { name, title, work, body_len, weight }
+        Self { name, title, work, body_len, weight, windows: 1 }
     }
 
     /// The load that the row's figures are of, but for an open loop's rate, which is not known before.
@@ -79,10 +80,8 @@ impl Row {
         share.max(1)
     }
 
-    /// How long one run is measured where the others are for `asked`. Keepalive comes every few seconds, and is most of what an idle server
-    /// does: a window has to hold it.
-    pub(super) fn window(&self, asked: Duration) -> Duration {
-        if self.is_idle() && self.connections() <= MANY { asked * IDLE_WINDOWS } else { asked }
+    const fn windows(self, windows: u32) -> Self {
+        Self { windows, ..self }
     }
 
     /// Runs of one contestant in one round.
@@ -155,7 +154,7 @@ pub(super) const ROWS: [Row; 24] = {
         Row::new("fanout-5000-1KiB-x64", "fan-out to 5,000, 1 KiB, 64 outstanding", Reporting, KIB, fanout(5_000, 64)),
         Row::new("fanout-50-100KiB-x1", "fan-out to 50, 100 KiB, one at a time", Reporting, 100 * KIB, fanout(50, 1)),
         Row::new("stuck-1-of-50", "fan-out to 50 of which one never reads, 1 KiB, 64 outstanding", Deciding, KIB, STUCK),
-        Row::new("idle-1000", "1,000 idle connections", Steady, 32, Work::Load(Load::Idle { connections: 1_000 })),
+        Row::new("idle-1000", "1,000 idle connections", Steady, 32, Work::Load(Load::Idle { connections: 1_000 })).windows(IDLE_WINDOWS),
         Row::new("idle-10000", "10,000 idle connections", Steady, 32, Work::Load(Load::Idle { connections: 10_000 })),
         Row::new("open-echo-100", "echo, 100 connections, 32 B, open loop at half of saturation", Deciding, 32, OPEN_ECHO),
         Row::new("open-fanout-50", "fan-out to 50, 128 B, open loop at half of saturation", Deciding, 128, OPEN_FANOUT),
