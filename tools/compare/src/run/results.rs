@@ -103,7 +103,8 @@ pub(crate) struct Sample {
 
 impl From<&Figures> for Sample {
     fn from(figures: &Figures) -> Self {
-        let some = |value: f64| (value.is_finite() && figures.deliveries > 0).then_some(value);
+        // A server that did not run in a short window has delivered what stood in the kernel.
+        let some = |value: f64| (value.is_finite() && value > 0.0 && figures.deliveries > 0).then_some(value);
         let latency = |nanos: u64| (nanos > 0).then_some(nanos as f64);
         Self {
             deliveries: figures.deliveries,
@@ -359,6 +360,8 @@ pub(crate) mod tests {
             foreign_cores: 0.0,
             faults: Default::default(),
         };
+        let unseen = Figures { deliveries: 5, server_cpu_ns_per_delivery: 0.0, ..figures.clone() };
+        assert_eq!(Sample::from(&unseen).server_cpu_ns, None);
         let round = Round { round: 0, sample: Sample::from(&figures), beside: None };
         let of = |figure: Figure| figure.of(&round);
         assert_eq!((of(Figure::Rate), of(Figure::P50), of(Figure::ServerCpu)), (None, None, None));
