@@ -149,8 +149,10 @@ impl RunArgs {
     }
 
     pub(crate) fn main(&self) -> io::Result<bool> {
-        let (config, plan) = self.plan().unwrap_or_else(|reason| crate::refuse(reason));
-        sys::raise_file_limit()?;
+        let (config, mut plan) = self.plan().unwrap_or_else(|reason| crate::refuse(reason));
+        for line in plan.leave_out_beyond(sys::raise_file_limit()?) {
+            eprintln!("{line}");
+        }
         eprintln!("{}", Announcement(&plan, &config));
         let outputs = Outputs { json: self.json.clone(), ..self.outputs.clone() };
         compare(&config, &plan, &outputs)

@@ -17,6 +17,9 @@ const CONNECTION: Duration = Duration::from_micros(150);
 /// The same with a Noise handshake, which both ends compute.
 const NOISE_CONNECTION: Duration = Duration::from_micros(600);
 
+/// Files of the client and of a server besides their connections.
+const OTHER_FILES: u64 = 64;
+
 /// The rows and the contestants of a run.
 pub(super) struct Plan {
     pub(super) rows: Vec<Row>,
@@ -39,6 +42,16 @@ impl Plan {
             return Err(format!("none of these contestants is there: {}", hows.join("; ")));
         }
         Ok(Self { rows, present, missing })
+    }
+
+    /// Takes out the rows with more connections than a process may have open files, and says so, one line each.
+    pub(super) fn leave_out_beyond(&mut self, files: u64) -> Vec<String> {
+        let needs = |row: &Row| row.connections() as u64 + OTHER_FILES;
+        let (fit, beyond): (Vec<Row>, Vec<Row>) = self.rows.iter().partition(|row| needs(row) <= files);
+        self.rows = fit;
+        let line =
+            |row: &Row| format!("skipped: {}: it needs {} open files, and {files} are allowed: see ulimit -Hn", row.name, needs(row));
+        beyond.iter().map(line).collect()
     }
 
     /// For the report: who was asked for, in the order of the tables.
@@ -147,6 +160,19 @@ mod tests {
         assert_eq!(lines[1], "skipped: redis: not installed: apt-get install redis-server");
         assert!(lines[2].starts_with("rows: 1, contestants: 1; about "), "{text}");
         assert_eq!(plan.contestants().iter().map(|who| who.missing.is_some()).collect::<Vec<_>>(), [false, true, true]);
+    }
+
+    #[test]
+    fn rows_that_need_more_files_than_allowed_are_left_out_and_said() {
+        let mut plan = everybody();
+        let all = plan.rows.len();
+        assert_eq!(plan.leave_out_beyond(20_000), [""; 0]);
+        let lines = plan.leave_out_beyond(4_096);
+        assert_eq!(plan.rows.len(), all - lines.len());
+        assert!(
+            lines.contains(&"skipped: idle-10000: it needs 10064 open files, and 4096 are allowed: see ulimit -Hn".to_owned()),
+            "{lines:?}"
+        );
     }
 
     #[test]
