@@ -303,7 +303,8 @@ impl Setout {
             text,
             "{} rounds, interleaved; server and client on a core each, loopback. Medians, in brackets the interval that holds the \
              median with at least 95 % (with fewer than 6 rounds the whole range). What was said is printed as it was, whether it is \
-             found or not. `{NAIVE}`: JSON for each peer by itself, one lock over all connections, a flush per peer, a log line per message.\n",
+             found or not. `{NAIVE}`: JSON for each peer by itself, one lock over all connections, a flush per peer, a log line per \
+             message.\n",
             self.rounds
         )?;
         for line in &self.missing {
