@@ -163,7 +163,7 @@ pub(crate) fn all(results: &Results) -> Vec<Bar> {
         row: "-".into(),
         bound: "flat".into(),
         figure: "-".into(),
-        verdict: Verdict::NotMeasured("cargo bench --features bench-internals --bench fanout".into()),
+        verdict: Verdict::NotMeasured("cargo bench --features bench-internals --bench cores".into()),
     });
     bars
 }

@@ -23,7 +23,7 @@ pub(super) struct Times {
     pub(super) measure_ms: u64,
 }
 
-pub(super) const DEFAULT: Times = Times { rounds: 15, warmup_ms: 150, measure_ms: 400 };
+pub(super) const DEFAULT: Times = Times { rounds: 15, warmup_ms: 120, measure_ms: 350 };
 pub(super) const QUICK: Times = Times { rounds: 1, warmup_ms: 50, measure_ms: 150 };
 
 #[derive(Args)]

@@ -40,6 +40,8 @@ pub(super) struct Row {
 
 /// Keepalive comes every few seconds, and is most of what an idle server does: a window has to hold it.
 const IDLE_WINDOWS: u32 = 15;
+/// The slowest servers need half a second to fill what the kernel holds for one that never reads; only then does it show what they do.
+const STUCK_WINDOWS: u32 = 3;
 
 /// From so many connections on a server never waits long enough for its way of waiting to matter, and one that spins is the same.
 pub(super) const MANY: usize = 1_000;
@@ -153,7 +155,8 @@ pub(super) const ROWS: [Row; 24] = {
         Row::new("fanout-5000-128B-x64", "fan-out to 5,000, 128 B, 64 outstanding", Reporting, 128, fanout(5_000, 64)),
         Row::new("fanout-5000-1KiB-x64", "fan-out to 5,000, 1 KiB, 64 outstanding", Reporting, KIB, fanout(5_000, 64)),
         Row::new("fanout-50-100KiB-x1", "fan-out to 50, 100 KiB, one at a time", Reporting, 100 * KIB, fanout(50, 1)),
-        Row::new("stuck-1-of-50", "fan-out to 50 of which one never reads, 1 KiB, 64 outstanding", Deciding, KIB, STUCK),
+        Row::new("stuck-1-of-50", "fan-out to 50 of which one never reads, 1 KiB, 64 outstanding", Deciding, KIB, STUCK)
+            .windows(STUCK_WINDOWS),
         Row::new("idle-1000", "1,000 idle connections", Steady, 32, Work::Load(Load::Idle { connections: 1_000 })).windows(IDLE_WINDOWS),
         Row::new("idle-10000", "10,000 idle connections", Steady, 32, Work::Load(Load::Idle { connections: 10_000 })),
         Row::new("open-echo-100", "echo, 100 connections, 32 B, open loop at half of saturation", Deciding, 32, OPEN_ECHO),
