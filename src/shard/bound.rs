@@ -6,6 +6,7 @@
 
 use super::acks::{ACK_LEN, OPEN, OPEN_SLOT};
 use super::breaker::Breakers;
+use super::cold::Cold;
 use super::directory::Directory;
 use super::endings::Endings;
 use super::flush::RECLAIM_STEP;
@@ -18,7 +19,7 @@ use super::pool::Pool;
 use super::receipts::{ANSWER, RUNNING};
 use super::receive::{PARKED_READS, parked_read, parked_short_read};
 use super::sealed::Scratch;
-use super::slots::{Cold, Entry};
+use super::slots::Entry;
 use super::{Action, Deadline, Event};
 use crate::address::{Address, Credentials, UnixPath};
 use crate::buffers::{MEDIUM, SMALL};
@@ -130,8 +131,8 @@ pub(crate) fn recorded(config: &Config) -> usize {
 /// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists; and why
 /// its node's last connection ended.
 pub(crate) const PEER: usize = 2 * size_of::<Entry>()
-    + size_of::<Cold>()
-    + size_of::<Credentials>()
+    + 2 * size_of::<Cold>()
+    + Cold::FEW
     + PATH
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY

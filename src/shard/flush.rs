@@ -198,8 +198,9 @@ impl Shard {
         let entry = self.slots.at_mut(slot);
         if !entry.behind {
             entry.behind = true;
-            entry.cold.behind_since = self.now;
+            self.slots.cold_mut(slot).arrears().since = Some(self.now);
         }
+        let entry = self.slots.at_mut(slot);
         if progress || !entry.peer.timers.is_set(Timer::WriteStall) {
             entry.peer.timers.set(Timer::WriteStall, self.now + self.shared.config.timeouts.write_stall);
             self.rearm(slot);

@@ -19,6 +19,7 @@ mod breaker;
 #[cfg(test)]
 mod check;
 mod close;
+mod cold;
 mod credit;
 mod directory;
 mod endings;

@@ -442,7 +442,7 @@ impl Shard {
         let mut over = std::mem::take(&mut table.passed_by);
         over.clear();
         for (slot, entry) in self.slots.iter() {
-            if !entry.is_established() || entry.cold.info.max_message < body || Some(self.slots.id(slot)) == except {
+            if !entry.is_established() || (entry.max_message as usize) < body || Some(self.slots.id(slot)) == except {
                 continue;
             }
             let send = &mut table.peers[slot as usize].send;
