@@ -358,7 +358,11 @@ impl Peer {
 
     /// The next of this peer's deadlines that has come, and what it means. `None` when there is no other.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp, config: &Config, pool: &mut QueuedPool) -> Option<Due> {
-        Some(match self.timers.pop_expired(now)? {
+        let Some(due) = self.timers.pop_expired(now) else {
+            self.tidy();
+            return None;
+        };
+        Some(match due {
             Timer::Keepalive => match self.keepalive.poll(now, &config.keepalive) {
                 Life::Dead => Due::Unresponsive,
                 Life::Alive { look_again } => {
@@ -376,6 +380,12 @@ impl Peer {
             Timer::Pause => Due::Pause,
             Timer::Linger => Due::Linger,
         })
+    }
+
+    /// Gives back memory that nothing is in. A peer that is idle comes here with each look at its signs of life.
+    fn tidy(&mut self) {
+        self.timers.tidy();
+        self.decoder.tidy();
     }
 
     /// The peer leaves: gives back what it had of the core, and says who still waits for a response.

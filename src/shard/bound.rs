@@ -32,6 +32,7 @@ use crate::proto::{
 };
 use crate::time::Timestamp;
 use crate::wheel::TimerWheel;
+use crate::wire::FrameDecoder;
 
 const TIMER: usize = 2 * TimerWheel::<Deadline>::BYTES;
 const EVENT: usize = 2 * size_of::<Event>();
@@ -136,7 +137,8 @@ pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + PATH
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
-    + Timers::SELDOM
+    + Timers::BOXED
+    + FrameDecoder::TAIL
     + Landing::ASKED
     + TIMER
     // How it began and how it ends, its first message, and what the pool is told of it.

@@ -292,6 +292,6 @@ mod tests {
     /// There is one for each peer.
     #[test]
     fn is_small() {
-        assert_eq!(size_of::<Entry>(), 256);
+        assert_eq!(size_of::<Entry>(), 200);
     }
 }
