@@ -180,7 +180,7 @@ mod tests {
     /// There is one for each peer.
     #[test]
     fn is_small() {
-        assert_eq!((size_of::<Spot>(), size_of::<Cold>(), size_of::<Option<Cold>>()), (20, 128, 128));
+        assert_eq!((size_of::<Spot>(), size_of::<Cold>(), size_of::<Option<Cold>>()), (20, 120, 120));
     }
 
     #[test]
