@@ -14,7 +14,8 @@ const GRANULARITY: Duration = Duration::from_millis(1);
 
 /// Smoothed round-trip time and its variation (RFC 6298: alpha 1/8, beta 1/4, K 4). Saturates at one hour.
 ///
-/// There is one in each peer, so both are single-precision floats, in nanoseconds: exact up to 16 ms, and to one part in 16 million above.
+/// There is one in each peer, so both are single-precision floats, in microseconds: they resolve one part in 16 million, so half a
+/// nanosecond of 10 ms.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RttEstimator {
     /// SRTT; zero before the first sample.
@@ -32,7 +33,7 @@ impl RttEstimator {
     /// Takes in one measured round trip (RFC 6298, 2.2 and 2.3).
     pub(crate) fn record(&mut self, sample: Duration) {
         // A round trip below the clock's resolution is still a sample.
-        let sample = (sample.min(MAX_SAMPLE).as_nanos() as f32).max(1.0);
+        let sample = micros(sample.clamp(Duration::from_nanos(1), MAX_SAMPLE));
         if self.smoothed == 0.0 {
             (self.smoothed, self.variation) = (sample, sample / 2.0);
         } else {
@@ -44,7 +45,7 @@ impl RttEstimator {
 
     /// The smoothed round-trip time; none before the first sample.
     pub(crate) fn smoothed(&self) -> Option<Duration> {
-        (self.smoothed > 0.0).then(|| Duration::from_nanos(self.smoothed as u64).min(MAX_SAMPLE))
+        (self.smoothed > 0.0).then(|| duration(self.smoothed).min(MAX_SAMPLE))
     }
 
     /// How long to wait for an answer: SRTT + max(G, K * RTTVAR), held between `floor` and `ceiling`; `ceiling` before the first
@@ -52,9 +53,17 @@ impl RttEstimator {
     pub(crate) fn timeout(&self, floor: Duration, ceiling: Duration) -> Duration {
         match self.smoothed() {
             None => ceiling,
-            Some(smoothed) => (smoothed + GRANULARITY.max(Duration::from_nanos((4.0 * self.variation) as u64))).max(floor).min(ceiling),
+            Some(smoothed) => (smoothed + GRANULARITY.max(duration(4.0 * self.variation))).max(floor).min(ceiling),
         }
     }
+}
+
+fn micros(duration: Duration) -> f32 {
+    (duration.as_nanos() as f64 / 1e3) as f32
+}
+
+fn duration(micros: f32) -> Duration {
+    Duration::from_nanos((f64::from(micros) * 1e3).round() as u64)
 }
 
 #[cfg(test)]

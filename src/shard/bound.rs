@@ -140,7 +140,7 @@ pub(crate) const PEER: usize = 2 * size_of::<Entry>()
     + Timers::BOXED
     + FrameDecoder::TAIL
     + Landing::ASKED
-    + TIMER
+    + 2 * TimerWheel::<Deadline>::INDEX_BYTES
     // How it began and how it ends, its first message, and what the pool is told of it.
     + 4 * CONTROL
     + Endings::ENTRY

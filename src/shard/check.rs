@@ -71,7 +71,7 @@ impl Shard {
             assert!(ends, "slot {slot} is {:?} without a deadline", entry.state);
             if let Some(next) = entry.peer.timers.next() {
                 let latest = next.max(self.now + std::time::Duration::from_millis(1));
-                assert!(entry.armed.is_some_and(|(armed, _)| armed <= latest), "slot {slot}: {:?}", (entry.state, &entry.peer.timers));
+                assert!(entry.armed.is_some_and(|armed| armed <= latest), "slot {slot}: {:?}", (entry.state, &entry.peer.timers));
             }
         }
         self.assert_subscriptions();

@@ -215,9 +215,7 @@ impl Shard {
             let (entry, mut cold) = self.slots.remove(slot);
             let given_back = entry.has_given_back() && cold.has_given_back();
             debug_assert!(given_back, "slot {slot} ended and has something of the core: {entry:?}, {cold:?}");
-            if let Some((_, key)) = entry.armed {
-                self.wheel.cancel(key);
-            }
+            self.wheel.clear(slot);
             if let Some(user) = cold.take_user() {
                 self.drop_user(user);
             }

@@ -166,10 +166,9 @@ enum Event {
     Breaker(Box<(Endpoint, BreakerState)>),
 }
 
-/// What a deadline in the wheel is for.
+/// What a deadline in the wheel is for, where it is not a peer's.
 #[derive(Clone, Copy, Debug)]
 enum Deadline {
-    Peer(u32),
     Half(u32),
     /// By slot: it is cancelled before another peer has that.
     Request {
@@ -295,6 +294,7 @@ pub(crate) struct Shard {
     /// When the logs grow to so many bytes, look what can be released.
     reclaim_at: usize,
 
+    /// Peers' timers are set for their slots.
     wheel: TimerWheel<Deadline>,
     user_timers: usize,
     /// Requests that wait for a response.

@@ -10,7 +10,6 @@ use crate::handler::PeerInfo;
 use crate::id::PeerId;
 use crate::proto::Peer;
 use crate::time::Timestamp;
-use crate::wheel::TimerKey;
 use crate::wire::GoodbyeCode;
 
 /// How far a peer is.
@@ -103,8 +102,8 @@ pub(crate) struct Entry {
     /// The longest message that the other side takes.
     pub(crate) max_message: u32,
     pub(crate) peer: Peer,
-    /// The wheel's timer for this peer's earliest deadline, or for an earlier one.
-    pub(crate) armed: Option<(Timestamp, TimerKey)>,
+    /// When the wheel's timer for this peer comes: at its earliest deadline, or before.
+    pub(crate) armed: Option<Timestamp>,
 }
 
 impl Entry {
@@ -292,6 +291,6 @@ mod tests {
     /// There is one for each peer.
     #[test]
     fn is_small() {
-        assert_eq!(size_of::<Entry>(), 200);
+        assert_eq!(size_of::<Entry>(), 192);
     }
 }
