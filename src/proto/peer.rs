@@ -76,20 +76,24 @@ pub(crate) enum Due {
     Linger,
 }
 
-/// The protocol's state of one established peer.
+/// The protocol's state of one established peer: first what a write needs.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Peer {
     pub(crate) outbox: Outbox,
+    pub(crate) session: Session,
     pub(crate) decoder: FrameDecoder,
-    pub(crate) timers: Timers,
-    pub(crate) keepalive: Keepalive,
     /// Most peers never send a message in pieces, or are asked anything.
     reassembly: Option<Box<Reassembly>>,
+    pub(crate) timers: Timers,
+    pub(crate) keepalive: Keepalive,
     requests: Option<Box<Requests>>,
-    pub(crate) session: Session,
 }
 
 impl Peer {
+    #[cfg(test)]
+    pub(crate) const DECODER: usize = std::mem::offset_of!(Self, decoder);
+
     pub(crate) fn new(config: &Config, logs: &Logs, session: Session, now: Timestamp) -> Self {
         let mut timers = Timers::default();
         timers.set(Timer::Keepalive, now + config.keepalive.interval);

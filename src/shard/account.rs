@@ -238,7 +238,7 @@ impl Shard {
                 queued_bytes: entry.peer.outbox.claimed(&self.logs),
                 lanes: lanes(entry),
                 blocked: entry.blocked,
-                paused: entry.halts.any(),
+                paused: entry.marks.is_halted(),
                 pending_requests: entry.peer.pending_requests(),
                 subscriptions: self.slots.cold(slot).subscriptions().map_or(0, |subscriptions| subscriptions.theirs.len()),
                 rtt: entry.peer.keepalive.rtt(),

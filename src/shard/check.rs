@@ -1,6 +1,6 @@
 //! What the simulator asks of a shard after each turn, and at the end.
 
-use super::slots::Entry;
+use super::slots::{Entry, Mark};
 use super::{Shard, bound};
 use crate::buffers::MEDIUM;
 use crate::id::PeerId;
@@ -56,7 +56,7 @@ impl Shard {
             requests += entry.peer.pending_requests();
             borrowed += entry.peer.borrowed();
             parked += super::receive::parked(entry.peer.decoder.held());
-            let reads_on = entry.is_read() && !entry.resuming;
+            let reads_on = entry.is_read() && !entry.marks.has(Mark::Resuming);
             assert!(!reads_on || entry.peer.decoder.held() <= MEDIUM, "slot {slot} holds more than a frame between reads");
             if entry.is_ended() {
                 // Letting go of a full log is the last thing in a turn: what that ends is freed with the next one.

@@ -8,7 +8,7 @@
 //! to `Drop`; that nothing of it is left is checked where the peer is dropped. Sockets, tickets and user values give themselves back.
 
 use super::mail::Control;
-use super::slots::State;
+use super::slots::{Mark, State};
 use super::{Action, Conn, Event, Shard};
 use crate::error::{CloseReason, RequestError};
 use crate::id::PeerId;
@@ -43,7 +43,8 @@ impl Shard {
         }
         self.note_reason(slot, reason);
         self.record_closed(slot, reason);
-        let was_read = self.slots.at(slot).is_read() && !self.slots.at(slot).resuming;
+        let entry = self.slots.at(slot);
+        let was_read = entry.is_read() && !entry.marks.has(Mark::Resuming);
         self.slots.unestablish();
         self.stats.count_close(reason);
         let node = self.slots.cold(slot).node;

@@ -1,6 +1,6 @@
 //! What leaves.
 
-use super::slots::{Entry, State};
+use super::slots::{Entry, Mark, State};
 use super::{Action, Conn, Shard};
 use crate::error::{CloseReason, Slow};
 use crate::flight::FlightEvent;
@@ -232,7 +232,7 @@ impl Shard {
                 let entry = self.slots.at_mut(slot);
                 entry.state = State::HalfClosed;
                 entry.peer.timers.set(Timer::Linger, self.now + self.shared.config.timeouts.linger);
-                if entry.eof {
+                if entry.marks.has(Mark::Eof) {
                     self.end(slot);
                 } else {
                     self.rearm(slot);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::blame::Fault;
 use super::mail::{Control, Mail};
-use super::slots::{Entry, Halt, Slots};
+use super::slots::{Entry, Mark, Slots};
 use super::{Action, Deadline, Event, Shard};
 use crate::endpoint::Endpoint;
 use crate::error::{CloseReason, DialError, SendError};
@@ -29,7 +29,7 @@ pub(super) struct Watch {
 fn is_in_use(slots: &Slots, peer: PeerId, logs: &Logs) -> bool {
     let (entry, cold) = (slots.at(peer.slot()), slots.cold(peer.slot()));
     let owes = cold.exchange().is_some_and(|exchange| exchange.is_awaiting());
-    let comes = entry.halts.has(Halt::Delayed) || entry.peer.borrowed() > 0;
+    let comes = entry.marks.has(Mark::Delayed) || entry.peer.borrowed() > 0;
     comes || entry.peer.has_output(logs) || entry.peer.pending_requests() > 0 || owes || cold.subscriptions().is_some()
 }
 
@@ -115,14 +115,14 @@ impl Shard {
     /// A frame came that the peer has seen to by itself: a pong, or a piece of a message.
     pub(super) fn note_life(&mut self, slot: u32) {
         let entry = self.slots.at(slot);
-        if !entry.proven && entry.peer.keepalive.rtt().is_some() {
+        if !entry.marks.has(Mark::Proven) && entry.peer.keepalive.rtt().is_some() {
             self.note_proof(slot);
         }
     }
 
     /// The other side has sent something that only a live one can.
     pub(super) fn note_proof(&mut self, slot: u32) {
-        let proven = std::mem::replace(&mut self.slots.at_mut(slot).proven, true);
+        let proven = self.slots.at_mut(slot).marks.set(Mark::Proven);
         let cold = self.slots.cold(slot);
         if !proven && cold.dial.is_some() {
             self.out.control(0, Control::Proven { grant: cold.grant });
@@ -132,7 +132,7 @@ impl Shard {
     /// A peer is being closed: nobody is to be sent there any more.
     pub(super) fn tell_closed(&mut self, slot: u32, reason: CloseReason) {
         let (entry, cold) = (self.slots.at(slot), self.slots.cold(slot));
-        let fruitless = !entry.proven && cold.dial.is_some() && Fault::of_close(reason) == Fault::Target;
+        let fruitless = !entry.marks.has(Mark::Proven) && cold.dial.is_some() && Fault::of_close(reason) == Fault::Target;
         self.out.control(0, Control::Closing { grant: cold.grant, fruitless });
     }
 

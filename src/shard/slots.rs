@@ -34,70 +34,76 @@ pub(crate) enum State {
     Ended,
 }
 
-/// Why a peer is not read for now.
+/// What is the case with a peer, a bit each. The first three say why it is not read for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Halt {
+pub(crate) enum Mark {
     /// The application has stopped reading.
     Paused = 1 << 0,
     /// A lack of memory has.
     Starved = 1 << 1,
     /// What it sends is over its limit, and is read when that has room again: see `rates`.
     Delayed = 1 << 2,
+    /// What was put aside when reading stopped comes before what the socket has: see `Shard::resume`.
+    Resuming = 1 << 3,
+    /// The other side has closed its direction.
+    Eof = 1 << 4,
+    /// At least one message, ping, or answer to one came: the other side is useful, not merely reachable.
+    Proven = 1 << 5,
 }
 
-/// Any of them, in one byte: asked after each message.
+/// Any of them, in one byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Halts(u8);
+pub(crate) struct Marks(u8);
 
-impl Halts {
+impl Marks {
+    const HALTS: u8 = Mark::Paused as u8 | Mark::Starved as u8 | Mark::Delayed as u8;
+
+    /// Whether there is a reason not to read the peer. Asked after each message.
     #[inline]
-    pub(crate) fn any(self) -> bool {
-        self.0 != 0
+    pub(crate) fn is_halted(self) -> bool {
+        self.0 & Self::HALTS != 0
     }
 
     #[inline]
-    pub(crate) fn has(self, halt: Halt) -> bool {
-        self.0 & halt as u8 != 0
+    pub(crate) fn has(self, mark: Mark) -> bool {
+        self.0 & mark as u8 != 0
     }
 
     /// Returns whether it was there before.
-    pub(crate) fn set(&mut self, halt: Halt) -> bool {
-        let had = self.has(halt);
-        self.0 |= halt as u8;
+    pub(crate) fn set(&mut self, mark: Mark) -> bool {
+        let had = self.has(mark);
+        self.0 |= mark as u8;
         had
     }
 
     /// Returns whether it was there before.
-    pub(crate) fn clear(&mut self, halt: Halt) -> bool {
-        let had = self.has(halt);
-        self.0 &= !(halt as u8);
+    pub(crate) fn clear(&mut self, mark: Mark) -> bool {
+        let had = self.has(mark);
+        self.0 &= !(mark as u8);
         had
     }
 }
 
-/// What a core needs of a peer for its traffic.
+/// What a core needs of a peer for its traffic, in the order in which it is needed.
+///
+/// A flush looks at what stands before the peer's decoder, 96 bytes, and so do sends and sweeps; a read of a plaintext peer also at the
+/// rest, up to its requests.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Entry {
     pub(crate) state: State,
     /// In the shard's dirty list.
     pub(crate) dirty: bool,
     /// The socket takes nothing for now.
     pub(crate) blocked: bool,
-    /// Why it is not read for now.
-    pub(crate) halts: Halts,
-    /// What was put aside when reading stopped comes before what the socket has: see `Shard::resume`.
-    pub(crate) resuming: bool,
     /// Over the soft mark since; `on_drained` is due when it is below half of it.
     pub(crate) pressed: bool,
     /// A write was not taken whole, and the outbox has not been empty since: `Arrears::since` says since when.
     pub(crate) behind: bool,
-    /// The other side has closed its direction.
-    pub(crate) eof: bool,
-    /// At least one message, ping, or answer to one came: the other side is useful, not merely reachable.
-    pub(crate) proven: bool,
     /// A message came, or was sent, since the pool looked last.
     pub(crate) used: bool,
+    pub(crate) marks: Marks,
     generation: u32,
     /// The longest message that the other side takes.
     pub(crate) max_message: u32,
@@ -112,13 +118,10 @@ impl Entry {
             state: State::Established,
             dirty: false,
             blocked: false,
-            halts: Halts::default(),
-            resuming: false,
             pressed: false,
             behind: false,
-            eof: false,
-            proven: false,
             used: false,
+            marks: Marks::default(),
             generation: 0,
             max_message,
             peer,
@@ -145,7 +148,7 @@ impl Entry {
     /// Whether received bytes are given to the application.
     #[inline]
     pub(crate) fn is_read(&self) -> bool {
-        self.is_established() && !self.halts.any()
+        self.is_established() && !self.marks.is_halted()
     }
 }
 
@@ -286,11 +289,14 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::offset_of;
+
     use super::*;
 
     /// There is one for each peer.
     #[test]
     fn is_small() {
-        assert_eq!(size_of::<Entry>(), 192);
+        assert_eq!(size_of::<Entry>(), 184);
+        assert_eq!(offset_of!(Entry, peer) + Peer::DECODER, 96);
     }
 }
