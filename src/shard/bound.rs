@@ -130,9 +130,9 @@ pub(crate) fn recorded(config: &Config) -> usize {
 }
 
 /// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists; and why
-/// its node's last connection ended.
-pub(crate) const PEER: usize = 2 * size_of::<Entry>()
-    + 2 * size_of::<Cold>()
+/// its node's last connection ended. The slot once more, for the room that another core has for it.
+pub(crate) const PEER: usize = 3 * size_of::<Entry>()
+    + 3 * size_of::<Cold>()
     + Cold::FEW
     + PATH
     + REQUESTS_SPARE

@@ -23,7 +23,7 @@ use super::mail::{Ask, Control, HalfRef};
 use super::parting::Parting;
 use super::places::Places;
 use super::pool::{Pool, PoolKey};
-use super::{Deadline, Outgoing};
+use super::{Deadline, Outgoing, room};
 use crate::address::Address;
 use crate::config::Config;
 use crate::dial::Dial;
@@ -138,9 +138,9 @@ impl Directory {
             breakers: Breakers::new(config.breaker),
             breaker_sweep: None,
             pool: Pool::default(),
-            config,
             node,
-            grants: Grants::new(),
+            grants: Grants::new(room(&config)),
+            config,
             dials: HashMap::new(),
             targets: HashMap::new(),
             closed: false,

@@ -247,6 +247,13 @@ impl Shared {
     }
 }
 
+/// Peers that a core has room for from the start, where it may have so many.
+const ROOM: usize = 1024;
+
+fn room(config: &Config) -> usize {
+    ROOM.min(config.limits.max_peers / config.cores.count())
+}
+
 /// All state of one core.
 pub(crate) struct Shard {
     core: usize,
@@ -369,7 +376,7 @@ impl Shard {
             hello,
             now,
             rng: Rng::new(seed),
-            slots: Slots::new(core),
+            slots: Slots::new(core, room(config)),
             narrow: Vec::new(),
             topics: topics::Topics::default(),
             rates: rates::Table::new(config),

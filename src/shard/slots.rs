@@ -166,8 +166,11 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) fn new(core: usize) -> Self {
-        Self { core, entries: Slab::new(), colds: Vec::new(), generations: Vec::new(), established: 0 }
+    /// `room`: for so many peers from the start. Memory that was never touched is not resident, and a list that is large from the start
+    /// grows where it is, and leaves nothing behind that it has outgrown.
+    pub(crate) fn new(core: usize, room: usize) -> Self {
+        let (entries, colds) = (Slab::with_capacity(room), Vec::with_capacity(room));
+        Self { core, entries, colds, generations: Vec::with_capacity(room), established: 0 }
     }
 
     pub(crate) fn insert(&mut self, mut entry: Entry, cold: Cold) -> PeerId {

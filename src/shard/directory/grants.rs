@@ -100,9 +100,10 @@ impl Grants {
     /// Memory of one: in a slab that grows by doubling, and of chains that do, while the ones before are still there.
     pub(super) const BYTES: usize = 2 * size_of::<Grant>() + 4 * size_of::<(u32, Rest)>() + 3 * size_of::<u32>();
 
-    pub(super) fn new() -> Self {
+    /// `room`: for so many from the start.
+    pub(super) fn new(room: usize) -> Self {
         let chains = vec![NIL; FEWEST];
-        Self { slab: Slab::new(), rest: HashMap::new(), chains, hashed: HashSet::new(), keys: 0, granted: 0 }
+        Self { slab: Slab::with_capacity(room), rest: HashMap::new(), chains, hashed: HashSet::new(), keys: 0, granted: 0 }
     }
 
     /// All of them, those that were replaced too.
@@ -299,7 +300,7 @@ mod tests {
         // What the slab keeps of one it is in the same place: see `has_rest`.
         let mut slab = Slab::with_capacity(2);
         for instance in 0..2 {
-            let mut grants = Grants::new();
+            let mut grants = Grants::new(0);
             let number = grants.insert(grant(1, instance), Timestamp::ORIGIN);
             slab.insert(grants.remove(number).map(|(_, grant)| grant).expect("it is there"));
         }
@@ -310,7 +311,7 @@ mod tests {
     fn none_is_taken_to_be_younger_than_it_is_nor_much_older() {
         let second = Duration::from_secs(1);
         for nanos in [0, 1, 9_999_999, 10_000_000, 10_000_001, u64::from(u32::MAX) * 10_000_000 - 1] {
-            let (mut grants, given) = (Grants::new(), Timestamp::from_nanos(nanos));
+            let (mut grants, given) = (Grants::new(0), Timestamp::from_nanos(nanos));
             let number = grants.insert(grant(1, 1), given);
             let settled = |after: u64| grants.get(number).unwrap().is_older(second, given + Duration::from_millis(after));
             assert!(!settled(0) && !settled(989) && settled(1_000) && settled(400 * 24 * 3_600_000), "{nanos}");
@@ -321,7 +322,7 @@ mod tests {
     fn finds_by_number_and_by_key_whatever_comes_and_goes() {
         for seed in 0..20 {
             let mut rng = Rng::new(seed);
-            let mut grants = Grants::new();
+            let mut grants = Grants::new(0);
             // By number; the newest of each key, unless that has gone; and what is over.
             let (mut all, mut newest, mut over) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
             for instance in 0..2_000 {
