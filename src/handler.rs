@@ -523,9 +523,10 @@ impl<'a> Context<'a> {
         self.shard.flight(peer)
     }
 
-    /// What is known about a peer of this core.
+    /// What is known about a peer of this core. Put together when it is asked for: whoever needs a part of it with each message keeps that
+    /// ([`Context::set_user`]).
     #[must_use]
-    pub fn peer_info(&self, peer: PeerId) -> Option<&PeerInfo> {
+    pub fn peer_info(&self, peer: PeerId) -> Option<PeerInfo> {
         self.shard.peer_info(peer)
     }
 }

@@ -1,47 +1,17 @@
 //! A hierarchical timing wheel: all timers of one core.
 //!
 //! Scheme 7 of Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (SOSP 1987): insert, cancel and expire in O(1) amortised,
-//! for any number of timers. The wheel owns the timers and their order. It must not know what a timer is for: the value says that to
-//! whoever pops it.
-//!
-//! # How it works
-//!
-//! Time is counted in ticks of 1 ms since the origin. A tick's number is read in base 64; a timer hangs at the level of the highest
-//! digit in which its tick differs from the wheel's own, in the slot that this digit names:
-//!
-//! ```text
-//!     level 0    64 slots of 1 tick          this 64 ms
-//!     level 1    64 slots of 64 ticks        this 4.1 s
-//!     level 2    64 slots of 4 096 ticks     this 4.4 min
-//!     level 3    64 slots of 262 144 ticks   the next 4.6 h; a ring, its farthest slot also holds all that is later still
-//! ```
-//!
-//! When the wheel reaches the start of a slot above level 0, the slot *cascades*: its timers are placed again, on lower levels (those
-//! that were too far away may go round level 3 once more). So a timer is moved at most three times, plus once for every 4.6 h.
-//!
-//! Two facts make the search short. All timers of a level lie before all timers of the next one, so the lowest occupied level has the
-//! next slot; and a bitmap per level says which of its slots are occupied, so that slot is one instruction away. Nothing is ever
-//! done per tick: a jump of hours costs the timers it passes and no more.
+//! for any number of timers. The wheel owns the timers and their order. It must not know what a timer is for: whoever pops it is told by
+//! its value; or by its index, where it was set for one. Each index has one timer, and that needs neither value nor key.
+
+mod index;
+
+use std::num::NonZeroU32;
+
+use slab::Slab;
 
 use crate::time::Timestamp;
-use slab::Slab;
-use std::num::NonZeroU32;
-use std::time::Duration;
-
-/// The wheel's resolution: a timer fires less than this after its deadline, never before it.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
-
-const TICK_NANOS: u64 = TICK.as_nanos() as u64;
-const LEVELS: usize = 4;
-const SLOT_BITS: usize = 6;
-const SLOTS: usize = 1 << SLOT_BITS;
-const TOP: usize = LEVELS - 1;
-
-// A slot is a bit of a u64, and a list's number (level and slot) is a u8.
-const _: () = assert!(SLOTS == u64::BITS as usize && LEVELS * SLOTS == 1 << u8::BITS);
-
-/// The head of an empty list.
-const NIL: u32 = u32::MAX;
+use index::{IndexWheel, KEYED};
 
 /// Names a timer from its insertion on. Once the timer has fired or was cancelled, its key is stale and names nothing.
 ///
@@ -53,76 +23,66 @@ pub(crate) struct TimerKey {
 }
 
 struct Timer<T> {
-    /// The first tick at which it may fire.
-    tick: u64,
     generation: NonZeroU32,
-    /// Neighbours in the list, which is a ring: the head's `previous` is the tail.
-    previous: u32,
-    next: u32,
-    /// The list it hangs in: `level * SLOTS + slot`.
-    list: u8,
     value: T,
+}
+
+/// What a timer was set for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired<T> {
+    Index(u32),
+    Value(T),
 }
 
 /// Timers of one core, ordered by deadline to a resolution of 1 ms.
 ///
 /// Drive it with [`pop_expired`](Self::pop_expired) until that has none, then sleep until [`next_deadline`](Self::next_deadline).
-/// Memory follows the most timers there ever were at once (24 bytes and a value each), and is used again without allocation.
+/// Memory follows the most timers there ever were at once, and is used again without allocation.
 pub(crate) struct TimerWheel<T> {
+    /// Those with values.
     timers: Slab<Timer<T>>,
-    heads: [u32; LEVELS * SLOTS],
-    /// Bit `slot` of word `level`: that list has timers.
-    occupied: [u64; LEVELS],
-    /// The tick up to which slots were emptied: `elapsed <= tick_at(now)`, and `elapsed <= timer.tick` for every timer.
-    elapsed: u64,
-    /// The latest time seen.
-    now: Timestamp,
+    wheel: IndexWheel,
     generation: NonZeroU32,
 }
 
 impl<T> TimerWheel<T> {
-    /// Memory of one timer.
-    pub(crate) const BYTES: usize = size_of::<Timer<T>>() + size_of::<usize>();
+    /// Memory of one timer with a value, and of one for an index.
+    pub(crate) const BYTES: usize = size_of::<Timer<T>>() + size_of::<usize>() + Self::INDEX_BYTES;
+    pub(crate) const INDEX_BYTES: usize = IndexWheel::BYTES;
 
     /// A wheel without timers.
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self {
-            timers: Slab::new(),
-            heads: [NIL; LEVELS * SLOTS],
-            occupied: [0; LEVELS],
-            elapsed: tick_at(now),
-            now,
-            generation: NonZeroU32::MIN,
-        }
+        Self { timers: Slab::new(), wheel: IndexWheel::new(now), generation: NonZeroU32::MIN }
     }
 
     /// How many timers there are.
     pub(crate) fn len(&self) -> usize {
-        self.timers.len()
+        self.wheel.len()
     }
 
     /// Whether there are no timers.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.timers.is_empty()
+        self.wheel.len() == 0
     }
 
-    /// Adds a timer: `value` comes out of [`pop_expired`](Self::pop_expired) at `deadline`, or less than 1 ms later.
-    ///
-    /// A deadline that is not after the latest time seen fires at the next call, also while a caller is draining: rearm a timer to a
-    /// later time than that of the turn, or the drain does not end.
+    /// Sets the timer of an index, in place of the one that it had: see [`IndexWheel::set`].
+    pub(crate) fn set(&mut self, index: u32, deadline: Timestamp) {
+        self.wheel.set(index, deadline);
+    }
+
+    /// Takes the timer of an index out, if it has one.
+    pub(crate) fn clear(&mut self, index: u32) {
+        self.wheel.clear(index);
+    }
+
+    /// Adds a timer: `value` comes out of [`pop_expired`](Self::pop_expired) at `deadline`, or less than 1 ms later. See
+    /// [`IndexWheel::set`].
     pub(crate) fn insert(&mut self, deadline: Timestamp, value: T) -> TimerKey {
-        let mut tick = deadline.as_nanos().div_ceil(TICK_NANOS);
-        if deadline <= self.now {
-            // Due already: not to be kept for what is left of the running tick.
-            tick = tick.min(tick_at(self.now));
-        }
         let generation = self.generation;
         self.generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        let tick = tick.max(self.elapsed);
-        let index = self.timers.insert(Timer { tick, generation, previous: NIL, next: NIL, list: 0, value });
-        let index = u32::try_from(index).ok().filter(|&index| index != NIL).expect("fewer than 2^32 - 1 timers");
-        self.place(index);
+        let index = self.timers.insert(Timer { generation, value }) as u32;
+        self.wheel.set(index | KEYED, deadline);
         TimerKey { index, generation }
     }
 
@@ -131,189 +91,37 @@ impl<T> TimerWheel<T> {
         if self.timers.get(key.index as usize)?.generation != key.generation {
             return None;
         }
-        Some(self.remove(key.index))
+        self.wheel.clear(key.index | KEYED);
+        Some(self.timers.remove(key.index as usize).value)
     }
 
-    /// Takes out one timer whose deadline has come, tick by tick in order (within a tick in no promised order); none when there is
-    /// none left. A `now` before one already seen is allowed and fires nothing new.
-    ///
-    /// O(1) amortised; a single call may have to cascade a slot, which is linear in the timers of that slot.
-    pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<T> {
-        self.now = self.now.max(now);
-        let limit = tick_at(now);
-        while let Some((list, tick)) = self.next_slot() {
-            if tick > limit {
-                break;
-            }
-            self.elapsed = tick;
-            if level_of(list) == 0 {
-                return Some(self.remove(self.heads[usize::from(list)]));
-            }
-            self.cascade(list);
-        }
-        // No slot starts before or at the limit, so none is passed over. Time that goes backwards does not take the wheel along.
-        self.elapsed = self.elapsed.max(limit);
-        None
+    /// Takes out one timer whose deadline has come: see [`IndexWheel::pop_expired`].
+    pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<Expired<T>> {
+        let index = self.wheel.pop_expired(now)?;
+        Some(if index & KEYED == 0 { Expired::Index(index) } else { Expired::Value(self.timers.remove((index & !KEYED) as usize).value) })
     }
 
-    /// When to call [`pop_expired`](Self::pop_expired) next; none without timers. O(levels).
-    ///
-    /// Never after the time at which a timer can fire, and exactly that time once the next timer has come down to level 0. Before
-    /// that it may be the time of a cascade: a caller that sleeps until here wakes at most three times for nothing for a timer of up
-    /// to 4.6 h (once a level), and once more for each further 4.6 h. Not after the latest time seen where a timer is due already.
+    /// When to call [`pop_expired`](Self::pop_expired) next: see [`IndexWheel::next_deadline`].
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
-        let (_, tick) = self.next_slot()?;
-        Some(Timestamp::from_nanos(tick.saturating_mul(TICK_NANOS)))
-    }
-
-    /// The occupied slot that starts first, as a list, and the tick at which it starts.
-    fn next_slot(&self) -> Option<(u8, u64)> {
-        let level = self.occupied.iter().position(|&slots| slots != 0)?;
-        let shift = level * SLOT_BITS;
-        let block = self.elapsed >> shift;
-        // Count from the wheel's own slot on: below the top no occupied slot is behind it, at the top those behind are the next round.
-        let ahead = self.occupied[level].rotate_right(slot_of(block) as u32).trailing_zeros();
-        let block = block + u64::from(ahead);
-        Some((list_of(level, slot_of(block)), block << shift))
-    }
-
-    /// Hangs a timer where its tick belongs, seen from `elapsed`.
-    fn place(&mut self, index: u32) {
-        let tick = self.timers[index as usize].tick;
-        debug_assert!(tick >= self.elapsed);
-        // The highest digit that differs; the lowest where none does, which is the slot that is popped next.
-        let level = (((tick ^ self.elapsed) | 1).ilog2() as usize / SLOT_BITS).min(TOP);
-        let shift = level * SLOT_BITS;
-        // One round less one slot: any farther and the ring would come back to the wheel's own slot, which has passed.
-        let farthest = (self.elapsed >> shift) + (SLOTS as u64 - 1);
-        let list = list_of(level, slot_of((tick >> shift).min(farthest)));
-        self.link(index, list);
-    }
-
-    /// Places all timers of a list again. The wheel stands at the start of the slot, so none comes back to it.
-    fn cascade(&mut self, list: u8) {
-        let mut index = self.heads[usize::from(list)];
-        let tail = self.timers[index as usize].previous;
-        self.clear(list);
-        loop {
-            let next = self.timers[index as usize].next;
-            self.place(index);
-            debug_assert_ne!(self.timers[index as usize].list, list);
-            if index == tail {
-                break;
-            }
-            index = next;
-        }
-    }
-
-    fn remove(&mut self, index: u32) -> T {
-        self.unlink(index);
-        self.timers.remove(index as usize).value
-    }
-
-    /// Appends to a list.
-    fn link(&mut self, index: u32, list: u8) {
-        let head = self.heads[usize::from(list)];
-        let (previous, next) = if head == NIL {
-            self.heads[usize::from(list)] = index;
-            self.occupied[level_of(list)] |= bit_of(list);
-            (index, index)
-        } else {
-            let tail = std::mem::replace(&mut self.timers[head as usize].previous, index);
-            self.timers[tail as usize].next = index;
-            (tail, head)
-        };
-        let timer = &mut self.timers[index as usize];
-        timer.previous = previous;
-        timer.next = next;
-        timer.list = list;
-    }
-
-    /// Takes out of whatever list it hangs in.
-    fn unlink(&mut self, index: u32) {
-        let &Timer { previous, next, list, .. } = &self.timers[index as usize];
-        if next == index {
-            self.clear(list);
-            return;
-        }
-        self.timers[previous as usize].next = next;
-        self.timers[next as usize].previous = previous;
-        let head = &mut self.heads[usize::from(list)];
-        if *head == index {
-            *head = next;
-        }
-    }
-
-    /// Forgets a list, whose timers are about to go elsewhere.
-    fn clear(&mut self, list: u8) {
-        self.heads[usize::from(list)] = NIL;
-        self.occupied[level_of(list)] &= !bit_of(list);
+        self.wheel.next_deadline()
     }
 
     /// Panics where the structure contradicts itself.
     #[cfg(test)]
     fn invariants(&self) {
-        assert!(self.elapsed <= tick_at(self.now));
-        let mut seen = 0;
-        for (list, &head) in (0..=u8::MAX).zip(&self.heads) {
-            let (level, shift) = (level_of(list), level_of(list) * SLOT_BITS);
-            assert_eq!(head != NIL, self.occupied[level] & bit_of(list) != 0, "bitmap of list {list}");
-            if head == NIL {
-                continue;
-            }
-            // How many slots of this level lie ahead; on level 0 the wheel's own slot is the one being popped.
-            let own = self.elapsed >> shift;
-            let ahead = (u64::from(list) + SLOTS as u64 - slot_of(own) as u64) % SLOTS as u64;
-            assert!(ahead > 0 || level == 0, "list {list} has passed");
-            let mut index = head;
-            loop {
-                let timer = &self.timers[index as usize];
-                assert_eq!(timer.list, list);
-                assert_eq!(self.timers[timer.next as usize].previous, index);
-                if level < TOP {
-                    assert_eq!(timer.tick >> shift, own + ahead, "tick {} in list {list}", timer.tick);
-                    assert_eq!(timer.tick >> shift >> SLOT_BITS, own >> SLOT_BITS, "level {level} reaches beyond its round");
-                } else {
-                    assert!(timer.tick >> shift >= own + ahead, "tick {} in list {list}", timer.tick);
-                    assert_ne!(timer.tick >> shift, own, "tick {} belongs below the top", timer.tick);
-                }
-                seen += 1;
-                index = timer.next;
-                if index == head {
-                    break;
-                }
-            }
-        }
-        assert_eq!(seen, self.len());
+        self.wheel.invariants();
+        assert!(self.wheel.len() >= self.timers.len());
     }
-}
-
-/// The last tick that has begun at `now`.
-fn tick_at(now: Timestamp) -> u64 {
-    now.as_nanos() / TICK_NANOS
-}
-
-fn slot_of(block: u64) -> usize {
-    block as usize % SLOTS
-}
-
-fn list_of(level: usize, slot: usize) -> u8 {
-    (level * SLOTS + slot) as u8
-}
-
-fn level_of(list: u8) -> usize {
-    usize::from(list) / SLOTS
-}
-
-fn bit_of(list: u8) -> u64 {
-    1 << (usize::from(list) % SLOTS)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::index::{TICK, TICK_NANOS, tick_at};
     use super::*;
     use crate::rng::Rng;
-    use std::collections::BTreeMap;
 
     const HOUR: Duration = Duration::from_secs(3600);
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -322,15 +130,22 @@ mod tests {
         Timestamp::from_nanos(millis * TICK_NANOS)
     }
 
+    fn pop<T>(wheel: &mut TimerWheel<T>, now: Timestamp) -> Option<T> {
+        wheel.pop_expired(now).map(|expired| match expired {
+            Expired::Value(value) => value,
+            Expired::Index(index) => panic!("nothing was set for {index}"),
+        })
+    }
+
     fn drain<T>(wheel: &mut TimerWheel<T>, now: Timestamp) -> Vec<T> {
-        let fired = std::iter::from_fn(|| wheel.pop_expired(now)).collect();
+        let fired = std::iter::from_fn(|| pop(wheel, now)).collect();
         wheel.invariants();
         fired
     }
 
     #[test]
     fn is_small() {
-        assert_eq!(size_of::<Timer<u64>>(), 32);
+        assert_eq!((size_of::<Timer<u64>>(), TimerWheel::<u64>::BYTES), (16, 40));
         assert_eq!(size_of::<Option<TimerKey>>(), 8);
     }
 
@@ -355,8 +170,8 @@ mod tests {
         let mut wheel = TimerWheel::new(ms(10));
         wheel.insert(Timestamp::from_nanos(10_000_001), ());
         assert_eq!(wheel.next_deadline(), Some(ms(11)));
-        assert_eq!(wheel.pop_expired(Timestamp::from_nanos(10_999_999)), None);
-        assert_eq!(wheel.pop_expired(ms(11)), Some(()));
+        assert_eq!(pop(&mut wheel, Timestamp::from_nanos(10_999_999)), None);
+        assert_eq!(pop(&mut wheel, ms(11)), Some(()));
     }
 
     #[test]
@@ -377,7 +192,7 @@ mod tests {
         let mut wheel = TimerWheel::new(ms(0));
         wheel.insert(ms(10), 10);
         wheel.insert(ms(5000), 5000);
-        assert_eq!(wheel.pop_expired(ms(6000)), Some(10));
+        assert_eq!(pop(&mut wheel, ms(6000)), Some(10));
         // The wheel itself stands at 10: these are due, before and after what is left, and the last is not due.
         for tick in [4, 4999, 5001, 6001] {
             wheel.insert(ms(tick), tick);
@@ -396,11 +211,28 @@ mod tests {
         let fired = wheel.insert(ms(5), 'b');
         assert_eq!(fired.index, cancelled.index);
         assert_eq!(wheel.cancel(cancelled), None);
-        assert_eq!(wheel.pop_expired(ms(5)), Some('b'));
+        assert_eq!(pop(&mut wheel, ms(5)), Some('b'));
         let living = wheel.insert(ms(9), 'c');
         assert_eq!(wheel.cancel(fired), None);
         assert_eq!(wheel.cancel(living), Some('c'));
         assert!(wheel.is_empty());
+    }
+
+    #[test]
+    fn indices_and_values_have_timers_side_by_side() {
+        let mut wheel = TimerWheel::new(ms(0));
+        let key = wheel.insert(ms(20), 'a');
+        for (index, at) in [(0, 5), (7, 10), (0, 30)] {
+            wheel.set(index, ms(at));
+        }
+        wheel.insert(ms(10), 'b');
+        assert_eq!(wheel.len(), 4);
+        let mut fired: Vec<_> = std::iter::from_fn(|| wheel.pop_expired(ms(15))).collect();
+        fired.sort_by_key(|expired| matches!(expired, Expired::Value(_)));
+        assert_eq!(fired, [Expired::Index(7), Expired::Value('b')]);
+        wheel.clear(0);
+        wheel.clear(99);
+        assert_eq!((wheel.cancel(key), wheel.len()), (Some('a'), 0));
     }
 
     #[test]
@@ -564,7 +396,7 @@ mod tests {
         }
 
         fn pop(&mut self) -> bool {
-            let Some(id) = self.wheel.pop_expired(self.now) else { return false };
+            let Some(id) = pop(&mut self.wheel, self.now) else { return false };
             let entry = self.forget(id);
             assert!(entry.deadline <= self.now, "fired before its deadline");
             if !entry.late {
@@ -635,7 +467,7 @@ mod tests {
             while self.pop() {}
             self.check();
             assert!(self.wheel.is_empty() && self.wheel.timers.is_empty());
-            assert!(self.wheel.heads.iter().all(|&head| head == NIL));
+            assert_eq!((self.wheel.len(), self.wheel.next_deadline()), (0, None));
         }
     }
 

@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn is_small() {
-        assert_eq!(size_of::<Keepalive>(), 48);
+        assert_eq!(size_of::<Keepalive>(), 40);
     }
 
     #[test]

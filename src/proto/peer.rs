@@ -76,20 +76,24 @@ pub(crate) enum Due {
     Linger,
 }
 
-/// The protocol's state of one established peer.
+/// The protocol's state of one established peer: first what a write needs.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Peer {
     pub(crate) outbox: Outbox,
+    pub(crate) session: Session,
     pub(crate) decoder: FrameDecoder,
-    pub(crate) timers: Timers,
-    pub(crate) keepalive: Keepalive,
     /// Most peers never send a message in pieces, or are asked anything.
     reassembly: Option<Box<Reassembly>>,
+    pub(crate) timers: Timers,
+    pub(crate) keepalive: Keepalive,
     requests: Option<Box<Requests>>,
-    pub(crate) session: Session,
 }
 
 impl Peer {
+    #[cfg(test)]
+    pub(crate) const DECODER: usize = std::mem::offset_of!(Self, decoder);
+
     pub(crate) fn new(config: &Config, logs: &Logs, session: Session, now: Timestamp) -> Self {
         let mut timers = Timers::default();
         timers.set(Timer::Keepalive, now + config.keepalive.interval);
@@ -358,7 +362,11 @@ impl Peer {
 
     /// The next of this peer's deadlines that has come, and what it means. `None` when there is no other.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp, config: &Config, pool: &mut QueuedPool) -> Option<Due> {
-        Some(match self.timers.pop_expired(now)? {
+        let Some(due) = self.timers.pop_expired(now) else {
+            self.tidy();
+            return None;
+        };
+        Some(match due {
             Timer::Keepalive => match self.keepalive.poll(now, &config.keepalive) {
                 Life::Dead => Due::Unresponsive,
                 Life::Alive { look_again } => {
@@ -376,6 +384,12 @@ impl Peer {
             Timer::Pause => Due::Pause,
             Timer::Linger => Due::Linger,
         })
+    }
+
+    /// Gives back memory that nothing is in. A peer that is idle comes here with each look at its signs of life.
+    fn tidy(&mut self) {
+        self.timers.tidy();
+        self.decoder.tidy();
     }
 
     /// The peer leaves: gives back what it had of the core, and says who still waits for a response.

@@ -3,53 +3,49 @@
 //! The arithmetic of RFC 6298, fed by requests and pings that carry a number. An answer names the question it belongs to, so Karn's
 //! rule (no samples from what was sent twice) has nothing to exclude here. What a timeout leads to is not decided here.
 
-use std::num::NonZeroU64;
 use std::time::Duration;
 
-/// Longer samples count as this: above it the number says "broken", not "slow", and the sums below cannot overflow.
+/// Longer samples count as this: above it the number says "broken", not "slow", and nothing below overflows.
 const MAX_SAMPLE: Duration = Duration::from_secs(3600);
 
 /// RFC 6298's G, the granularity of the timers: one tick of the shard's wheel. A steady peer's timeout stays this far above its
 /// average, where K * RTTVAR would go to zero.
 const GRANULARITY: Duration = Duration::from_millis(1);
 
-/// Smoothed round-trip time and its variation (RFC 6298: alpha 1/8, beta 1/4, K 4). Saturates at one hour, resolves 8 ns.
+/// Smoothed round-trip time and its variation (RFC 6298: alpha 1/8, beta 1/4, K 4). Saturates at one hour.
+///
+/// There is one in each peer, so both are single-precision floats, in microseconds: they resolve one part in 16 million, so half a
+/// nanosecond of 10 ms.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RttEstimator {
-    /// SRTT in nanoseconds; none before the first sample.
-    smoothed: Option<NonZeroU64>,
-    /// RTTVAR in nanoseconds.
-    variation: u64,
+    /// SRTT; zero before the first sample.
+    smoothed: f32,
+    /// RTTVAR.
+    variation: f32,
 }
 
 impl RttEstimator {
     /// An estimator without a sample.
     pub(crate) const fn new() -> Self {
-        Self { smoothed: None, variation: 0 }
+        Self { smoothed: 0.0, variation: 0.0 }
     }
 
     /// Takes in one measured round trip (RFC 6298, 2.2 and 2.3).
     pub(crate) fn record(&mut self, sample: Duration) {
-        let sample = sample.min(MAX_SAMPLE).as_nanos() as u64;
-        let smoothed = match self.smoothed {
-            None => {
-                self.variation = sample / 2;
-                sample
-            }
-            Some(smoothed) => {
-                // RTTVAR first: the RFC measures the deviation from the average before this sample.
-                let smoothed = smoothed.get();
-                self.variation = self.variation - self.variation / 4 + smoothed.abs_diff(sample) / 4;
-                smoothed - smoothed / 8 + sample / 8
-            }
-        };
         // A round trip below the clock's resolution is still a sample.
-        self.smoothed = Some(NonZeroU64::new(smoothed).unwrap_or(NonZeroU64::MIN));
+        let sample = micros(sample.clamp(Duration::from_nanos(1), MAX_SAMPLE));
+        if self.smoothed == 0.0 {
+            (self.smoothed, self.variation) = (sample, sample / 2.0);
+        } else {
+            // RTTVAR first: the RFC measures the deviation from the average before this sample.
+            self.variation += ((self.smoothed - sample).abs() - self.variation) / 4.0;
+            self.smoothed += (sample - self.smoothed) / 8.0;
+        }
     }
 
     /// The smoothed round-trip time; none before the first sample.
     pub(crate) fn smoothed(&self) -> Option<Duration> {
-        self.smoothed.map(|nanos| Duration::from_nanos(nanos.get()))
+        (self.smoothed > 0.0).then(|| duration(self.smoothed).min(MAX_SAMPLE))
     }
 
     /// How long to wait for an answer: SRTT + max(G, K * RTTVAR), held between `floor` and `ceiling`; `ceiling` before the first
@@ -57,9 +53,17 @@ impl RttEstimator {
     pub(crate) fn timeout(&self, floor: Duration, ceiling: Duration) -> Duration {
         match self.smoothed() {
             None => ceiling,
-            Some(smoothed) => (smoothed + GRANULARITY.max(Duration::from_nanos(4 * self.variation))).max(floor).min(ceiling),
+            Some(smoothed) => (smoothed + GRANULARITY.max(duration(4.0 * self.variation))).max(floor).min(ceiling),
         }
     }
+}
+
+fn micros(duration: Duration) -> f32 {
+    (duration.as_nanos() as f64 / 1e3) as f32
+}
+
+fn duration(micros: f32) -> Duration {
+    Duration::from_nanos((f64::from(micros) * 1e3).round() as u64)
 }
 
 #[cfg(test)]
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn is_small() {
-        assert_eq!(size_of::<RttEstimator>(), 16);
+        assert_eq!(size_of::<RttEstimator>(), 8);
     }
 
     #[test]

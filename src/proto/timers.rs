@@ -8,11 +8,11 @@ use crate::time::Timestamp;
 pub(crate) enum Timer {
     /// Look whether a ping is due, or the peer dead.
     Keepalive,
+    // Those from here on are not set while a peer is idle.
     /// The kernel has taken nothing for too long.
     WriteStall,
     /// A frame began and has not ended.
     PartialFrame,
-    // Those from here on are seldom set.
     /// A message in pieces began and has not ended.
     PartialMessage,
     /// The outbox has been over its soft mark for the grace time.
@@ -28,58 +28,51 @@ impl Timer {
         [Timer::Keepalive, Timer::WriteStall, Timer::PartialFrame, Timer::PartialMessage, Timer::SoftGrace, Timer::Pause, Timer::Linger];
 }
 
-const OFTEN: usize = Timer::PartialMessage as usize;
-const SELDOM: usize = Timer::ALL.len() - OFTEN;
+const BOXED: usize = Timer::ALL.len() - 1;
 
 /// The deadlines of one peer: at most one of each kind.
 ///
-/// Of most of them most peers have none most of the time, so these are in a box, which is there while one of them is set.
+/// An idle peer has one. The others are in a box, from the first that is set until [`Timers::tidy`] finds none: a deadline that is set and
+/// cleared with each read costs no allocation.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    often: [Option<Timestamp>; OFTEN],
-    seldom: Option<Box<[Option<Timestamp>; SELDOM]>>,
+    keepalive: Option<Timestamp>,
+    others: Option<Box<[Option<Timestamp>; BOXED]>>,
 }
 
 impl Timers {
     /// Memory besides itself.
-    pub(crate) const SELDOM: usize = size_of::<[Option<Timestamp>; SELDOM]>();
+    pub(crate) const BOXED: usize = size_of::<[Option<Timestamp>; BOXED]>();
 
     // Always, as what follows: which timer it is, the caller knows, and one of two stores is left.
     #[inline(always)]
     fn get(&self, timer: Timer) -> Option<Timestamp> {
-        match self.often.get(timer as usize) {
-            Some(deadline) => *deadline,
-            None => self.seldom.as_ref().and_then(|seldom| seldom[timer as usize - OFTEN]),
+        match timer {
+            Timer::Keepalive => self.keepalive,
+            _ => self.others.as_ref().and_then(|others| others[timer as usize - 1]),
         }
     }
 
     #[inline(always)]
     pub(crate) fn set(&mut self, timer: Timer, deadline: Timestamp) {
-        match self.often.get_mut(timer as usize) {
-            Some(often) => *often = Some(deadline),
-            None => self.set_seldom(timer, deadline),
+        match timer {
+            Timer::Keepalive => self.keepalive = Some(deadline),
+            _ => self.others.get_or_insert_default()[timer as usize - 1] = Some(deadline),
         }
-    }
-
-    fn set_seldom(&mut self, timer: Timer, deadline: Timestamp) {
-        self.seldom.get_or_insert_default()[timer as usize - OFTEN] = Some(deadline);
     }
 
     #[inline(always)]
     pub(crate) fn clear(&mut self, timer: Timer) {
-        match self.often.get_mut(timer as usize) {
-            Some(often) => *often = None,
-            None if self.seldom.is_some() => self.clear_seldom(timer),
-            None => {}
+        match (timer, &mut self.others) {
+            (Timer::Keepalive, _) => self.keepalive = None,
+            (_, Some(others)) => others[timer as usize - 1] = None,
+            (_, None) => {}
         }
     }
 
-    fn clear_seldom(&mut self, timer: Timer) {
-        let Some(seldom) = &mut self.seldom else { return };
-        seldom[timer as usize - OFTEN] = None;
-        if seldom.iter().all(Option::is_none) {
-            self.seldom = None;
-        }
+    /// Gives back memory that nothing is in. To be called now and then.
+    pub(crate) fn tidy(&mut self) {
+        self.others.take_if(|others| others.iter().all(Option::is_none));
     }
 
     #[inline(always)]
@@ -94,10 +87,9 @@ impl Timers {
 
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Timestamp> {
-        let often = self.often.iter().flatten().min();
-        match &self.seldom {
-            None => often.copied(),
-            Some(seldom) => often.into_iter().chain(seldom.iter().flatten()).min().copied(),
+        match &self.others {
+            None => self.keepalive,
+            Some(others) => self.keepalive.iter().chain(others.iter().flatten()).min().copied(),
         }
     }
 
@@ -126,17 +118,19 @@ mod tests {
     /// There is one for each peer.
     #[test]
     fn is_small() {
-        assert_eq!(size_of::<Timers>(), 32);
+        assert_eq!(size_of::<Timers>(), 16);
     }
 
     #[test]
-    fn each_kind_has_one_deadline_and_what_is_seldom_set_has_memory_only_then() {
+    fn each_kind_has_one_deadline_and_all_but_one_have_memory_until_it_is_tidied() {
         let mut rng = Rng::new(1);
         let (mut timers, mut model) = (Timers::default(), [None; Timer::ALL.len()]);
         for step in 1..10_000 {
             let timer = Timer::ALL[rng.below(7) as usize];
             let at = Timestamp::from_nanos(1 + rng.below(1_000));
-            match rng.below(20) {
+            let boxed = timers.others.is_some();
+            match rng.below(21) {
+                20 => timers.tidy(),
                 0 => {
                     timers.keep_only(timer);
                     Timer::ALL.into_iter().filter(|&other| other != timer).for_each(|other| model[other as usize] = None);
@@ -157,7 +151,12 @@ mod tests {
             }
             assert_eq!(timers.next(), model.into_iter().flatten().min(), "step {step}");
             assert!(Timer::ALL.into_iter().all(|timer| timers.is_set(timer) == model[timer as usize].is_some()), "step {step}");
-            assert_eq!(timers.seldom.is_some(), model[OFTEN..].iter().any(Option::is_some), "step {step}");
+            let others = model[1..].iter().any(Option::is_some);
+            assert!(timers.others.is_some() || !others, "step {step}");
+            assert!(!boxed || timers.others.is_some() || !others, "step {step}");
         }
+        timers.keep_only(Timer::Keepalive);
+        timers.tidy();
+        assert!(timers.others.is_none());
     }
 }

@@ -234,16 +234,16 @@ impl Shard {
         let peers = established
             .map(|(slot, entry)| PeerSnapshot {
                 id: self.slots.id(slot),
-                info: entry.cold.info.clone(),
+                info: self.slots.info(slot),
                 queued_bytes: entry.peer.outbox.claimed(&self.logs),
                 lanes: lanes(entry),
                 blocked: entry.blocked,
-                paused: entry.halts.any(),
+                paused: entry.marks.is_halted(),
                 pending_requests: entry.peer.pending_requests(),
-                subscriptions: entry.cold.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.theirs.len()),
+                subscriptions: self.slots.cold(slot).subscriptions().map_or(0, |subscriptions| subscriptions.theirs.len()),
                 rtt: entry.peer.keepalive.rtt(),
                 response_time: entry.peer.response_time(),
-                age: self.now - entry.cold.established_at,
+                age: self.now - self.slots.cold(slot).established_at,
                 last_reason: None,
             })
             .collect();

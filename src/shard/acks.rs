@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 
 use super::mail::{Control, Mail};
-use super::slots::{Entry, State};
+use super::slots::{Entry, Slots, State};
 use super::supervised::{Call, Supervised};
 use super::{Deadline, Shard};
 use crate::error::{CloseReason, SendError, Slow, Violation};
@@ -83,10 +83,10 @@ impl Shard {
             return 0;
         }
         let (id, lane) = (delivery.id, delivery.frame.lane());
-        let has_it = |entry: &Entry| entry.cold.exchange.as_ref().is_some_and(|exchange| exchange.awaits(id));
+        let has_it = |slots: &Slots, slot: u32| slots.cold(slot).exchange().is_some_and(|exchange| exchange.awaits(id));
         // Who came here from another core may have been sent it again, as what its last connection left open.
         let again: Vec<u32> = match self.unacked.open.contains_key(&id) {
-            true => self.slots.iter().filter(|(_, entry)| has_it(entry)).map(|(slot, _)| slot).collect(),
+            true => self.slots.iter().map(|(slot, _)| slot).filter(|&slot| has_it(&self.slots, slot)).collect(),
             false => Vec::new(),
         };
         for &slot in &again {
@@ -101,8 +101,9 @@ impl Shard {
         }
         let body = delivery.frame.body_len();
         // Those that take only shorter messages were passed by, and those that were sent enough.
-        let took = |entry: &Entry| entry.is_established() && entry.cold.info.max_message >= body && !has_it(entry);
-        let took = |&(slot, entry): &(u32, &Entry)| took(entry) && self.passed_by().binary_search(&slot).is_err();
+        let wanted = |entry: &Entry| entry.is_established() && entry.max_message as usize >= body;
+        let took =
+            |&(slot, entry): &(u32, &Entry)| wanted(entry) && !has_it(&self.slots, slot) && self.passed_by().binary_search(&slot).is_err();
         let slots: Vec<u32> = self.slots.iter().filter(took).map(|(slot, _)| slot).collect();
         let count = slots.len();
         if count > 0 {
@@ -170,7 +171,9 @@ impl Shard {
     pub(super) fn expire_acked(&mut self, id: u64) {
         let Some(open) = self.unacked.open.remove(&id) else { return };
         for slot in open.slots {
-            if let Some(exchange) = self.slots.get_mut(slot).and_then(|entry| entry.cold.exchange.as_mut()) {
+            if self.slots.get(slot).is_some()
+                && let Some(exchange) = self.slots.cold_mut(slot).exchange_mut()
+            {
                 exchange.forget(id);
             }
         }
@@ -178,9 +181,9 @@ impl Shard {
 
     /// A peer has acknowledged a message.
     pub(super) fn handle_ack(&mut self, slot: u32, id: u64) -> Result<(), Violation> {
-        let cold = &mut self.slots.at_mut(slot).cold;
-        let node = cold.info.node;
-        let awaited = cold.exchange.as_mut().map_or(Err(Violation::UnsolicitedAck), |exchange| exchange.handle_ack(id))?;
+        let cold = self.slots.cold_mut(slot);
+        let node = cold.node;
+        let awaited = cold.exchange_mut().map_or(Err(Violation::UnsolicitedAck), |exchange| exchange.handle_ack(id))?;
         self.stats.count(Counter::AcksReceived);
         if awaited {
             self.settle_ack(id);
@@ -224,11 +227,11 @@ impl Shard {
             self.forward_mail(peer.core(), Mail::Ack(AckId { peer, id }))?;
             return Ok(Sent::Forwarded);
         }
-        let entry = self.slots.find_mut(peer).ok_or(SendError::NotConnected)?;
+        let entry = self.slots.find(peer).ok_or(SendError::NotConnected)?;
         if !entry.is_established() {
             return Err(SendError::Closing);
         }
-        if entry.cold.exchange.as_mut().is_some_and(|exchange| exchange.take(id)) {
+        if self.slots.cold_mut(peer.slot()).exchange_mut().is_some_and(|exchange| exchange.take(id)) {
             self.queue_ack(peer, id);
         }
         Ok(Sent::Queued)
@@ -258,14 +261,15 @@ impl Shard {
 
     fn exchange(&mut self, slot: u32) -> &mut Exchange {
         let window = self.shared.config.acks.window;
-        self.slots.at_mut(slot).cold.exchange.get_or_insert_with(|| Box::new(Exchange::new(window, Vec::new(), Vec::new())))
+        let exchange = &mut self.slots.cold_mut(slot).few.get_or_insert_default().exchange;
+        exchange.get_or_insert_with(|| Box::new(Exchange::new(window, Vec::new(), Vec::new())))
     }
 
     /// A connection is over: what is open is the directory's until there is another.
     pub(super) fn give_ledger(&mut self, slot: u32) {
-        let cold = &mut self.slots.at_mut(slot).cold;
-        let Some(exchange) = cold.exchange.take() else { return };
-        let (grant, instance) = (cold.grant, cold.info.instance);
+        let cold = self.slots.cold_mut(slot);
+        let (grant, instance) = (cold.grant, cold.instance);
+        let Some(exchange) = cold.take_exchange() else { return };
         let (awaited, window, lost) = exchange.dissolve();
         let deliveries = awaited.into_iter().filter_map(|id| self.settle_ack(id)).collect();
         self.return_ledger(grant, Box::new(Ledger { instance, window, lost, deliveries }));
@@ -282,11 +286,11 @@ impl Shard {
     /// A new connection begins with what its predecessor left: what is not acknowledged is sent again.
     pub(super) fn take_ledger(&mut self, peer: PeerId, ledger: Ledger) {
         let Ledger { instance, window, lost, deliveries } = ledger;
-        let theirs = &self.slots.at(peer.slot()).cold.info;
-        let node = theirs.node;
-        if instance == theirs.instance && !(window.is_empty() && lost.is_empty()) {
+        let cold = self.slots.cold_mut(peer.slot());
+        let node = cold.node;
+        if instance == cold.instance && !(window.is_empty() && lost.is_empty()) {
             let limit = self.shared.config.acks.window;
-            self.slots.at_mut(peer.slot()).cold.exchange = Some(Box::new(Exchange::new(limit, window, lost)));
+            cold.few.get_or_insert_default().exchange = Some(Box::new(Exchange::new(limit, window, lost)));
         }
         let now = self.now;
         for delivery in deliveries.iter().filter(|delivery| !delivery.is_over(now)) {
@@ -302,8 +306,8 @@ impl Shard {
         if delivery.is_over(self.now) {
             return; // so is its receipt
         }
-        let connection = self.slots.iter().find(|(_, entry)| entry.cold.grant == grant && entry.is_established());
-        if let Some(peer) = connection.map(|(slot, _)| self.slots.id(slot)) {
+        let connection = self.slots.granted(grant).filter(|&slot| self.slots.at(slot).is_established());
+        if let Some(peer) = connection.map(|slot| self.slots.id(slot)) {
             match self.deliver_to(peer, &delivery) {
                 Ok(_) => self.stats.count(Counter::AckedSent),
                 Err(error) => self.report_answer(delivery.id, Some(node), Err(AckFailure::Refused(error))),

@@ -6,6 +6,7 @@
 
 use super::acks::{ACK_LEN, OPEN, OPEN_SLOT};
 use super::breaker::Breakers;
+use super::cold::Cold;
 use super::directory::Directory;
 use super::endings::Endings;
 use super::flush::RECLAIM_STEP;
@@ -18,7 +19,7 @@ use super::pool::Pool;
 use super::receipts::{ANSWER, RUNNING};
 use super::receive::{PARKED_READS, parked_read, parked_short_read};
 use super::sealed::Scratch;
-use super::slots::{Cold, Entry};
+use super::slots::Entry;
 use super::{Action, Deadline, Event};
 use crate::address::{Address, Credentials, UnixPath};
 use crate::buffers::{MEDIUM, SMALL};
@@ -31,6 +32,7 @@ use crate::proto::{
 };
 use crate::time::Timestamp;
 use crate::wheel::TimerWheel;
+use crate::wire::FrameDecoder;
 
 const TIMER: usize = 2 * TimerWheel::<Deadline>::BYTES;
 const EVENT: usize = 2 * size_of::<Event>();
@@ -128,16 +130,17 @@ pub(crate) fn recorded(config: &Config) -> usize {
 }
 
 /// A peer, beyond what it has to send and has begun to receive: its slot, timer, and places in the core's lists; and why
-/// its node's last connection ended.
-pub(crate) const PEER: usize = 2 * size_of::<Entry>()
-    + size_of::<Cold>()
-    + size_of::<Credentials>()
+/// its node's last connection ended. The slot once more, for the room that another core has for it.
+pub(crate) const PEER: usize = 3 * size_of::<Entry>()
+    + 3 * size_of::<Cold>()
+    + Cold::FEW
     + PATH
     + REQUESTS_SPARE
     + crate::proto::REASSEMBLY
-    + Timers::SELDOM
+    + Timers::BOXED
+    + FrameDecoder::TAIL
     + Landing::ASKED
-    + TIMER
+    + 2 * TimerWheel::<Deadline>::INDEX_BYTES
     // How it began and how it ends, its first message, and what the pool is told of it.
     + 4 * CONTROL
     + Endings::ENTRY

@@ -1,6 +1,6 @@
 //! What the simulator asks of a shard after each turn, and at the end.
 
-use super::slots::Entry;
+use super::slots::{Entry, Mark};
 use super::{Shard, bound};
 use crate::buffers::MEDIUM;
 use crate::id::PeerId;
@@ -50,13 +50,13 @@ impl Shard {
             blocked += usize::from(entry.blocked);
             established += usize::from(entry.is_established());
             reassembling += entry.peer.reassembling();
-            awaited += entry.cold.exchange.as_ref().map_or(0, |exchange| exchange.awaited());
-            assert!(entry.is_established() || entry.cold.exchange.is_none(), "slot {slot} has closed and kept its ledger");
+            awaited += self.slots.cold(slot).exchange().map_or(0, |exchange| exchange.awaited());
+            assert!(entry.is_established() || self.slots.cold(slot).exchange().is_none(), "slot {slot} has closed and kept its ledger");
             shared_reassembling += self.budget.beyond(entry.peer.reassembling());
             requests += entry.peer.pending_requests();
             borrowed += entry.peer.borrowed();
             parked += super::receive::parked(entry.peer.decoder.held());
-            let reads_on = entry.is_read() && !entry.resuming;
+            let reads_on = entry.is_read() && !entry.marks.has(Mark::Resuming);
             assert!(!reads_on || entry.peer.decoder.held() <= MEDIUM, "slot {slot} holds more than a frame between reads");
             if entry.is_ended() {
                 // Letting go of a full log is the last thing in a turn: what that ends is freed with the next one.
@@ -71,7 +71,7 @@ impl Shard {
             assert!(ends, "slot {slot} is {:?} without a deadline", entry.state);
             if let Some(next) = entry.peer.timers.next() {
                 let latest = next.max(self.now + std::time::Duration::from_millis(1));
-                assert!(entry.armed.is_some_and(|(armed, _)| armed <= latest), "slot {slot}: {:?}", (entry.state, &entry.peer.timers));
+                assert!(entry.armed.is_some_and(|armed| armed <= latest), "slot {slot}: {:?}", (entry.state, &entry.peer.timers));
             }
         }
         self.assert_subscriptions();
@@ -113,7 +113,7 @@ impl Shard {
     fn assert_subscriptions(&self) {
         let (mut count, most) = (0, self.config().limits.subscriptions);
         for (slot, entry) in self.slots.iter() {
-            let Some(all) = &entry.cold.subscriptions else { continue };
+            let Some(all) = self.slots.cold(slot).subscriptions() else { continue };
             assert!(entry.is_established() && all.theirs.len() <= most && all.ours.len() <= most);
             assert!(!all.theirs.is_empty() || !all.ours.is_empty(), "slot {slot} keeps an empty box");
             assert!(all.theirs.iter().all(|&topic| self.topics.contains(topic, slot)), "slot {slot} has subscribed in vain");
@@ -137,7 +137,7 @@ impl Shard {
         within("records", sealed, bound::sessions(config, slots));
         let unfinished = self.buffers.lent() - sealed - self.slots.iter().map(input).sum::<usize>();
         within("unfinished messages", unfinished, bound::reassembly(config, slots));
-        let exchanges = self.slots.iter().filter_map(|(_, entry)| entry.cold.exchange.as_ref());
+        let exchanges = self.slots.iter_cold().filter_map(|(_, cold)| cold.exchange());
         let exchanged = exchanges.map(|exchange| exchange.memory()).sum();
         within("acknowledgements", exchanged, bound::exchanges(config, slots) + bound::receipts(config));
         within("kept buffers", self.buffers.held() - self.buffers.lent(), config.limits.buffer_pool);

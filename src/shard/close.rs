@@ -8,7 +8,7 @@
 //! to `Drop`; that nothing of it is left is checked where the peer is dropped. Sockets, tickets and user values give themselves back.
 
 use super::mail::Control;
-use super::slots::State;
+use super::slots::{Mark, State};
 use super::{Action, Conn, Event, Shard};
 use crate::error::{CloseReason, RequestError};
 use crate::id::PeerId;
@@ -43,10 +43,11 @@ impl Shard {
         }
         self.note_reason(slot, reason);
         self.record_closed(slot, reason);
-        let was_read = self.slots.at(slot).is_read() && !self.slots.at(slot).resuming;
+        let entry = self.slots.at(slot);
+        let was_read = entry.is_read() && !entry.marks.has(Mark::Resuming);
         self.slots.unestablish();
         self.stats.count_close(reason);
-        let node = self.slots.at(slot).cold.info.node;
+        let node = self.slots.cold(slot).node;
         self.out.control(0, Control::Over { node, reason });
         self.give_ledger(slot);
         self.tell_closed(slot, reason);
@@ -149,7 +150,7 @@ impl Shard {
             entry.blocked = false;
             self.blocked -= 1;
         }
-        let grant = entry.cold.grant;
+        let grant = self.slots.cold(slot).grant;
         let parting = self.take_parting(slot);
         self.out.control(0, Control::Ended { grant, failed: None, parting });
         self.actions.push_back(Action::Close { conn: Conn::Peer(slot) });
@@ -158,8 +159,7 @@ impl Shard {
 
     /// The connection that has this grant. Looks at all of the core.
     fn granted_to(&self, grant: u64) -> Option<Conn> {
-        let peer = self.slots.iter().find(|(_, entry)| entry.cold.grant == grant).map(|(slot, _)| Conn::Peer(slot));
-        peer.or_else(|| {
+        self.slots.granted(grant).map(Conn::Peer).or_else(|| {
             let half = self.half_open.iter().find(|(_, half)| half.grant() == Some(grant));
             half.map(|(half, _)| Conn::Half(half as u32))
         })
@@ -213,12 +213,11 @@ impl Shard {
     pub(super) fn free_ended(&mut self) {
         let mut ended = std::mem::take(&mut self.ended);
         for slot in ended.drain(..) {
-            let mut entry = self.slots.remove(slot);
-            debug_assert!(entry.has_given_back(), "slot {slot} ended and has something of the core: {entry:?}");
-            if let Some((_, key)) = entry.armed {
-                self.wheel.cancel(key);
-            }
-            if let Some(user) = entry.cold.user.take() {
+            let (entry, mut cold) = self.slots.remove(slot);
+            let given_back = entry.has_given_back() && cold.has_given_back();
+            debug_assert!(given_back, "slot {slot} ended and has something of the core: {entry:?}, {cold:?}");
+            self.wheel.clear(slot);
+            if let Some(user) = cold.take_user() {
                 self.drop_user(user);
             }
         }

@@ -23,7 +23,7 @@ use super::mail::{Ask, Control, HalfRef};
 use super::parting::Parting;
 use super::places::Places;
 use super::pool::{Pool, PoolKey};
-use super::{Deadline, Outgoing};
+use super::{Deadline, Outgoing, room};
 use crate::address::Address;
 use crate::config::Config;
 use crate::dial::Dial;
@@ -38,7 +38,7 @@ use crate::time::Timestamp;
 use crate::wheel::{TimerKey, TimerWheel};
 use crate::wire::RefusalCode;
 use dialling::{DialState, Dialling};
-use grants::{Grant, Grants};
+use grants::{Grants, New};
 
 /// A node that connects anew replaces its own connection, but not more often than this.
 const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
@@ -138,9 +138,9 @@ impl Directory {
             breakers: Breakers::new(config.breaker),
             breaker_sweep: None,
             pool: Pool::default(),
-            config,
             node,
-            grants: Grants::new(),
+            grants: Grants::new(room(&config)),
+            config,
             dials: HashMap::new(),
             targets: HashMap::new(),
             closed: false,
@@ -162,15 +162,9 @@ impl Directory {
             }
             Ok(()) => {
                 let predecessor = self.replace(&key, means);
-                let number = self.grants.insert(Grant {
-                    key,
-                    core: half.core as u16,
-                    instance: ask.instance,
-                    dial: ask.dial,
-                    granted_at: means.now,
-                    waiting: predecessor.map(|old| Box::new((old, half))),
-                    peer: None,
-                });
+                let waiting = predecessor.map(|old| (old, half));
+                let new = New { key, core: half.core, instance: ask.instance, dial: ask.dial, waiting };
+                let number = self.grants.insert(new, means.now);
                 if let Some(dialling) = ask.dial.and_then(|id| self.dials.get_mut(&id)) {
                     dialling.state = DialState::Connected(number);
                 }
@@ -185,13 +179,13 @@ impl Directory {
     /// Ends the connection that there is, if there is one. Returns the grant that has to yield before the new one may begin.
     fn replace(&mut self, key: &Key, means: &mut Means<'_>) -> Option<u64> {
         let (number, old) = self.grants.newest(key)?;
-        match old.waiting.as_deref() {
+        match self.grants.waiting(number) {
             None => {
-                means.out.control(usize::from(old.core), Control::Replace { grant: number });
+                means.out.control(old.core(), Control::Replace { grant: number });
                 Some(number)
             }
             // It has not begun, and will not: whom it waits for, the new one waits for.
-            Some(&(before, half)) => {
+            Some((before, half)) => {
                 means.out.control(half.core, Control::Denied { half, code: RefusalCode::Duplicate });
                 self.grants.remove(number);
                 Some(before)
@@ -209,15 +203,14 @@ impl Directory {
     pub(super) fn yielded(&mut self, number: u64, means: &mut Means<'_>) {
         let Some(key) = self.waiting.remove(&number) else { return };
         let Some((successor, _)) = self.grants.newest(&key) else { return };
-        let waiting = self.grants.get_mut(successor).and_then(|grant| grant.waiting.take_if(|waiting| waiting.0 == number));
-        if let Some(waiting) = waiting {
-            self.tell_granted(waiting.1, successor, &key, means);
+        if let Some(half) = self.grants.stop_waiting(successor, number) {
+            self.tell_granted(half, successor, &key, means);
         }
     }
 
     /// A connection has left something to its successor.
     pub(super) fn keep(&mut self, number: u64, ledger: Box<Ledger>, means: &mut Means<'_>) {
-        if let Some(&Grant { key, .. }) = self.grants.get(number).filter(|_| !self.shutting_down) {
+        if let Some(key) = self.grants.key(number).filter(|_| !self.shutting_down) {
             let evicted = self.ledgers.stow(key, ledger, means.now);
             self.report_evicted(evicted, means);
             self.watch_ledgers(self.ledgers.end_of(&key, means.now), means);
@@ -230,7 +223,7 @@ impl Directory {
             return fail(delivery.id, key.node, AckFailure::Stopped, means);
         }
         if let Some((number, grant)) = self.grants.current(&key).filter(|(number, _)| Some(*number) != not_by) {
-            return means.deliver(usize::from(grant.core), number, key, delivery);
+            return means.deliver(grant.core(), number, key, delivery);
         }
         let evicted = self.ledgers.add(key, delivery, means.now);
         self.report_evicted(evicted, means);
@@ -296,7 +289,7 @@ impl Directory {
         let Some((_, old)) = self.grants.newest(key) else {
             return if self.grants.keys() < self.config.limits.max_peers { Ok(()) } else { Err(RefusalCode::Full) };
         };
-        let settled = now - old.granted_at >= REPLACE_INTERVAL;
+        let settled = old.is_older(REPLACE_INTERVAL, now);
         let new_wins = if old.instance != ask.instance {
             settled // the node has restarted: what it had before is gone
         } else if old.dial.is_some() == ask.dial.is_some() {
@@ -329,8 +322,8 @@ impl Directory {
 
     /// The connection of a grant is over. `failed`: it never was a peer.
     pub(super) fn ended(&mut self, number: u64, failed: Option<(DialError, Fault)>, parting: Parting, means: &mut Means<'_>) {
-        let Some(Grant { key, dial, .. }) = self.grants.remove(number) else { return };
-        if let Some(id) = dial {
+        let Some((key, grant)) = self.grants.remove(number) else { return };
+        if let Some(id) = grant.dial {
             self.dial_ended(id, number, failed, parting, means);
         }
         self.yielded(number, means);
@@ -349,7 +342,7 @@ impl Directory {
             return;
         }
         // Those that are on their way out are among them.
-        let its = self.grants.iter().filter(|(_, grant)| grant.key.node == node);
+        let its = self.grants.iter().filter(|(_, grant)| grant.node == node);
         let mut grants: Vec<u64> = its.map(|(number, _)| number).collect();
         grants.sort_unstable();
         for number in grants {
@@ -366,10 +359,10 @@ impl Directory {
 
     fn cut(&mut self, number: u64, means: &mut Means<'_>) {
         let Some(grant) = self.grants.get(number) else { return };
-        match grant.waiting.as_deref() {
-            None => means.out.control(usize::from(grant.core), Control::Cut { grant: number }),
+        match self.grants.waiting(number) {
+            None => means.out.control(grant.core(), Control::Cut { grant: number }),
             // It has not begun, and will not.
-            Some(&(before, half)) => {
+            Some((before, half)) => {
                 means.out.control(half.core, Control::Denied { half, code: RefusalCode::NotAllowed });
                 self.waiting.remove(&before);
                 self.grants.remove(number);
@@ -379,7 +372,7 @@ impl Directory {
 
     /// A core is gone, and with it every connection that it had or was making.
     pub(super) fn core_lost(&mut self, core: usize, means: &mut Means<'_>) {
-        let lost = self.grants.iter().filter(|(_, grant)| usize::from(grant.core) == core);
+        let lost = self.grants.iter().filter(|(_, grant)| grant.core() == core);
         let mut grants: Vec<u64> = lost.map(|(number, _)| number).collect();
         grants.sort_unstable();
         grants.into_iter().for_each(|number| self.ended(number, None, Parting::default(), means));

@@ -1,6 +1,6 @@
 //! What leaves.
 
-use super::slots::{Entry, State};
+use super::slots::{Entry, Mark, State};
 use super::{Action, Conn, Shard};
 use crate::error::{CloseReason, Slow};
 use crate::flight::FlightEvent;
@@ -198,8 +198,9 @@ impl Shard {
         let entry = self.slots.at_mut(slot);
         if !entry.behind {
             entry.behind = true;
-            entry.cold.behind_since = self.now;
+            self.slots.cold_mut(slot).arrears().since = Some(self.now);
         }
+        let entry = self.slots.at_mut(slot);
         if progress || !entry.peer.timers.is_set(Timer::WriteStall) {
             entry.peer.timers.set(Timer::WriteStall, self.now + self.shared.config.timeouts.write_stall);
             self.rearm(slot);
@@ -231,7 +232,7 @@ impl Shard {
                 let entry = self.slots.at_mut(slot);
                 entry.state = State::HalfClosed;
                 entry.peer.timers.set(Timer::Linger, self.now + self.shared.config.timeouts.linger);
-                if entry.eof {
+                if entry.marks.has(Mark::Eof) {
                     self.end(slot);
                 } else {
                     self.rearm(slot);

@@ -16,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::places::{Crowd, Crowds, Places, Seat, Ticket};
+use super::places::{Crowd, Places, Seat, Ticket};
 use crate::address::Address;
 use crate::config::{Config, Rate};
 use crate::metrics::Counter;
@@ -138,7 +138,7 @@ pub(super) struct Gate {
     config: Arc<Config>,
     table: Table,
     /// Connections by Unix-domain sockets.
-    local: Crowds,
+    local: Arc<Crowd>,
     /// Connections that may have to give way, in the order in which they came. Some are not in their handshake any more.
     seats: VecDeque<Arc<Seat>>,
     /// At this length, those are let go of.
@@ -146,22 +146,22 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Memory of an entry of the table, while that grows.
-    pub(super) const ENTRY: usize = 2 * size_of::<Entry>() + 5 * size_of::<(Key, u32)>() + Crowd::BYTES;
+    /// Memory of an entry of the table, while that grows; and of the crowd of its subnet, whose own entry may have gone before.
+    pub(super) const ENTRY: usize = 2 * size_of::<Entry>() + 5 * size_of::<(Key, u32)>() + 2 * Crowd::BYTES;
     /// Memory of a half-open connection: see `seats`.
     pub(super) const HALF_OPEN: usize = 2 * (Seat::BYTES + 2 * size_of::<Arc<Seat>>());
 
     pub(super) fn new(config: Arc<Config>) -> Self {
-        let local = Crowds { address: Arc::default(), subnet: Arc::default() };
+        let local = Crowd::within(Arc::default());
         Self { config, table: Table::default(), local, seats: VecDeque::new(), prune_at: SMALL }
     }
 
     /// A connection came from this address. Its ticket, or the reason why it is to be closed at once.
     pub(super) fn admit(&mut self, address: &Address, places: &Arc<Places>, now: Timestamp) -> Result<Admitted, Counter> {
         let Address::Tcp(address) = address else {
-            let crowds = self.local.clone();
-            let evicted = self.make_way(Some(&crowds.subnet), places)?;
-            return Ok(self.seat(crowds, evicted, places));
+            let local = Arc::clone(&self.local);
+            let evicted = self.make_way(local.subnet(), places)?;
+            return Ok(self.seat(local, evicted, places));
         };
         let (address, limits) = (address.ip(), &self.config.addresses);
         if limits.exempt.iter().any(|subnet| subnet.contains(address)) {
@@ -180,13 +180,13 @@ impl Gate {
         }
         let own = known_subnet.map(|entry| Arc::clone(&entry.crowd));
         let evicted = self.make_way(own.as_ref(), places)?;
-        let crowds = self.enter(address, subnet, now);
-        Ok(self.seat(crowds, evicted, places))
+        let crowd = self.enter(address, subnet, now);
+        Ok(self.seat(crowd, evicted, places))
     }
 
     /// A connection that is counted, and may have to give way.
-    fn seat(&mut self, crowds: Crowds, evicted: Option<Arc<Seat>>, places: &Arc<Places>) -> Admitted {
-        let ticket = places.accept(Some(crowds));
+    fn seat(&mut self, crowd: Arc<Crowd>, evicted: Option<Arc<Seat>>, places: &Arc<Places>) -> Admitted {
+        let ticket = places.accept(Some(crowd));
         self.seats.extend(ticket.seat().cloned());
         if self.seats.len() >= self.prune_at {
             self.prune();
@@ -210,15 +210,22 @@ impl Gate {
     }
 
     /// One more of both, which have room for it.
-    fn enter(&mut self, address: Key, subnet: Key, now: Timestamp) -> Crowds {
+    fn enter(&mut self, address: Key, subnet: Key, now: Timestamp) -> Arc<Crowd> {
         let limits = &self.config.addresses;
-        let mut enter = |key, rate| {
-            let entry = self.table.enter(key, rate);
+        let take = |entry: &mut Entry| {
             let taken = entry.handshakes.take(now, 1);
-            debug_assert!(taken, "{key:?} was looked at before");
-            Arc::clone(&entry.crowd)
+            debug_assert!(taken, "{:?} was looked at before", entry.key);
         };
-        Crowds { address: enter(address, limits.handshakes_per_ip), subnet: enter(subnet, limits.handshakes_per_subnet) }
+        let entry = self.table.enter(subnet, limits.handshakes_per_subnet);
+        take(entry);
+        let subnet = Arc::clone(&entry.crowd);
+        let entry = self.table.enter(address, limits.handshakes_per_ip);
+        take(entry);
+        if !entry.crowd.is_within(&subnet) {
+            // A new address; or there was nobody in the whole subnet for a while, and its entry is a new one.
+            entry.crowd = Crowd::within(subnet);
+        }
+        Arc::clone(&entry.crowd)
     }
 
     /// Room among the half-open, where somebody has to go for it that one. `own`: the subnet of the newcomer.
@@ -340,7 +347,7 @@ mod tests {
         let established: Vec<_> = (0..100).map(|_| door.established("unix:/run/node.sock")).collect();
         assert_eq!((door.places.in_use().0, door.entries()), (200, 0));
         drop((open, established));
-        assert_eq!(door.gate.local.subnet.all(), 0);
+        assert_eq!(door.gate.local.subnet().unwrap().all(), 0);
     }
 
     #[test]
@@ -361,7 +368,7 @@ mod tests {
         // A few of many subnets push out those of the path as the most, down to their own number.
         let few: Vec<_> = (1..3).map(|number| door.admit(&format!("10.0.{number}.1")).unwrap()).collect();
         assert!(few.iter().all(|admitted| admitted.evicted.is_some()));
-        assert_eq!((door.gate.local.subnet.half_open(), door.places.half_open()), (1, 4));
+        assert_eq!((door.gate.local.subnet().unwrap().half_open(), door.places.half_open()), (1, 4));
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::io;
 use std::sync::Arc;
 
 use super::blame::Fault;
+use super::cold::Cold;
 use super::gate::Admitted;
 use super::mail::{Ask, Control, HalfRef};
 use super::parting::Parting;
 use super::places::{Seat, Ticket};
-use super::slots::{Cold, Entry};
+use super::slots::Entry;
 use super::supervised::{Call, Supervised};
 use super::{Action, Conn, Deadline, Event, Shard};
 use crate::address::{Address, Credentials};
@@ -495,20 +496,9 @@ impl Shard {
         let info = open.info(theirs, peer.session.is_authenticated());
         let ledger = open.ledger.take();
         open.grant = None;
-        let cold = Cold {
-            info,
-            grant,
-            place,
-            user: None,
-            subscriptions: None,
-            established_at: self.now,
-            drained: 0,
-            behind_since: self.now,
-            shed: 0,
-            exchange: None,
-        };
-        let direction = cold.info.direction;
-        let id = self.slots.insert(Entry::new(peer, cold));
+        let direction = info.direction;
+        let cold = Cold::new(info, grant, place, self.now);
+        let id = self.slots.insert(Entry::new(peer, theirs.max_message), cold);
         self.record_connected(id, direction);
         self.begin_rates(id.slot());
         if (theirs.max_message as usize) < self.shared.config.limits.max_message {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::blame::Fault;
 use super::mail::{Control, Mail};
-use super::slots::{Entry, Halt};
+use super::slots::{Entry, Mark, Slots};
 use super::{Action, Deadline, Event, Shard};
 use crate::endpoint::Endpoint;
 use crate::error::{CloseReason, DialError, SendError};
@@ -26,10 +26,11 @@ pub(super) struct Watch {
 
 /// Whether a peer is in use although no message comes or goes: one has begun to arrive, something waits to be sent, to be answered or to be
 /// acknowledged, or one side has asked for what the other will publish.
-fn is_in_use(entry: &Entry, logs: &Logs) -> bool {
-    let owes = entry.cold.exchange.as_ref().is_some_and(|exchange| exchange.is_awaiting());
-    let comes = entry.halts.has(Halt::Delayed) || entry.peer.borrowed() > 0;
-    comes || entry.peer.has_output(logs) || entry.peer.pending_requests() > 0 || owes || entry.cold.subscriptions.is_some()
+fn is_in_use(slots: &Slots, peer: PeerId, logs: &Logs) -> bool {
+    let (entry, cold) = (slots.at(peer.slot()), slots.cold(peer.slot()));
+    let owes = cold.exchange().is_some_and(|exchange| exchange.is_awaiting());
+    let comes = entry.marks.has(Mark::Delayed) || entry.peer.borrowed() > 0;
+    comes || entry.peer.has_output(logs) || entry.peer.pending_requests() > 0 || owes || cold.subscriptions().is_some()
 }
 
 impl Watch {
@@ -58,7 +59,7 @@ impl Shard {
     }
 
     fn is_pooled(&self, slot: u32) -> bool {
-        self.slots.at(slot).cold.info.dial.is_some_and(DialId::is_pooled)
+        self.slots.cold(slot).dial.is_some_and(DialId::is_pooled)
     }
 
     fn plan_idle(&mut self) {
@@ -76,10 +77,10 @@ impl Shard {
         let (slots, logs, out, now) = (&mut self.slots, &self.logs, &mut self.out, self.now);
         self.idle.peers.retain_mut(|(peer, used_at)| {
             let Some(entry) = slots.find_mut(*peer).filter(|entry| entry.is_established()) else { return false };
-            if std::mem::take(&mut entry.used) || is_in_use(entry, logs) {
+            if std::mem::take(&mut entry.used) || is_in_use(slots, *peer, logs) {
                 *used_at = now;
             } else if now - *used_at >= max_idle {
-                out.control(0, Control::Idle { grant: entry.cold.grant });
+                out.control(0, Control::Idle { grant: slots.cold(peer.slot()).grant });
             }
             true
         });
@@ -89,7 +90,7 @@ impl Shard {
     /// The pool does not need this peer any more.
     pub(super) fn close_idle(&mut self, grant: u64, peer: PeerId, at_once: bool) {
         let Some(entry) = self.slots.find(peer).filter(|entry| entry.is_established()) else { return };
-        if (entry.used || is_in_use(entry, &self.logs)) && !at_once {
+        if (entry.used || is_in_use(&self.slots, peer, &self.logs)) && !at_once {
             self.out.control(0, Control::Established { grant, peer });
         } else {
             self.close(peer.slot(), CloseReason::Idle);
@@ -114,30 +115,31 @@ impl Shard {
     /// A frame came that the peer has seen to by itself: a pong, or a piece of a message.
     pub(super) fn note_life(&mut self, slot: u32) {
         let entry = self.slots.at(slot);
-        if !entry.proven && entry.peer.keepalive.rtt().is_some() {
+        if !entry.marks.has(Mark::Proven) && entry.peer.keepalive.rtt().is_some() {
             self.note_proof(slot);
         }
     }
 
     /// The other side has sent something that only a live one can.
     pub(super) fn note_proof(&mut self, slot: u32) {
-        let entry = self.slots.at_mut(slot);
-        if !std::mem::replace(&mut entry.proven, true) && entry.cold.info.dial.is_some() {
-            self.out.control(0, Control::Proven { grant: entry.cold.grant });
+        let proven = self.slots.at_mut(slot).marks.set(Mark::Proven);
+        let cold = self.slots.cold(slot);
+        if !proven && cold.dial.is_some() {
+            self.out.control(0, Control::Proven { grant: cold.grant });
         }
     }
 
     /// A peer is being closed: nobody is to be sent there any more.
     pub(super) fn tell_closed(&mut self, slot: u32, reason: CloseReason) {
-        let entry = self.slots.at(slot);
-        let fruitless = !entry.proven && entry.cold.info.dial.is_some() && Fault::of_close(reason) == Fault::Target;
-        self.out.control(0, Control::Closing { grant: entry.cold.grant, fruitless });
+        let (entry, cold) = (self.slots.at(slot), self.slots.cold(slot));
+        let fruitless = !entry.marks.has(Mark::Proven) && cold.dial.is_some() && Fault::of_close(reason) == Fault::Target;
+        self.out.control(0, Control::Closing { grant: cold.grant, fruitless });
     }
 
     /// A peer has come over its soft mark, or is below it again: the pool hands out others of its target.
     pub(super) fn tell_pressed(&mut self, slot: u32, pressed: bool) {
         if self.is_pooled(slot) {
-            self.out.control(0, Control::Pressed { grant: self.slots.at(slot).cold.grant, pressed });
+            self.out.control(0, Control::Pressed { grant: self.slots.cold(slot).grant, pressed });
         }
     }
 

@@ -88,7 +88,7 @@ impl Shard {
         let frame = notice.frame(at - self.now).encode();
         let told: Vec<u32> = self.slots.iter().filter(|(_, entry)| entry.is_established()).map(|(slot, _)| slot).collect();
         for slot in told {
-            if self.slots.at(slot).cold.info.takes_notice {
+            if self.slots.cold(slot).takes_notice {
                 self.stats.count(Counter::NoticesSent);
                 self.record_control(slot, Kind::GoAway, frame.len());
                 self.with_outbox(slot, |outbox, _, pool| outbox.push_control(pool, &frame));
@@ -139,7 +139,7 @@ impl Shard {
     pub(super) fn handle_go_away<H: Handler>(&mut self, handler: &mut Supervised<H>, peer: PeerId, frame: GoAway) {
         self.stats.count(Counter::NoticesReceived);
         let notice = Notice::of_frame(frame);
-        if self.slots.at(peer.slot()).cold.info.dial.is_some() {
+        if self.slots.cold(peer.slot()).dial.is_some() {
             let from = Some(self.now + notice.period);
             self.landing.asked.insert(peer.slot(), Asked { why: Why::Passing, delay: notice.retry_after, from });
         }
@@ -148,7 +148,7 @@ impl Shard {
 
     /// A peer says goodbye. One that asks for no delay does not take back what it has asked for before.
     pub(super) fn note_goodbye(&mut self, slot: u32, goodbye: Goodbye) {
-        if goodbye.delay_ms > 0 && self.slots.at(slot).cold.info.dial.is_some() {
+        if goodbye.delay_ms > 0 && self.slots.cold(slot).dial.is_some() {
             let delay = Duration::from_millis(u64::from(goodbye.delay_ms));
             self.landing.asked.insert(slot, Asked { why: Why::Passing, delay, from: None });
         }
@@ -157,7 +157,7 @@ impl Shard {
     /// An established peer is being closed: why that is matters when it is dialled again.
     pub(super) fn note_reason(&mut self, slot: u32, reason: CloseReason) {
         let why = Why::from(reason);
-        if why != Why::Passing && self.slots.at(slot).cold.info.dial.is_some() {
+        if why != Why::Passing && self.slots.cold(slot).dial.is_some() {
             self.landing.asked.entry(slot).or_default().why = why;
         }
     }

@@ -19,6 +19,7 @@ mod breaker;
 #[cfg(test)]
 mod check;
 mod close;
+mod cold;
 mod credit;
 mod directory;
 mod endings;
@@ -165,10 +166,9 @@ enum Event {
     Breaker(Box<(Endpoint, BreakerState)>),
 }
 
-/// What a deadline in the wheel is for.
+/// What a deadline in the wheel is for, where it is not a peer's.
 #[derive(Clone, Copy, Debug)]
 enum Deadline {
-    Peer(u32),
     Half(u32),
     /// By slot: it is cancelled before another peer has that.
     Request {
@@ -247,6 +247,13 @@ impl Shared {
     }
 }
 
+/// Peers that a core has room for from the start, where it may have so many.
+const ROOM: usize = 1024;
+
+fn room(config: &Config) -> usize {
+    ROOM.min(config.limits.max_peers / config.cores.count())
+}
+
 /// All state of one core.
 pub(crate) struct Shard {
     core: usize,
@@ -294,6 +301,7 @@ pub(crate) struct Shard {
     /// When the logs grow to so many bytes, look what can be released.
     reclaim_at: usize,
 
+    /// Peers' timers are set for their slots.
     wheel: TimerWheel<Deadline>,
     user_timers: usize,
     /// Requests that wait for a response.
@@ -368,7 +376,7 @@ impl Shard {
             hello,
             now,
             rng: Rng::new(seed),
-            slots: Slots::new(core),
+            slots: Slots::new(core, room(config)),
             narrow: Vec::new(),
             topics: topics::Topics::default(),
             rates: rates::Table::new(config),

@@ -29,16 +29,16 @@ impl Places {
         Arc::new(Self { half_open: AtomicUsize::new(0), leaving: AtomicUsize::new(0), loads })
     }
 
-    /// A ticket for an accepted connection, on the core with the fewest. `crowds`: its address and its subnet, where they are counted.
-    pub(super) fn accept(self: &Arc<Self>, crowds: Option<Crowds>) -> Ticket {
+    /// A ticket for an accepted connection, on the core with the fewest. `crowd`: of its address, where that is counted.
+    pub(super) fn accept(self: &Arc<Self>, crowd: Option<Arc<Crowd>>) -> Ticket {
         let core = self.least_loaded();
         self.half_open.fetch_add(1, Ordering::Relaxed);
-        if let Some(crowds) = &crowds {
-            crowds.enter();
+        if let Some(crowd) = &crowd {
+            crowd.enter();
         }
-        let seat = Seat { core, crowds: crowds.clone(), state: AtomicU8::new(HALF_OPEN), half: AtomicU32::new(u32::MAX) };
+        let seat = Seat { core, crowd: crowd.clone(), state: AtomicU8::new(HALF_OPEN), half: AtomicU32::new(u32::MAX) };
         let sitting = Sitting { places: Arc::clone(self), seat: Arc::new(seat) };
-        Ticket { core, sitting: Some(sitting), place: self.place(core, crowds) }
+        Ticket { core, sitting: Some(sitting), place: self.place(core, crowd) }
     }
 
     /// The same, past the gate, for a bench.
@@ -80,9 +80,9 @@ impl Places {
         self.loads[core].fetch_add(usize::MAX / 2, Ordering::Relaxed);
     }
 
-    fn place(&self, core: usize, crowds: Option<Crowds>) -> Place {
+    fn place(&self, core: usize, crowd: Option<Arc<Crowd>>) -> Place {
         self.loads[core].fetch_add(1, Ordering::Relaxed);
-        Place { load: Arc::clone(&self.loads[core]), crowds }
+        Place { load: Arc::clone(&self.loads[core]), crowd }
     }
 }
 
@@ -91,11 +91,39 @@ impl Places {
 pub(super) struct Crowd {
     half_open: AtomicU32,
     all: AtomicU32,
+    /// Of an address: its subnet.
+    subnet: Option<Arc<Crowd>>,
 }
 
 impl Crowd {
     /// Memory of one, with the counts of references before it.
     pub(super) const BYTES: usize = size_of::<Self>() + 2 * size_of::<usize>();
+
+    /// A new one, of an address in this subnet.
+    pub(super) fn within(subnet: Arc<Crowd>) -> Arc<Self> {
+        Arc::new(Self { subnet: Some(subnet), ..Self::default() })
+    }
+
+    pub(super) fn is_within(&self, subnet: &Arc<Crowd>) -> bool {
+        self.subnet().is_some_and(|own| Arc::ptr_eq(own, subnet))
+    }
+
+    pub(super) fn subnet(&self) -> Option<&Arc<Crowd>> {
+        self.subnet.as_ref()
+    }
+
+    /// It, and what it is within.
+    fn each(&self, act: impl Fn(&Crowd)) {
+        act(self);
+        self.subnet.as_deref().into_iter().for_each(act);
+    }
+
+    fn enter(&self) {
+        self.each(|crowd| {
+            crowd.half_open.fetch_add(1, Ordering::Relaxed);
+            crowd.all.fetch_add(1, Ordering::Relaxed);
+        });
+    }
 
     /// Those in their handshake, without those that give way.
     pub(super) fn half_open(&self) -> usize {
@@ -105,27 +133,6 @@ impl Crowd {
     /// Those and the established ones, until their sockets are closed.
     pub(super) fn all(&self) -> usize {
         self.all.load(Ordering::Relaxed) as usize
-    }
-}
-
-/// The address and the subnet of a connection.
-#[derive(Clone, Debug)]
-pub(super) struct Crowds {
-    pub(super) address: Arc<Crowd>,
-    pub(super) subnet: Arc<Crowd>,
-}
-
-impl Crowds {
-    fn each(&self, act: impl Fn(&Crowd)) {
-        act(&self.address);
-        act(&self.subnet);
-    }
-
-    fn enter(&self) {
-        self.each(|crowd| {
-            crowd.half_open.fetch_add(1, Ordering::Relaxed);
-            crowd.all.fetch_add(1, Ordering::Relaxed);
-        });
     }
 }
 
@@ -139,7 +146,7 @@ const GONE: u8 = 3;
 #[derive(Debug)]
 pub(crate) struct Seat {
     core: usize,
-    crowds: Option<Crowds>,
+    crowd: Option<Arc<Crowd>>,
     /// Core 0 moves it from `HALF_OPEN` to `LEAVING`, the connection's core from either to the others. Who moves it undoes what it stood
     /// for.
     state: AtomicU8,
@@ -165,7 +172,7 @@ impl Seat {
     }
 
     pub(super) fn subnet(&self) -> Option<&Arc<Crowd>> {
-        self.crowds.as_ref().map(|crowds| &crowds.subnet)
+        self.crowd.as_ref()?.subnet()
     }
 
     /// Its place is another's from here on. False: it is not half-open any more.
@@ -192,8 +199,8 @@ impl Seat {
 
     fn leave_handshake(&self, places: &Places) {
         places.half_open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(crowds) = &self.crowds {
-            crowds.each(|crowd| _ = crowd.half_open.fetch_sub(1, Ordering::Relaxed));
+        if let Some(crowd) = &self.crowd {
+            crowd.each(|crowd| _ = crowd.half_open.fetch_sub(1, Ordering::Relaxed));
         }
     }
 }
@@ -216,13 +223,13 @@ impl Drop for Sitting {
 #[derive(Debug)]
 pub(crate) struct Place {
     load: Load,
-    crowds: Option<Crowds>,
+    crowd: Option<Arc<Crowd>>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(crowds) = &self.crowds {
-            crowds.each(|crowd| _ = crowd.all.fetch_sub(1, Ordering::Relaxed));
+        if let Some(crowd) = &self.crowd {
+            crowd.each(|crowd| _ = crowd.all.fetch_sub(1, Ordering::Relaxed));
         }
         self.load.fetch_sub(1, Ordering::Relaxed);
     }
@@ -272,12 +279,13 @@ impl Ticket {
 mod tests {
     use super::*;
 
-    fn crowds() -> Crowds {
-        Crowds { address: Arc::default(), subnet: Arc::default() }
+    fn crowd() -> Arc<Crowd> {
+        Crowd::within(Arc::default())
     }
 
-    fn counts(crowds: &Crowds) -> [(usize, usize); 2] {
-        [&crowds.address, &crowds.subnet].map(|crowd| (crowd.half_open(), crowd.all()))
+    /// Of an address and its subnet.
+    fn counts(crowd: &Crowd) -> [(usize, usize); 2] {
+        [crowd, crowd.subnet().unwrap()].map(|crowd| (crowd.half_open(), crowd.all()))
     }
 
     #[test]
@@ -297,39 +305,39 @@ mod tests {
 
     #[test]
     fn however_a_connection_ends_its_address_gets_everything_back() {
-        let (places, crowds) = (Places::new(1), crowds());
-        let established = places.accept(Some(crowds.clone()));
-        let broken = places.accept(Some(crowds.clone()));
-        let evicted = places.accept(Some(crowds.clone()));
-        assert_eq!((counts(&crowds), places.half_open()), ([(3, 3); 2], 3));
+        let (places, crowd) = (Places::new(1), crowd());
+        let established = places.accept(Some(Arc::clone(&crowd)));
+        let broken = places.accept(Some(Arc::clone(&crowd)));
+        let evicted = places.accept(Some(Arc::clone(&crowd)));
+        assert_eq!((counts(&crowd), places.half_open()), ([(3, 3); 2], 3));
         let established = established.establish();
-        assert_eq!((counts(&crowds), places.half_open()), ([(2, 3); 2], 2));
+        assert_eq!((counts(&crowd), places.half_open()), ([(2, 3); 2], 2));
         drop(broken);
-        assert_eq!((counts(&crowds), places.half_open()), ([(1, 2); 2], 1));
+        assert_eq!((counts(&crowd), places.half_open()), ([(1, 2); 2], 1));
         assert!(evicted.seat().unwrap().give_way(&places));
         assert!(!evicted.seat().unwrap().give_way(&places), "once");
-        assert_eq!((counts(&crowds), places.half_open(), places.leaving()), ([(0, 2); 2], 0, 1));
+        assert_eq!((counts(&crowd), places.half_open(), places.leaving()), ([(0, 2); 2], 0, 1));
         drop(evicted);
-        assert_eq!((counts(&crowds), places.leaving()), ([(0, 1); 2], 0));
+        assert_eq!((counts(&crowd), places.leaving()), ([(0, 1); 2], 0));
         drop(established);
-        assert_eq!((counts(&crowds), places.in_use()), ([(0, 0); 2], (0, 0)));
+        assert_eq!((counts(&crowd), places.in_use()), ([(0, 0); 2], (0, 0)));
     }
 
     #[test]
     fn who_is_established_meanwhile_does_not_give_way() {
-        let (places, crowds) = (Places::new(1), crowds());
-        let ticket = places.accept(Some(crowds.clone()));
+        let (places, crowd) = (Places::new(1), crowd());
+        let ticket = places.accept(Some(Arc::clone(&crowd)));
         let seat = Arc::clone(ticket.seat().unwrap());
         let peer = ticket.establish();
         assert!(!seat.give_way(&places));
-        assert_eq!((counts(&crowds), places.half_open(), places.leaving()), ([(0, 1); 2], 0, 0));
+        assert_eq!((counts(&crowd), places.half_open(), places.leaving()), ([(0, 1); 2], 0, 0));
         // And one that is told too late is established all the same.
-        let told = places.accept(Some(crowds.clone()));
+        let told = places.accept(Some(Arc::clone(&crowd)));
         assert!(told.sit(3) && told.seat().unwrap().half() == 3);
         assert!(told.seat().unwrap().give_way(&places) && !told.sit(3));
         let other = told.establish();
-        assert_eq!((counts(&crowds), places.half_open(), places.leaving()), ([(0, 2); 2], 0, 0));
+        assert_eq!((counts(&crowd), places.half_open(), places.leaving()), ([(0, 2); 2], 0, 0));
         drop((peer, other));
-        assert_eq!((counts(&crowds), places.in_use()), ([(0, 0); 2], (0, 0)));
+        assert_eq!((counts(&crowd), places.in_use()), ([(0, 0); 2], (0, 0)));
     }
 }

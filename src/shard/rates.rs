@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use super::slots::Halt;
+use super::slots::Mark;
 use super::{Deadline, Event, Payload, Shard};
 use crate::config::{Config, RateLimit, Rates, WhenOver};
 use crate::error::{SendError, Violation};
@@ -202,7 +202,7 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.report_dropped(slot);
-        self.slots.at_mut(slot).halts.clear(Halt::Delayed);
+        self.slots.at_mut(slot).marks.clear(Mark::Delayed);
     }
 
     /// What is to become of a frame that came.
@@ -255,7 +255,7 @@ impl Shard {
         self.stats.count(Counter::RateDelays);
         self.record(slot, FlightEvent::Delayed);
         let entry = self.slots.at_mut(slot);
-        entry.halts.set(Halt::Delayed);
+        entry.marks.set(Mark::Delayed);
         entry.peer.keepalive.forget_sample();
         entry.peer.timers.clear(Timer::PartialFrame);
         entry.peer.timers.clear(Timer::PartialMessage);
@@ -268,7 +268,7 @@ impl Shard {
         let (Some(table), Some(entry)) = (&mut self.rates, self.slots.find_mut(peer)) else { return };
         let limits = table.at(slot);
         limits.timer = None;
-        if entry.halts.clear(Halt::Delayed) {
+        if entry.marks.clear(Mark::Delayed) {
             entry.peer.postpone_partial(self.now - limits.delayed_since);
             self.go_on_reading(slot);
         } else {
@@ -371,7 +371,7 @@ impl Shard {
         if !limits.was_delayed || !entry.peer.timers.is_due(Timer::Keepalive, self.now) {
             return;
         }
-        limits.was_delayed = entry.halts.has(Halt::Delayed);
+        limits.was_delayed = entry.marks.has(Mark::Delayed);
         entry.peer.timers.set(Timer::Keepalive, self.now + period);
         if !entry.blocked {
             let bytes = entry.peer.reassure(&mut self.pool);
@@ -442,7 +442,7 @@ impl Shard {
         let mut over = std::mem::take(&mut table.passed_by);
         over.clear();
         for (slot, entry) in self.slots.iter() {
-            if !entry.is_established() || entry.cold.info.max_message < body || Some(self.slots.id(slot)) == except {
+            if !entry.is_established() || (entry.max_message as usize) < body || Some(self.slots.id(slot)) == except {
                 continue;
             }
             let send = &mut table.peers[slot as usize].send;
@@ -485,7 +485,7 @@ impl Shard {
         for (slot, entry) in self.slots.iter() {
             let limits = &table.peers[slot as usize];
             assert!(
-                !entry.halts.has(Halt::Delayed) || (entry.is_established() && limits.timer.is_some()),
+                !entry.marks.has(Mark::Delayed) || (entry.is_established() && limits.timer.is_some()),
                 "slot {slot} is delayed for ever"
             );
             assert!(entry.is_established() || limits.timer.is_none(), "slot {slot} has ended, and its timer has not");

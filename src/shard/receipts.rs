@@ -112,7 +112,7 @@ impl Shard {
         {
             // Before the frame is made.
             self.check_room(peer, body.len(), SPANS_CHARGE + len)?;
-            node = self.peer_info(peer).map(|info| info.node);
+            node = self.node_of(peer);
         }
         let delivery = self.make_delivery(meta, body, deadline)?;
         match target {

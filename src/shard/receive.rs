@@ -2,7 +2,7 @@
 
 use super::mail::{Control, Owned};
 use super::rates::Verdict;
-use super::slots::{Halt, State};
+use super::slots::{Mark, State};
 use super::supervised::{Call, Supervised};
 use super::{Action, Event, Shard};
 use crate::buffers::{MEDIUM, capacity_for};
@@ -72,9 +72,9 @@ impl Shard {
     /// Whether a read is to be made at all.
     pub(crate) fn wants_read(&self, slot: u32) -> bool {
         self.slots.get(slot).is_some_and(|entry| match entry.state {
-            State::Established => entry.is_read() && !entry.resuming,
+            State::Established => entry.is_read() && !entry.marks.has(Mark::Resuming),
             State::Ended => false,
-            _ => !entry.eof,
+            _ => !entry.marks.has(Mark::Eof),
         })
     }
 
@@ -311,7 +311,7 @@ impl Shard {
 
     /// The other side has closed its direction.
     pub(crate) fn handle_eof(&mut self, slot: u32) {
-        self.slots.at_mut(slot).eof = true;
+        self.slots.at_mut(slot).marks.set(Mark::Eof);
         match self.slots.at(slot).state {
             State::Established => self.close(slot, CloseReason::Eof),
             State::HalfClosed => self.end(slot),
@@ -330,7 +330,7 @@ impl Shard {
 
     pub(crate) fn pause_read(&mut self, peer: PeerId) {
         if let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.is_established()) {
-            if !entry.halts.set(Halt::Paused) {
+            if !entry.marks.set(Mark::Paused) {
                 self.record(peer.slot(), FlightEvent::Paused);
             }
             self.stop_reading(peer.slot());
@@ -338,9 +338,9 @@ impl Shard {
     }
 
     pub(crate) fn resume_read(&mut self, peer: PeerId) {
-        if let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.halts.has(Halt::Paused)) {
-            entry.halts.clear(Halt::Paused);
-            if !entry.halts.has(Halt::Starved) {
+        if let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.marks.has(Mark::Paused)) {
+            entry.marks.clear(Mark::Paused);
+            if !entry.marks.has(Mark::Starved) {
                 entry.peer.timers.clear(Timer::Pause);
             }
             entry.peer.restart_partial(self.now, &self.shared.config);
@@ -352,7 +352,7 @@ impl Shard {
     fn starve(&mut self, slot: u32) {
         self.stats.count(Counter::ReassemblyWaits);
         self.record(slot, FlightEvent::Starved);
-        self.slots.at_mut(slot).halts.set(Halt::Starved);
+        self.slots.at_mut(slot).marks.set(Mark::Starved);
         self.stop_reading(slot);
         self.starved.push_back(self.slots.id(slot));
     }
@@ -361,7 +361,7 @@ impl Shard {
     pub(super) fn feed_starved(&mut self) {
         for peer in std::mem::take(&mut self.starved) {
             if let Some(entry) = self.slots.find_mut(peer) {
-                entry.halts.clear(Halt::Starved);
+                entry.marks.clear(Mark::Starved);
                 self.go_on_reading(peer.slot());
             }
         }
@@ -387,17 +387,17 @@ impl Shard {
     pub(super) fn go_on_reading(&mut self, slot: u32) {
         let probe = self.now + self.shared.config.keepalive.interval;
         let entry = self.slots.at_mut(slot);
-        if !entry.is_established() || entry.halts.has(Halt::Paused) || entry.halts.has(Halt::Starved) {
+        if !entry.is_established() || entry.marks.has(Mark::Paused) || entry.marks.has(Mark::Starved) {
             return;
         }
         // Also where it is still delayed: this side says then that it lives (`reassure`).
         if !entry.peer.timers.is_set(Timer::Keepalive) {
             entry.peer.timers.set(Timer::Keepalive, probe);
         }
-        if !entry.halts.has(Halt::Delayed) {
+        if !entry.marks.has(Mark::Delayed) {
             // Whatever it has sent meanwhile is not read yet.
             entry.peer.keepalive.handle_bytes(self.now);
-            if !std::mem::replace(&mut entry.resuming, true) {
+            if !entry.marks.set(Mark::Resuming) {
                 self.resuming.push(slot);
             }
             self.record(slot, FlightEvent::Resumed);
@@ -409,7 +409,7 @@ impl Shard {
     pub(super) fn resume<H: Handler>(&mut self, handler: &mut Supervised<H>) {
         for slot in std::mem::take(&mut self.resuming) {
             let Some(entry) = self.slots.get_mut(slot) else { continue };
-            entry.resuming = false;
+            entry.marks.clear(Mark::Resuming);
             if !entry.is_read() {
                 continue;
             }

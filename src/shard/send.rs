@@ -9,7 +9,7 @@ use super::{Deadline, Event, Shard, reserve_all};
 use crate::dial::Dial;
 use crate::error::{CloseReason, RequestError, SendError, Slow};
 use crate::handler::{PeerInfo, Sent};
-use crate::id::{DialId, PeerId};
+use crate::id::{DialId, NodeId, PeerId};
 use crate::metrics::Counter;
 use crate::proto::{Logs, Origin, Outbox, QueuedPool, RequestTimeout, SPANS_CHARGE, TERMS_CHARGE};
 use crate::wire::{Draft, Frame, Lane, MAX_MESSAGE, Meta, message_wire_len};
@@ -145,7 +145,7 @@ impl Shard {
         if !entry.is_established() {
             return Err(SendError::Closing);
         }
-        let max = limits.max_message.min(entry.cold.info.max_message);
+        let max = limits.max_message.min(entry.max_message as usize);
         if body > max {
             return Err(SendError::TooLong { len: body, max });
         }
@@ -370,7 +370,7 @@ impl Shard {
         let mut found = 0;
         self.narrow.retain(|&peer| {
             let Some(entry) = self.slots.find_mut(peer).filter(|entry| entry.is_established()) else { return false };
-            if entry.cold.info.max_message < len {
+            if (entry.max_message as usize) < len {
                 let before = entry.peer.outbox.used();
                 act(&mut entry.peer.outbox, &self.logs, &mut self.pool);
                 self.sends.settle(before, entry.peer.outbox.used());
@@ -476,18 +476,20 @@ impl Shard {
     }
 
     pub(crate) fn set_user(&mut self, peer: PeerId, value: Box<dyn Any>) -> Result<Option<Box<dyn Any>>, Box<dyn Any>> {
-        match self.slots.find_mut(peer).filter(|entry| !entry.is_ended()) {
-            Some(entry) => Ok(entry.cold.user.replace(value)),
+        match self.slots.find(peer).filter(|entry| !entry.is_ended()) {
+            Some(_) => Ok(self.slots.cold_mut(peer.slot()).set_user(value)),
             None => Err(value),
         }
     }
 
     pub(crate) fn user(&self, peer: PeerId) -> Option<&dyn Any> {
-        self.slots.find(peer)?.cold.user.as_deref()
+        self.slots.find(peer)?;
+        self.slots.cold(peer.slot()).user()
     }
 
     pub(crate) fn user_mut(&mut self, peer: PeerId) -> Option<&mut dyn Any> {
-        self.slots.find_mut(peer)?.cold.user.as_deref_mut()
+        self.slots.find(peer)?;
+        self.slots.cold_mut(peer.slot()).user_mut()
     }
 
     pub(crate) fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
@@ -498,7 +500,11 @@ impl Shard {
         self.slots.find(peer).map_or(0, |entry| entry.peer.outbox.claimed(&self.logs))
     }
 
-    pub(crate) fn peer_info(&self, peer: PeerId) -> Option<&PeerInfo> {
-        self.slots.find(peer).map(|entry| &entry.cold.info)
+    pub(crate) fn peer_info(&self, peer: PeerId) -> Option<PeerInfo> {
+        self.slots.find(peer).map(|_| self.slots.info(peer.slot()))
+    }
+
+    pub(super) fn node_of(&self, peer: PeerId) -> Option<NodeId> {
+        self.slots.find(peer).map(|_| self.slots.cold(peer.slot()).node)
     }
 }

@@ -147,7 +147,7 @@ impl Shard {
     fn count_shed(&mut self, slot: u32, counter: Counter, messages: u64) {
         self.stats.add(counter, messages);
         self.record_dropped(slot, counter, messages);
-        self.slots.at_mut(slot).cold.shed += messages;
+        self.slots.cold_mut(slot).arrears().shed += messages;
     }
 
     /// Drops what has waited for longer than it is of use.
@@ -189,11 +189,12 @@ impl Shard {
     fn begin_pressed(&mut self, slot: u32) {
         let entry = self.slots.at_mut(slot);
         entry.pressed = true;
-        entry.cold.drained = 0;
-        // Messages that gave way to newer ones of their key while it was not slow are nothing to report.
-        entry.cold.shed = 0;
         entry.peer.timers.set(Timer::SoftGrace, self.now + self.shared.config.limits.soft_grace);
         self.rearm(slot);
+        let arrears = self.slots.cold_mut(slot).arrears();
+        arrears.drained = 0;
+        // Messages that gave way to newer ones of their key while it was not slow are nothing to report.
+        arrears.shed = 0;
         self.report_slow(slot);
         self.tell_pressed(slot, true);
     }
@@ -202,14 +203,16 @@ impl Shard {
     #[cold]
     pub(super) fn relieve(&mut self, slot: u32, taken: usize) {
         let soft = self.shared.config.limits.outbox_soft;
+        let arrears = self.slots.cold_mut(slot).arrears();
+        arrears.drained += taken as u64;
+        let shed = arrears.shed;
         let entry = self.slots.at_mut(slot);
-        entry.cold.drained += taken as u64;
         // Rounded up, so that a soft mark of one byte has something below it.
         if entry.peer.outbox.claimed(&self.logs) < soft.div_ceil(2) {
             entry.pressed = false;
             entry.peer.timers.clear(Timer::SoftGrace);
             if entry.is_established() {
-                if entry.cold.shed > 0 {
+                if shed > 0 {
                     self.report_slow(slot);
                 }
                 self.record(slot, FlightEvent::Drained);
@@ -223,14 +226,13 @@ impl Shard {
     pub(super) fn judge_soft(&mut self, slot: u32) {
         self.expire(slot);
         self.relieve(slot, 0);
-        let entry = self.slots.at(slot);
-        if !entry.pressed {
+        if !self.slots.at(slot).pressed {
             return;
         }
         let limits = &self.shared.config.limits;
         let (soft, grace) = (limits.outbox_soft, limits.soft_grace);
         let wanted = limits.min_drain_rate as f64 * grace.as_secs_f64();
-        if (entry.cold.drained as f64) < wanted {
+        if (self.slots.cold_mut(slot).arrears().drained as f64) < wanted {
             // It is slow, though its socket may have room just now. Where dropping keeps it under the mark, that is all that happens to it.
             if self.drops {
                 self.shed_lanes(slot, Lane::High, None);
@@ -239,9 +241,8 @@ impl Shard {
                 return self.close(slot, CloseReason::SlowPeer(Slow::SoftMark));
             }
         }
-        let entry = self.slots.at_mut(slot);
-        entry.cold.drained = 0;
-        entry.peer.timers.set(Timer::SoftGrace, self.now + grace);
+        self.slots.cold_mut(slot).arrears().drained = 0;
+        self.slots.at_mut(slot).peer.timers.set(Timer::SoftGrace, self.now + grace);
         self.report_slow(slot);
     }
 
@@ -260,10 +261,11 @@ impl Shard {
     pub(super) fn report_slow(&mut self, slot: u32) {
         let peer = self.slots.id(slot);
         let now = self.now;
-        let entry = self.slots.at_mut(slot);
-        let bytes = entry.peer.outbox.claimed(&self.logs);
-        let age = if entry.behind { now - entry.cold.behind_since } else { Duration::ZERO };
-        let dropped = std::mem::take(&mut entry.cold.shed);
+        let entry = self.slots.at(slot);
+        let (bytes, behind) = (entry.peer.outbox.claimed(&self.logs), entry.behind);
+        let arrears = self.slots.cold_mut(slot).arrears();
+        let age = arrears.since.filter(|_| behind).map_or(Duration::ZERO, |since| now - since);
+        let dropped = std::mem::take(&mut arrears.shed);
         self.record(slot, FlightEvent::Slow { queued: bytes as u64 });
         self.events.push_back(Event::Slow { peer, backlog: Backlog { bytes, age, dropped } });
     }

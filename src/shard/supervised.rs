@@ -108,7 +108,7 @@ impl<H: Handler> Supervised<H> {
             resume_unwind(payload);
         }
         drop_quietly(payload);
-        let node = about.node.or_else(|| about.peer.and_then(|peer| shard.peer_info(peer)).map(|info| info.node));
+        let node = about.node.or_else(|| about.peer.and_then(|peer| shard.node_of(peer)));
         if let Some(peer) = about.peer {
             shard.lose(peer, about.acked);
         }
@@ -191,7 +191,8 @@ impl Shard {
     /// The handler has panicked in a call about this peer. `acked`: over a message that asks for an acknowledgement, and gets none.
     fn lose(&mut self, peer: PeerId, acked: Option<u64>) {
         if let Some(id) = acked
-            && let Some(exchange) = self.slots.find_mut(peer).and_then(|entry| entry.cold.exchange.as_mut())
+            && self.slots.find(peer).is_some()
+            && let Some(exchange) = self.slots.cold_mut(peer.slot()).exchange_mut()
         {
             exchange.give_up(id);
         }
@@ -200,7 +201,7 @@ impl Shard {
 
     /// Lets go of what the application keeps with peers, when the core has ended.
     pub(crate) fn drop_users(&mut self) {
-        let users: Vec<_> = self.slots.iter_mut().filter_map(|(_, entry)| entry.cold.user.take()).collect();
+        let users: Vec<_> = self.slots.iter_cold_mut().filter_map(|(_, cold)| cold.take_user()).collect();
         users.into_iter().for_each(|user| self.drop_user(user));
     }
 

@@ -7,7 +7,7 @@ use crate::error::{CloseReason, RequestError};
 use crate::metrics::Counter;
 use crate::proto::{Due, Timer};
 use crate::time::Timestamp;
-use crate::wheel::TimerKey;
+use crate::wheel::{Expired, TimerKey};
 use crate::wire::{HEADER_LEN, Kind};
 
 /// A turn that begins so much later than it was meant to means that this process, or its machine, was stopped.
@@ -27,24 +27,25 @@ impl Shard {
     pub(super) fn rearm(&mut self, slot: u32) {
         let entry = self.slots.at_mut(slot);
         let Some(next) = entry.peer.timers.next() else { return };
-        match entry.armed {
-            Some((armed, _)) if armed <= next => {}
-            other => {
-                if let Some((_, key)) = other {
-                    self.wheel.cancel(key);
-                }
-                // Strictly later than now, or a drain of the wheel would not end.
-                let at = next.max(self.now + Duration::from_millis(1));
-                entry.armed = Some((at, self.wheel.insert(at, Deadline::Peer(slot))));
-            }
+        if entry.armed.is_none_or(|armed| armed > next) {
+            // Strictly later than now, or a drain of the wheel would not end.
+            let at = next.max(self.now + Duration::from_millis(1));
+            entry.armed = Some(at);
+            self.wheel.set(slot, at);
         }
     }
 
     /// Does what is due.
     pub(crate) fn handle_timeouts(&mut self) {
-        while let Some(deadline) = self.wheel.pop_expired(self.now) {
+        while let Some(expired) = self.wheel.pop_expired(self.now) {
+            let deadline = match expired {
+                Expired::Index(slot) => {
+                    self.peer_timeout(slot);
+                    continue;
+                }
+                Expired::Value(deadline) => deadline,
+            };
             match deadline {
-                Deadline::Peer(slot) => self.peer_timeout(slot),
                 Deadline::Half(half) => self.half_timeout(half),
                 Deadline::Request { slot, correlation } => self.request_timeout(slot, correlation),
                 Deadline::User { tag } => {

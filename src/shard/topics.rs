@@ -106,7 +106,8 @@ impl Shard {
         if !entry.is_established() {
             return Err(SendError::Closing);
         }
-        let (had, count) = entry.cold.subscriptions.as_ref().map_or((false, 0), |all| (all.ours.contains(&topic), all.ours.len()));
+        let all = self.slots.cold(peer.slot()).subscriptions();
+        let (had, count) = all.map_or((false, 0), |all| (all.ours.contains(&topic), all.ours.len()));
         if had == wanted {
             return Ok(());
         }
@@ -123,7 +124,7 @@ impl Shard {
         let frame = control_frame(kind, topic.0.to_le_bytes());
         self.record_control(peer.slot(), kind, frame.len());
         self.with_outbox(peer.slot(), |outbox, _, pool| outbox.push_control(pool, &frame));
-        let all = self.slots.at_mut(peer.slot()).cold.subscriptions.get_or_insert_default();
+        let all = self.subscriptions(peer.slot());
         if wanted {
             all.ours.insert(topic);
         } else {
@@ -142,7 +143,7 @@ impl Shard {
         topic: Topic,
     ) -> Result<(), Violation> {
         let most = self.shared.config.limits.subscriptions;
-        let theirs = &mut self.slots.at_mut(peer.slot()).cold.subscriptions.get_or_insert_default().theirs;
+        let theirs = &mut self.subscriptions(peer.slot()).theirs;
         if theirs.contains(&topic) {
             return Ok(());
         }
@@ -157,7 +158,7 @@ impl Shard {
 
     /// A peer unsubscribes.
     pub(super) fn handle_unsubscribe<H: Handler>(&mut self, handler: &mut Supervised<H>, peer: PeerId, topic: Topic) {
-        let Some(all) = &mut self.slots.at_mut(peer.slot()).cold.subscriptions else { return };
+        let Some(all) = self.slots.cold_mut(peer.slot()).subscriptions_mut() else { return };
         if all.theirs.remove(&topic) {
             self.topics.remove(topic, peer.slot());
             self.forget_empty(peer.slot());
@@ -167,15 +168,20 @@ impl Shard {
 
     /// The peer leaves, and with it what it has subscribed to.
     pub(super) fn end_subscriptions(&mut self, slot: u32) {
-        if let Some(all) = self.slots.at_mut(slot).cold.subscriptions.take() {
+        if let Some(all) = self.slots.cold_mut(slot).few.as_mut().and_then(|few| few.subscriptions.take()) {
             all.theirs.iter().for_each(|&topic| self.topics.remove(topic, slot));
         }
     }
 
+    fn subscriptions(&mut self, slot: u32) -> &mut Subscriptions {
+        self.slots.cold_mut(slot).few.get_or_insert_default().subscriptions.get_or_insert_default()
+    }
+
     fn forget_empty(&mut self, slot: u32) {
-        let subscriptions = &mut self.slots.at_mut(slot).cold.subscriptions;
-        if subscriptions.as_ref().is_some_and(|all| all.is_empty()) {
-            *subscriptions = None;
+        if let Some(few) = &mut self.slots.cold_mut(slot).few
+            && few.subscriptions.as_ref().is_some_and(|all| all.is_empty())
+        {
+            few.subscriptions = None;
         }
     }
 

@@ -128,8 +128,7 @@ impl Shard {
     fn tell<H: Handler>(&mut self, handler: &mut Supervised<H>, event: Event) {
         match event {
             Event::Connected(peer) => {
-                // A copy, since the handler gets the shard too; once per connection.
-                if let Some(info) = self.peer_info(peer).cloned() {
+                if let Some(info) = self.peer_info(peer) {
                     handler.call(self, || Call::of(Callback::Connected, peer), |handler, cx| handler.on_connected(cx, peer, &info));
                 }
             }

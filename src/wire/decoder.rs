@@ -15,18 +15,25 @@ pub(crate) struct FrameRef<'a> {
 /// Cuts a byte stream into frames.
 ///
 /// Whole frames are handed out as slices of the caller's receive buffer. Only a frame that the buffer ends in the middle of is
-/// copied, into `tail`, and completed from the next read. The tail is the core's pool's, and grows with what arrives. A decoder between
-/// frames holds no memory.
-///
-/// `tail` is in one of three states: empty; an unfinished frame (`served` is 0); or a frame that was handed out by the last `next` and
-/// is dropped by the following one (`served` is its length).
+/// copied, into a tail, and completed from the next read. The tail's bytes are the core's pool's, and grow with what arrives. A decoder
+/// between frames holds none. One that has not needed a tail for a while is one word: see [`FrameDecoder::tidy`].
 #[derive(Debug, Default)]
 pub(crate) struct FrameDecoder {
-    tail: Vec<u8>,
+    tail: Option<Box<Tail>>,
+}
+
+/// In one of three states: empty; an unfinished frame (`served` is 0); or a frame that was handed out by the last `next` and is dropped
+/// by the following one (`served` is its length).
+#[derive(Debug, Default)]
+struct Tail {
+    bytes: Vec<u8>,
     served: usize,
 }
 
 impl FrameDecoder {
+    /// Memory besides itself, and besides what the pool has lent it.
+    pub(crate) const TAIL: usize = size_of::<Tail>();
+
     /// The next whole frame of `input`, from position `at`, which moves on by what was used. `None` when all of it is used up.
     #[inline]
     pub(crate) fn next<'a>(
@@ -35,7 +42,7 @@ impl FrameDecoder {
         input: &'a [u8],
         at: &mut usize,
     ) -> Result<Option<FrameRef<'a>>, DecodeError> {
-        if self.tail.is_empty() { self.next_in_place(pool, input, at) } else { self.next_held(pool, input, at) }
+        if self.is_held() { self.next_held(pool, input, at) } else { self.next_in_place(pool, input, at) }
     }
 
     /// The next frame, where it is a whole message that breaks no rule and stands whole in `input`, and nothing is held. Else nothing has
@@ -43,7 +50,7 @@ impl FrameDecoder {
     // Always: then neither the frame nor its header has to be put together.
     #[inline(always)]
     pub(crate) fn next_whole<'a>(&self, input: &'a [u8], at: &mut usize) -> Option<FrameRef<'a>> {
-        if !self.tail.is_empty() {
+        if self.is_held() {
             return None;
         }
         let bytes = input.get(*at..)?;
@@ -73,8 +80,8 @@ impl FrameDecoder {
     /// With something in the tail: what was handed out is dropped, what is unfinished is completed.
     #[cold]
     fn next_held<'a>(&'a mut self, pool: &mut BufferPool, input: &'a [u8], at: &mut usize) -> Result<Option<FrameRef<'a>>, DecodeError> {
-        if self.served == 0 {
-            return self.complete_tail(pool, input, at);
+        if self.is_partial() {
+            return self.tail().complete(pool, input, at);
         }
         self.release(pool);
         self.next_in_place(pool, input, at)
@@ -82,7 +89,7 @@ impl FrameDecoder {
 
     /// Puts what was not looked at aside, because the peer is not to be read for now.
     pub(crate) fn park(&mut self, pool: &mut BufferPool, rest: &[u8]) {
-        if self.served != 0 {
+        if !self.is_partial() {
             self.release(pool);
         }
         self.keep(pool, rest);
@@ -90,73 +97,91 @@ impl FrameDecoder {
 
     /// The same, with the frame that was handed out last: `frame` where it stood in the input, `rest` after it.
     pub(crate) fn park_again(&mut self, pool: &mut BufferPool, frame: &[u8], rest: &[u8]) {
-        let frame = if self.served == 0 { frame } else { &[] };
-        self.served = 0;
-        let held = self.tail.len() + frame.len() + rest.len();
-        pool.grow(&mut self.tail, held);
-        self.tail.extend_from_slice(frame);
-        self.tail.extend_from_slice(rest);
+        let tail = self.tail();
+        let frame = if tail.served == 0 { frame } else { &[] };
+        tail.served = 0;
+        let held = tail.bytes.len() + frame.len() + rest.len();
+        pool.grow(&mut tail.bytes, held);
+        tail.bytes.extend_from_slice(frame);
+        tail.bytes.extend_from_slice(rest);
     }
 
     /// What was put aside, to be given to `next` as input before anything that is read later. The buffer is the pool's.
     pub(crate) fn unpark(&mut self) -> Vec<u8> {
-        debug_assert_eq!(self.served, 0, "reading goes on until nothing is handed out");
-        std::mem::take(&mut self.tail)
+        let Some(tail) = &mut self.tail else { return Vec::new() };
+        debug_assert_eq!(tail.served, 0, "reading goes on until nothing is handed out");
+        std::mem::take(&mut tail.bytes)
     }
 
     /// Gives the tail's memory back.
     pub(crate) fn release(&mut self, pool: &mut BufferPool) {
-        pool.give_back(std::mem::take(&mut self.tail));
-        self.served = 0;
+        if let Some(tail) = &mut self.tail {
+            pool.give_back(std::mem::take(&mut tail.bytes));
+            tail.served = 0;
+        }
+    }
+
+    /// Gives back memory that nothing is in. To be called now and then, so that a tail with each read costs no allocation.
+    pub(crate) fn tidy(&mut self) {
+        self.tail.take_if(|tail| tail.bytes.capacity() == 0);
     }
 
     /// Bytes of memory that are held between reads.
     pub(crate) fn held(&self) -> usize {
-        self.tail.capacity()
+        self.tail.as_ref().map_or(0, |tail| tail.bytes.capacity())
+    }
+
+    #[inline]
+    fn is_held(&self) -> bool {
+        self.tail.as_ref().is_some_and(|tail| !tail.bytes.is_empty())
     }
 
     /// Whether a frame has begun and not ended.
     pub(crate) fn is_partial(&self) -> bool {
-        !self.tail.is_empty() && self.served == 0
+        self.tail.as_ref().is_some_and(|tail| !tail.bytes.is_empty() && tail.served == 0)
     }
 
     /// How long the unfinished frame will be, header included; what is known of it where its header is not whole yet.
     pub(crate) fn partial_len(&self) -> usize {
-        if self.tail.len() < HEADER_LEN { HEADER_LEN } else { Header::frame_len(&self.tail) }
+        match &self.tail {
+            Some(tail) if tail.bytes.len() >= HEADER_LEN => Header::frame_len(&tail.bytes),
+            _ => HEADER_LEN,
+        }
     }
 
-    fn complete_tail<'a>(
-        &'a mut self,
-        pool: &mut BufferPool,
-        input: &'a [u8],
-        at: &mut usize,
-    ) -> Result<Option<FrameRef<'a>>, DecodeError> {
-        if !self.fill_tail(pool, HEADER_LEN, input, at) {
-            return Ok(None);
-        }
-        let header = Header::decode(*self.tail.first_chunk().expect("filled above"))?;
-        let end = HEADER_LEN + header.len as usize;
-        if !self.fill_tail(pool, end, input, at) {
-            return Ok(None);
-        }
-        self.served = end;
-        Ok(Some(FrameRef { header, payload: &self.tail[HEADER_LEN..end] }))
-    }
-
-    /// Moves bytes into the tail until it has `want`; says whether it has.
-    fn fill_tail(&mut self, pool: &mut BufferPool, want: usize, input: &[u8], at: &mut usize) -> bool {
-        let missing = want.saturating_sub(self.tail.len());
-        let end = input.len().min(*at + missing);
-        pool.extend(&mut self.tail, &input[*at..end]);
-        *at = end;
-        self.tail.len() >= want
+    fn tail(&mut self) -> &mut Tail {
+        self.tail.get_or_insert_default()
     }
 
     #[inline]
     fn keep(&mut self, pool: &mut BufferPool, rest: &[u8]) {
         if !rest.is_empty() {
-            pool.extend(&mut self.tail, rest);
+            pool.extend(&mut self.tail().bytes, rest);
         }
+    }
+}
+
+impl Tail {
+    fn complete<'a>(&'a mut self, pool: &mut BufferPool, input: &'a [u8], at: &mut usize) -> Result<Option<FrameRef<'a>>, DecodeError> {
+        if !self.fill(pool, HEADER_LEN, input, at) {
+            return Ok(None);
+        }
+        let header = Header::decode(*self.bytes.first_chunk().expect("filled above"))?;
+        let end = HEADER_LEN + header.len as usize;
+        if !self.fill(pool, end, input, at) {
+            return Ok(None);
+        }
+        self.served = end;
+        Ok(Some(FrameRef { header, payload: &self.bytes[HEADER_LEN..end] }))
+    }
+
+    /// Moves bytes into the tail until it has `want`; says whether it has.
+    fn fill(&mut self, pool: &mut BufferPool, want: usize, input: &[u8], at: &mut usize) -> bool {
+        let missing = want.saturating_sub(self.bytes.len());
+        let end = input.len().min(*at + missing);
+        pool.extend(&mut self.bytes, &input[*at..end]);
+        *at = end;
+        self.bytes.len() >= want
     }
 }
 
@@ -212,6 +237,21 @@ mod tests {
             while decoder.next(&mut pool, chunk, &mut at).unwrap().is_some() {}
         }
         assert_eq!((decoder.held(), pool.lent()), (0, 0));
+    }
+
+    #[test]
+    fn one_that_is_tidied_keeps_what_is_unfinished() {
+        let (bytes, _) = stream();
+        let (mut decoder, mut pool) = (FrameDecoder::default(), BufferPool::new(0));
+        assert_eq!(size_of::<FrameDecoder>(), 8);
+        assert!(decoder.next(&mut pool, &bytes[..3], &mut 0).unwrap().is_none());
+        decoder.tidy();
+        assert!(decoder.is_partial());
+        let mut at = 3;
+        while decoder.next(&mut pool, &bytes, &mut at).unwrap().is_some() {}
+        assert!(decoder.tail.is_some());
+        decoder.tidy();
+        assert!(decoder.tail.is_none() && !decoder.is_partial());
     }
 
     #[test]

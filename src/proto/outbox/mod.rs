@@ -33,7 +33,7 @@ use span::{SPAN_CHARGE, Shared, Span};
 
 use super::log::{Cursor, Logs};
 use crate::time::Timestamp;
-use crate::wire::{Draft, Frame, HEADER_LEN, Header, Kind, Lane, append_message};
+use crate::wire::{Draft, Frame, HEADER_LEN, Header, Kind, Lane, MAX_FRAME_PAYLOAD, append_message};
 
 /// Lanes of an outbox: control and the message lanes.
 const LANES: usize = 1 + Lane::ALL.len();
@@ -61,9 +61,11 @@ pub(crate) struct Outbox {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Started {
-    left: u32,
+    left: u16,
     lane: u8,
 }
+
+const _: () = assert!(HEADER_LEN + MAX_FRAME_PAYLOAD <= u16::MAX as usize);
 
 /// What the kernel's taking of some bytes meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -359,10 +361,10 @@ impl Outbox {
         self.rounds = plan.rounds();
         let before = self.started;
         for (lane, &part) in parts.iter().enumerate().filter(|&(_, &part)| part > 0) {
-            let begun = if before.lane as usize == lane { before.left } else { 0 };
+            let begun = if before.lane as usize == lane { before.left.into() } else { 0 };
             let left = self.take_off(lane, logs, part, begun, &mut advanced);
             if lane == last {
-                self.started = Started { left, lane: lane as u8 };
+                self.started = Started { left: left as u16, lane: lane as u8 };
             }
         }
         self.release_queued(pool);

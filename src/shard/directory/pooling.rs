@@ -51,7 +51,7 @@ impl Directory {
 
     fn channel(&self, key: &PoolKey, channel: u16) -> State {
         let by_grant = |number: u64| {
-            let newest = self.grants.get(number).and_then(|grant| self.grants.current(&grant.key)).filter(|(newest, _)| *newest == number);
+            let newest = self.grants.key(number).and_then(|key| self.grants.current(&key)).filter(|(newest, _)| *newest == number);
             newest.and_then(|(_, grant)| grant.peer).map_or(State::Busy, |peer| State::Ready { grant: number, peer })
         };
         if let PoolKey::Node(node) = key
@@ -150,7 +150,7 @@ impl Directory {
         let Some(granted) = self.grants.get_mut(grant).filter(|granted| granted.dial.is_some_and(DialId::is_pooled)) else { return };
         // It is not handed out any more; where it stays after all, its core says so.
         granted.peer = None;
-        means.out.control(usize::from(granted.core), Control::CloseIdle { grant, peer, at_once });
+        means.out.control(granted.core(), Control::CloseIdle { grant, peer, at_once });
     }
 
     /// There is no connection to be handed out.
@@ -266,10 +266,9 @@ impl Directory {
     /// A connection is established: whoever waits for its target has it.
     pub(super) fn pool_established(&mut self, number: u64, means: &mut Means<'_>) {
         let Some(granted) = self.grants.get(number) else { return };
-        let (own, dial) = (granted.key, granted.dial.and_then(|id| self.dials.get(&id)));
+        let (node, channel, dial) = (granted.node, granted.channel, granted.dial.and_then(|id| self.dials.get(&id)));
         let by_dial = dial.map(|dialling| PoolKey::of_dial(&dialling.dial));
-        for key in [Some(PoolKey::Node(own.node)), by_dial.filter(|key| *key != PoolKey::Node(own.node))].into_iter().flatten() {
-            let channel = own.channel;
+        for key in [Some(PoolKey::Node(node)), by_dial.filter(|key| *key != PoolKey::Node(node))].into_iter().flatten() {
             if channel >= self.channels() || !matches!(self.channel(&key, channel), State::Ready { grant, .. } if grant == number) {
                 continue;
             }
@@ -323,7 +322,7 @@ impl Directory {
     /// A connection of the pool has not been in use for `pool.max_idle`.
     pub(in crate::shard) fn idle(&mut self, number: u64, means: &mut Means<'_>) {
         let Some(granted) = self.grants.get(number) else { return };
-        let (channel, Some(peer)) = (granted.key.channel, granted.peer) else { return };
+        let (channel, Some(peer)) = (granted.channel, granted.peer) else { return };
         let dial = granted.dial.and_then(|id| self.dials.get(&id));
         let target = dial.and_then(|dialling| self.pool.get(&PoolKey::of_dial(&dialling.dial)));
         let is_kept = target.is_some_and(|target| {
@@ -340,7 +339,7 @@ impl Directory {
         let Some(granted) = self.grants.get(number) else { return };
         let dial = granted.dial.and_then(|id| self.dials.get(&id));
         if let Some(target) = dial.and_then(|dialling| self.pool.get_mut(&PoolKey::of_dial(&dialling.dial))) {
-            target.channel_mut(granted.key.channel).pressed = pressed;
+            target.channel_mut(granted.channel).pressed = pressed;
         }
     }
 
