@@ -5,7 +5,7 @@
 //! | [`axis`] | where a value lies on an axis, and the ticks |
 //! | [`plot`] | plots as inline SVG |
 //! | [`plots`] | which plots a run has, and several runs together |
-//! | [`page`] | the page around them: verdict, tables, counters |
+//! | [`mod@page`] | the page around them: verdict, tables, counters |
 //! | [`stairs`] | the page of a staircase of rates |
 //! | [`tables`] | the page of a result without plots |
 
