@@ -410,7 +410,7 @@ fn a_stranger_is_not_let_in() {
 
 #[test]
 fn a_good_peer_is_measured_under_attack() {
-    for args in [&["hostile", "--quick", "--json", "-"][..], &["hostile", "--plaintext", "--quick", "--json", "-"]] {
+    for args in [&["hostile", "--duration", "0.15", "--json", "-"][..], &["hostile", "--plaintext", "--duration", "0.15", "--json", "-"]] {
         let report = json(&run(args));
         assert_eq!(report["canary_survived"], true, "{report:#}");
         let lines = report["lines"].as_array().expect("a line for each attack");
