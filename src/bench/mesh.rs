@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use mio::{Poll, Waker};
 
@@ -12,6 +13,9 @@ use crate::reactor::{Clock, WAKER};
 use crate::rng::Rng;
 use crate::shard::{Shard, Shared};
 use crate::wire::Frame;
+
+/// How long the cores may take to have their peers, and the tests for what they do.
+const LIVENESS: Duration = Duration::from_secs(30);
 
 /// What the cores share. Each thread makes its [`Member`].
 pub struct Mesh {
@@ -66,7 +70,9 @@ impl<'a> Member<'a> {
         });
         mesh.settled.fetch_add(1, Ordering::AcqRel);
         let mut member = Self { mesh, core };
+        let deadline = Instant::now() + LIVENESS;
         while mesh.settled.load(Ordering::Acquire) < mesh.fabric.inboxes.len() {
+            assert!(Instant::now() < deadline, "another core has not got its peers: its thread has ended, or never began");
             member.turn(|_| {});
         }
         member
@@ -122,11 +128,7 @@ fn send(fabric: &Fabric<()>, shard: &mut Shard) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
-
-    const LIVENESS: Duration = Duration::from_secs(30);
 
     #[test]
     fn a_broadcast_of_one_core_is_written_to_the_peers_of_all() {
