@@ -6,9 +6,9 @@
 //! `SLACK` is for what does not grow with the messages: a frame that the receive buffer ends in, a queue that meets its first burst.
 
 mod common;
+#[path = "common/heap.rs"]
+mod heap;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -18,56 +18,11 @@ use corecast::{
     Bincode, Config, Context, Cores, Counter, Dial, Direction, Engine, Handler, Message, PeerId, PeerInfo, RequestError, Responder, Topic,
     Typed,
 };
+use heap::allocations;
 
 const WARM_UP: u64 = 2_000;
 const MESSAGES: u64 = 10_000;
 const SLACK: u64 = 50;
-
-thread_local! {
-    /// Initialised without an allocation and never dropped, so the allocator may use it at any time.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting what is asked of it. A reallocation counts; giving back does not.
-struct Counting;
-
-fn count() {
-    ALLOCATIONS.with(|count| count.set(count.get() + 1));
-}
-
-fn allocations() -> u64 {
-    ALLOCATIONS.with(Cell::get)
-}
-
-// SAFETY: every call goes to `System` with the arguments that it came with, and its answer is returned; counting touches only a `Cell` of
-// the calling thread, which neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the promises of `GlobalAlloc::alloc`, which are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as in `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as in `alloc`; `block` came from `System`, since every block does.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as in `realloc`.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Has a core report how often its thread has allocated. The channel has its room already, so the answer costs nothing.
 struct Ask(SyncSender<u64>);

@@ -5,13 +5,13 @@
 //! Claim: each peer between the two has cost no more than `BOUND`, also those that had more to say before: what a peer needs only while
 //! something is under way it has only then.
 //!
-//! What the process needs besides (pages of code, the allocator's own, what handshakes leave behind) is not in it: `tools/idle.sh` measures
-//! that.
+//! What the process needs besides (pages of code, the allocator's own, what handshakes leave behind) is not in it: `corecast-loadgen idle`
+//! measures that.
 
 mod common;
+#[path = "common/heap.rs"]
+mod heap;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -24,30 +24,6 @@ const BOUND: usize = 424;
 const FEWER: u32 = 1024;
 const MORE: u32 = 2 * FEWER;
 
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-/// The system's allocator, counting the bytes that are live.
-struct Counting;
-
-// SAFETY: every call goes to `System` with the arguments that it came with, and its answer is returned; counting touches only an atomic,
-// which neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the promises of `GlobalAlloc::alloc`, which are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: `block` came from `System`, since every block does.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Says from its core, between two turns of its peers, how much is live. The channel has its room already.
 struct Quiet;
 
@@ -59,7 +35,7 @@ impl Handler for Quiet {
     }
 
     fn on_command(&mut self, _: &mut Context<'_>, answer: SyncSender<usize>) {
-        answer.try_send(LIVE.load(Ordering::Relaxed)).unwrap();
+        answer.try_send(heap::live()).unwrap();
     }
 }
 

@@ -9,16 +9,18 @@
 //! when the peers have gone, and the engine, everything is given back.
 
 mod common;
+#[path = "common/heap.rs"]
+mod heap;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use common::raw::{self, Hello, MORE, NORMAL, Raw};
 use common::{LIVENESS, NEVER, eventually, eventually_idle, eventually_stats, loopback};
 use corecast::{Config, Context, Cores, Counter, Engine, Handle, Handler, Lane, Message, Meta, NodeId, PeerId, Topic, WhenSlow};
+use heap::peak_beyond;
 
 const PEERS: usize = 1_000;
 const CORES: usize = 2;
@@ -36,61 +38,6 @@ const ACKED: u64 = 100;
 const PAUSE: u16 = 2;
 /// The application never acknowledges these.
 const OWED: u16 = 3;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-/// The system's allocator, counting the bytes that are live.
-struct Counting;
-
-fn more(bytes: usize) {
-    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(live, Ordering::Relaxed);
-}
-
-fn less(bytes: usize) {
-    LIVE.fetch_sub(bytes, Ordering::Relaxed);
-}
-
-// SAFETY: every call goes to `System` with the arguments that it came with, and its answer is returned; counting touches only atomics,
-// which neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        more(layout.size());
-        // SAFETY: the caller keeps the promises of `GlobalAlloc::alloc`, which are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        more(layout.size());
-        // SAFETY: as in `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if size >= layout.size() {
-            more(size - layout.size());
-        } else {
-            less(layout.size() - size);
-        }
-        // SAFETY: as in `alloc`; `block` came from `System`, since every block does.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        less(layout.size());
-        // SAFETY: as in `realloc`.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// What was live at most since the last look, beyond `baseline`.
-fn peak_beyond(baseline: usize) -> usize {
-    PEAK.swap(LIVE.load(Ordering::Relaxed), Ordering::Relaxed) - baseline
-}
 
 fn config() -> Config {
     let mut config = loopback().cores(Cores::Unpinned(CORES));
@@ -306,7 +253,7 @@ fn a_thousand_stuck_peers_and_a_pushing_application_stay_within_the_bound() {
     let body: Arc<[u8]> = vec![7; LONG].into();
     let mut raws = Vec::with_capacity(PEERS);
     let bound = config().memory_bound();
-    let baseline = LIVE.load(Ordering::Relaxed);
+    let baseline = heap::live();
     peak_beyond(baseline);
 
     let engine = Engine::start(config(), {
@@ -379,6 +326,6 @@ fn a_thousand_stuck_peers_and_a_pushing_application_stay_within_the_bound() {
     assert!(kept <= CORES * config().limits.buffer_pool, "{kept} bytes of buffers are kept");
     drop(handle);
     engine.shutdown();
-    let left = LIVE.load(Ordering::Relaxed).saturating_sub(baseline);
+    let left = heap::live().saturating_sub(baseline);
     assert!(left <= SLACK + PEERS * size_of::<PeerId>(), "{left} bytes were not given back");
 }

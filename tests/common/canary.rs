@@ -6,6 +6,9 @@
 
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 
+#[path = "heap.rs"]
+pub(crate) mod heap;
+
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,9 +36,9 @@ const RETURNED: u16 = 1;
 const PACE: Duration = Duration::from_millis(2);
 /// What a good peer has under way at most, in messages.
 const WINDOW: u64 = 64;
-/// How much more memory the process may have after an attack than before, in bytes. The attackers live in it too, and the allocator keeps
-/// what they and the engine have freed; what the engine itself keeps is in its own levels, which must be where they were to the byte.
-const MEMORY_MARGIN: u64 = 48 << 20;
+/// How many more bytes may be live after an attack than before, besides what the engine's pool of buffers keeps by right: for tables that
+/// have grown to as many peers as there were.
+const TABLES: usize = 4 << 20;
 
 /// Levels that have to come back to where they were.
 const LEVELS: [Counter; 7] = [
@@ -50,6 +53,11 @@ const LEVELS: [Counter; 7] = [
 
 /// Files and memory are counted for the whole process: whoever counts them has it alone.
 static ALONE: Mutex<()> = Mutex::new(());
+
+/// Waits until the process counts for nobody else.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
@@ -216,7 +224,7 @@ fn config_like(server: &Config, role: Role) -> Config {
 #[derive(Clone, Debug)]
 struct Baseline {
     files: usize,
-    memory: u64,
+    memory: usize,
     levels: [u64; LEVELS.len()],
 }
 
@@ -227,7 +235,7 @@ impl Baseline {
     }
 
     fn of(server: &Node) -> Self {
-        Self { files: open_files(), memory: resident_bytes(), levels: Self::levels(server) }
+        Self { files: open_files(), memory: heap::live(), levels: Self::levels(server) }
     }
 }
 
@@ -258,7 +266,7 @@ impl Canary {
     }
 
     fn start(config: Config) -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         raise_file_limit();
         let mut config = config.listen("127.0.0.1:0".parse().unwrap());
         // What is held against attackers that are dialled is to be given back while the test waits.
@@ -339,14 +347,9 @@ impl Canary {
         });
     }
 
-    /// Memory that the process has more than before the attack.
-    pub(crate) fn memory_more(&self) -> u64 {
-        resident_bytes().saturating_sub(self.baseline.memory)
-    }
-
-    /// What has been freed so far may stay with the allocator; from here on nothing more may come to it. For attacks that are made twice.
-    pub(crate) fn forget_memory(&mut self) {
-        self.baseline.memory = resident_bytes();
+    /// Bytes that are live and were not before the attack. The attackers' are among them.
+    pub(crate) fn memory_more(&self) -> usize {
+        heap::live().saturating_sub(self.baseline.memory)
     }
 
     /// A good peer that was not there yet gets in and has a message returned, within [`LIVENESS`].
@@ -362,12 +365,7 @@ impl Canary {
     }
 
     /// The attack is over: the good peers have noticed nothing, somebody new gets in, and everything is as it was before.
-    pub(crate) fn finish(self) {
-        self.finish_within(MEMORY_MARGIN);
-    }
-
-    /// The same, for attacks of which the allocator keeps more.
-    pub(crate) fn finish_within(mut self, margin: u64) {
+    pub(crate) fn finish(mut self) {
         self.sings();
         self.lets_somebody_in();
         self.rest();
@@ -383,7 +381,8 @@ impl Canary {
             );
             std::thread::sleep(Duration::from_millis(2));
         }
-        assert!(self.memory_more() <= margin, "{} bytes more than the {memory} before", self.memory_more());
+        let may = self.config.limits.buffer_pool + TABLES;
+        assert!(self.memory_more() <= may, "{} bytes more than the {memory} before, and {may} may be", self.memory_more());
         self.is_well();
         self.good.into_iter().for_each(GoodPeer::leave);
         self.server.finish();
@@ -394,12 +393,4 @@ impl Canary {
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum.map(|most| most.min(1 << 16)), ..limit }).unwrap();
-}
-
-/// Memory of this process that is in use, in bytes.
-pub(crate) fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says how much it is");
-    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    kibibytes << 10
 }
