@@ -5,8 +5,8 @@
 //! Claim: each peer between the two has cost no more than `BOUND`, also those that had more to say before: what a peer needs only while
 //! something is under way it has only then.
 //!
-//! What the process needs besides (pages of code, the allocator's own, what handshakes leave behind) is not in it: `corecast-loadgen idle`
-//! measures that.
+//! The core keeps no memory for later use. What the process needs besides (pages of code, the allocator's own, what handshakes leave
+//! behind) is not in it: `corecast-loadgen idle` measures that.
 
 mod common;
 #[path = "common/heap.rs"]
@@ -19,7 +19,7 @@ use common::raw::{Hello, PING, Raw, data};
 use common::{LIVENESS, NEVER, eventually_stats, loopback};
 use corecast::{Config, Context, Cores, Counter, Engine, Handle, Handler, Message, PeerId};
 
-/// Bytes: 406 for slot, cold part, deadline, generation, socket and grant, and some for queues that a burst has made larger.
+/// Bytes: 406 for slot, cold part, deadline, generation, socket and grant, and some for queues of the core that a burst has made larger.
 const BOUND: usize = 424;
 const FEWER: u32 = 1024;
 const MORE: u32 = 2 * FEWER;
@@ -42,6 +42,8 @@ impl Handler for Quiet {
 fn config() -> Config {
     let mut config = loopback().cores(Cores::Unpinned(1));
     config.limits.max_peers = MORE as usize;
+    // How much of it there is depends on how many were busy at once.
+    config.limits.buffer_pool = 0;
     config.keepalive.timeout = 2 * NEVER;
     config
 }
