@@ -219,7 +219,7 @@ pub struct Acks {
 /// A core that sleeps is woken by the kernel, which takes 10 to 20 us; one that still looks is there at once. Looking costs the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spin {
-    /// How long after the last message. Zero: not at all. Default 100 us.
+    /// How long, from when the last message and what it has set off are done. Zero: not at all. Default 100 us.
     pub window: Duration,
     /// Spin although there are fewer processors than cores + 1, or a CPU quota, and do not shrink the window when looking was in vain.
     /// Default false.

@@ -10,13 +10,16 @@ const SHORTEST: Duration = Duration::from_micros(5);
 
 /// The spin window of one core.
 ///
-/// Only messages open it. It halves each time it ends in vain, down to nothing, and is whole again as soon as a message comes that
-/// looking for would have found.
+/// Only messages open it, and it begins with the first look after what they have set off is done: a broadcast may take longer than the
+/// window. It halves each time it ends in vain, down to nothing, and is whole again as soon as a message comes that looking for would have
+/// found.
 #[derive(Debug)]
 pub(crate) struct Spinner {
     whole: Duration,
     window: Duration,
     adaptive: bool,
+    open: bool,
+    /// When it ends, from the first look on.
     until: Option<Timestamp>,
     slept_at: Option<Timestamp>,
 }
@@ -24,7 +27,7 @@ pub(crate) struct Spinner {
 impl Spinner {
     pub(crate) fn new(spin: Spin, may_spin: bool) -> Self {
         let whole = if spin.forced || may_spin { spin.window } else { Duration::ZERO };
-        Self { whole, window: whole, adaptive: !spin.forced, until: None, slept_at: None }
+        Self { whole, window: whole, adaptive: !spin.forced, open: false, until: None, slept_at: None }
     }
 
     /// A turn in which messages came.
@@ -33,16 +36,18 @@ impl Spinner {
         if in_reach {
             self.window = self.whole;
         }
-        self.until = (self.window >= SHORTEST).then(|| now + self.window);
+        (self.open, self.until) = (self.window >= SHORTEST, None);
     }
 
     /// Nothing was found: whether to look again.
     pub(crate) fn goes_on(&mut self, now: Timestamp) -> bool {
-        let Some(until) = self.until else { return false };
-        if now < until {
+        if !self.open {
+            return false;
+        }
+        if now < *self.until.get_or_insert(now + self.window) {
             return true;
         }
-        self.until = None;
+        self.open = false;
         if self.adaptive {
             self.window /= 2;
         }
@@ -51,7 +56,7 @@ impl Spinner {
 
     /// Whether there is a window at all just now.
     pub(crate) fn is_open(&self) -> bool {
-        self.until.is_some()
+        self.open
     }
 
     pub(crate) fn handle_sleep(&mut self, now: Timestamp) {
@@ -83,24 +88,27 @@ mod tests {
                 break;
             }
             windows += 1;
-            assert!(!spinner.goes_on(at(now + 200)));
-            spinner.handle_sleep(at(now + 200));
+            // What the message has set off took longer than the window, which begins with the first look.
+            assert!(spinner.goes_on(at(now + 500)));
+            assert!(!spinner.goes_on(at(now + 600)));
+            spinner.handle_sleep(at(now + 600));
         }
         assert_eq!(windows, 5, "100, 50, 25, 12.5 and 6.25 us");
         spinner.handle_sleep(at(now));
         spinner.handle_messages(at(now + 50));
-        assert!(spinner.goes_on(at(now + 149)));
-        assert!(!spinner.goes_on(at(now + 150)));
+        assert!(spinner.goes_on(at(now + 60)) && spinner.goes_on(at(now + 159)));
+        assert!(!spinner.goes_on(at(now + 160)));
     }
 
     #[test]
     fn a_forced_window_stays_and_a_forbidden_one_never_opens() {
         let mut forced = Spinner::new(spin(true), false);
         for step in 1..100 {
-            forced.handle_messages(at(step * 10_000));
-            assert!(forced.goes_on(at(step * 10_000 + 99)));
-            assert!(!forced.goes_on(at(step * 10_000 + 100)));
-            forced.handle_sleep(at(step * 10_000 + 100));
+            let now = step * 10_000;
+            forced.handle_messages(at(now));
+            assert!(forced.goes_on(at(now + 10)) && forced.goes_on(at(now + 109)));
+            assert!(!forced.goes_on(at(now + 110)));
+            forced.handle_sleep(at(now + 110));
         }
         let mut forbidden = Spinner::new(spin(false), false);
         forbidden.handle_messages(at(1));
