@@ -5,6 +5,8 @@ use std::{fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::{self, Network};
+
 /// What the figures depend on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
@@ -15,12 +17,15 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) governor: String,
     pub(crate) clock_source: String,
+    /// Whose it is, and how TCP decides there when to send.
+    #[serde(default)]
+    pub(crate) network: String,
     /// Over the minute before the start.
     pub(crate) load_average: String,
 }
 
 impl Machine {
-    pub(crate) fn read() -> Self {
+    pub(crate) fn read(network: Network) -> Self {
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
         let unknown = || "unknown".to_owned();
@@ -33,6 +38,7 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").unwrap_or_else(unknown),
             governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").unwrap_or_else(|| "not readable".into()),
             clock_source: read("/sys/devices/system/clocksource/clocksource0/current_clocksource").unwrap_or_else(unknown),
+            network: format!("{network}, congestion control {}", network::congestion_control().unwrap_or_else(unknown)),
             load_average: read("/proc/loadavg").and_then(|line| line.split(' ').next().map(String::from)).unwrap_or_else(unknown),
         }
     }
@@ -40,10 +46,10 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cpu, cores, memory_gib, kernel, governor, clock_source, load_average, .. } = self;
+        let Self { cpu, cores, memory_gib, kernel, governor, clock_source, network, load_average, .. } = self;
         let virtual_machine = if self.virtual_machine { ", virtual machine" } else { "" };
         write!(f, "{cpu}, {cores} cores, {memory_gib:.0} GiB{virtual_machine}, Linux {kernel}, governor {governor}, ")?;
-        write!(f, "clock source {clock_source}, load average {load_average}")
+        write!(f, "clock source {clock_source}, {network}, load average {load_average}")
     }
 }
 
@@ -87,9 +93,15 @@ mod tests {
 
     #[test]
     fn this_machine_is_described_in_one_line() {
-        let machine = Machine::read();
+        let machine = Machine::read(Network::Machine);
         assert!(machine.cores > 0 && machine.memory_gib > 0.0, "{machine:?}");
         let text = machine.to_string();
-        assert!(text.contains(" cores, ") && text.contains("Linux ") && text.lines().count() == 1, "{text}");
+        assert!(
+            text.contains(" cores, ")
+                && text.contains("the machine's network, congestion control ")
+                && text.contains("Linux ")
+                && text.lines().count() == 1,
+            "{text}"
+        );
     }
 }

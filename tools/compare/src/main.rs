@@ -12,6 +12,7 @@
 
 mod client;
 mod machine;
+mod network;
 mod run;
 mod server;
 mod stats;

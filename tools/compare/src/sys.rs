@@ -169,6 +169,28 @@ pub(crate) fn spawn(command: &mut Command, cpus: CpuSet) -> io::Result<Child> {
     command.spawn()
 }
 
+/// Moves the calling thread, and what it starts from now on, into a network of its own in which there is the loopback interface and nothing
+/// else, with the settings that the kernel comes with. To be called while there is no other thread. It needs root, or a kernel that lets
+/// anybody have a user namespace.
+pub(crate) fn own_network() -> io::Result<()> {
+    // SAFETY: no pointers. What it changes is the calling thread's.
+    let unshare = |flags| check(unsafe { libc::unshare(flags) });
+    unshare(libc::CLONE_NEWNET).or_else(|_| unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET))?;
+    // SAFETY: no pointers.
+    let socket = check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: `socket` was just returned by the kernel and has no other owner.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: an ifreq of zeros is valid: an empty name and no flags.
+    let mut request = unsafe { std::mem::zeroed::<libc::ifreq>() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq with a name that ends in zero, and flags.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) })?;
+    Ok(())
+}
+
 /// Asks one process to end.
 pub(crate) fn terminate(child: &Child) -> io::Result<()> {
     // SAFETY: no pointers. The child was not waited for (its owner would have dropped it), so the pid is still its own.

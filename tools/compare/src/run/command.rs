@@ -12,6 +12,7 @@ use super::plan::{Announcement, Plan};
 use super::report;
 use super::results::Results;
 use super::{RunConfig, compare, work};
+use crate::network::{Network, NetworkArgs};
 use crate::server::Poll;
 use crate::sys::{self, CpuSet};
 
@@ -51,6 +52,8 @@ pub(crate) struct RunArgs {
     /// How the client waits. A sleeping client is woken by the server, and in a virtual machine that costs the server as much as a send
     #[arg(long, value_enum, default_value = "spin")]
     client_poll: Poll,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Seconds to wait before each round for other programs to be done, at most
     #[arg(long, default_value_t = 3)]
     patience: u64,
@@ -141,6 +144,7 @@ impl RunArgs {
             server_core: self.server_core,
             client_core: self.client_core,
             client_poll: self.client_poll,
+            network: Network::Machine,
             patience: Duration::from_secs(self.patience),
         };
         let places = Places::find(self.programs.as_deref()).map_err(|error| format!("cannot say where this program is: {error}"))?;
@@ -149,10 +153,11 @@ impl RunArgs {
     }
 
     pub(crate) fn main(&self) -> io::Result<bool> {
-        let (config, mut plan) = self.plan().unwrap_or_else(|reason| crate::refuse(reason));
+        let (mut config, mut plan) = self.plan().unwrap_or_else(|reason| crate::refuse(reason));
         for line in plan.leave_out_beyond(sys::raise_file_limit()?) {
             eprintln!("{line}");
         }
+        config.network = self.network.enter();
         eprintln!("{}", Announcement(&plan, &config));
         let outputs = Outputs { json: self.json.clone(), ..self.outputs.clone() };
         compare(&config, &plan, &outputs)

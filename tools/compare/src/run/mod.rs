@@ -22,6 +22,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::machine::Machine;
+use crate::network::Network;
 use crate::server::Poll;
 use crate::sys::CpuSet;
 use command::Outputs;
@@ -39,6 +40,8 @@ pub(crate) struct RunConfig {
     pub(crate) client_core: usize,
     /// How the client waits, in every row.
     pub(crate) client_poll: Poll,
+    /// Where the run is.
+    pub(crate) network: Network,
     /// How long to wait before each round for a quiet machine.
     pub(crate) patience: Duration,
 }
@@ -49,7 +52,7 @@ fn compare(config: &RunConfig, plan: &Plan, outputs: &Outputs) -> io::Result<boo
     crate::pin(Some(config.client_core));
     let mut results = Results {
         schema: SCHEMA.into(),
-        machine: Machine::read(),
+        machine: Machine::read(config.network),
         conditions: conditions(config),
         contestants: plan.contestants(),
         rows: Vec::new(),

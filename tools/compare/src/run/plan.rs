@@ -115,6 +115,7 @@ impl fmt::Display for Announcement<'_> {
 mod tests {
     use super::super::{contestant, work};
     use super::*;
+    use crate::network::Network;
     use crate::server::Poll;
 
     fn config(rounds: usize, warmup_ms: u64, measure_ms: u64) -> RunConfig {
@@ -125,6 +126,7 @@ mod tests {
             server_core: 0,
             client_core: 1,
             client_poll: Poll::Spin,
+            network: Network::Machine,
             patience: Duration::from_secs(3),
         }
     }

@@ -23,6 +23,7 @@ use super::rounds::{Bench, Present};
 use super::work::{Row, Weight, Work};
 use crate::client::Load;
 use crate::machine::Machine;
+use crate::network::{Network, NetworkArgs};
 use crate::server::Poll;
 use crate::stats::{self, Estimate};
 use crate::sys::{self, CpuSet};
@@ -40,6 +41,8 @@ pub(crate) struct SetoutArgs {
     server_core: usize,
     #[arg(long, default_value_t = 1)]
     client_core: usize,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Seconds to wait before each round for other programs to be done, at most
     #[arg(long, default_value_t = 3)]
     patience: u64,
@@ -141,6 +144,7 @@ impl SetoutArgs {
             server_core: self.server_core,
             client_core: self.client_core,
             client_poll: Poll::Spin,
+            network: Network::Machine,
             patience: Duration::from_secs(self.patience),
         };
         let places = Places::find(self.programs.as_deref()).map_err(|error| format!("cannot say where this program is: {error}"))?;
@@ -150,7 +154,8 @@ impl SetoutArgs {
     }
 
     pub(crate) fn main(&self) -> io::Result<bool> {
-        let (config, plan, places) = self.plan().unwrap_or_else(|reason| crate::refuse(reason));
+        let (mut config, plan, places) = self.plan().unwrap_or_else(|reason| crate::refuse(reason));
+        config.network = self.network.enter();
         sys::raise_file_limit()?;
         let missing: Vec<String> = plan.missing_lines();
         missing.iter().for_each(|line| eprintln!("{line}"));
@@ -166,7 +171,7 @@ impl SetoutArgs {
         let logged = COLUMNS.map(|name| plan.present.iter().find(|present| present.contestant.name == name));
         let logged = logged.map(|present| present.and_then(|present| log_lines(&bench, present)));
         let lines = lines(&rows, logged, codecs.as_ref());
-        let setout = Setout { schema: "corecast-setout/1", machine: Machine::read(), rounds: config.rounds, missing, lines };
+        let setout = Setout { schema: "corecast-setout/1", machine: Machine::read(config.network), rounds: config.rounds, missing, lines };
         if let Some(path) = &self.json {
             std::fs::write(path, serde_json::to_string_pretty(&setout)?)?;
         }
