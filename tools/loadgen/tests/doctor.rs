@@ -9,7 +9,9 @@ fn a_run_that_is_no_effort_is_carried() {
     let output = run(&["doctor", "--peers", "1"]);
     assert_eq!(output.status.code(), Some(0), "{}", show(&output));
     let said = text(&output.stdout);
-    for check in ["files", "somaxconn", "ports", "tcp buffers", "hyperthreads", "governor", "cpu quota", "clock source", "profiling"] {
+    for check in
+        ["files", "somaxconn", "ports", "tcp buffers", "congestion", "hyperthreads", "governor", "cpu quota", "clock source", "profiling"]
+    {
         assert!(said.contains(check), "{check:?} in {said}");
     }
     assert!(output.stderr.is_empty(), "{}", show(&output));

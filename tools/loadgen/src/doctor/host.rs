@@ -122,6 +122,7 @@ pub(super) mod tests {
                 .with("proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t6291456\n")
                 .with("proc/sys/net/ipv4/tcp_wmem", "4096\t16384\t4194304\n")
                 .with("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n")
+                .with("proc/sys/net/ipv4/tcp_congestion_control", "cubic\n")
                 .with("proc/sys/kernel/perf_event_paranoid", "1\n")
                 .with("proc/sys/kernel/kptr_restrict", "0\n")
                 .with("proc/loadavg", "0.02 0.10 0.20 1/100 1234\n")

@@ -16,7 +16,7 @@ const RECEIVE_MAX: u64 = 6 << 20;
 const SEND_MAX: u64 = 4 << 20;
 
 pub(super) fn checks(host: &Host, plan: &Plan) -> Vec<Finding> {
-    vec![files(host, plan), backlog(host), ports(host, plan), buffers(host)]
+    vec![files(host, plan), backlog(host), ports(host, plan), buffers(host), congestion(host)]
 }
 
 /// Soft and hard limit of open files; `unlimited` is one that no run reaches.
@@ -95,6 +95,19 @@ fn buffers(host: &Host) -> Finding {
     Finding::warn(check, found, means, format!("sudo sysctl -w {}", settings.join(" ")))
 }
 
+/// What paces what it sends waits for a timer of each connection, which over loopback is most of what a message costs.
+fn congestion(host: &Host) -> Finding {
+    let check = "congestion";
+    match host.read("proc/sys/net/ipv4/tcp_congestion_control").as_deref() {
+        None | Some("") => Finding::cannot_read(check, "/proc/sys/net/ipv4/tcp_congestion_control"),
+        Some(found @ ("bbr" | "bbr2" | "bbr3")) => {
+            let means = "over loopback, timers pace what is sent: bulk and large fan-outs are up to half as fast, and more noisy";
+            Finding::warn(check, found, means, "sudo sysctl -w net.ipv4.tcp_congestion_control=cubic, while you measure")
+        }
+        Some(found) => Finding::ok(check, found),
+    }
+}
+
 /// Bytes, in the unit that they are a whole number of, or nearly.
 pub(super) fn size(bytes: u64) -> String {
     match bytes {
@@ -154,6 +167,16 @@ mod tests {
             [Status::Ok, Status::Ok, Status::Warn, Status::Warn, Status::Fail]
         );
         assert!(change(&check(50_000)).contains("ip_local_port_range='1024 65535'"));
+    }
+
+    #[test]
+    fn who_paces_is_named() {
+        let check = |control: &str| congestion(&Tree::empty().with("proc/sys/net/ipv4/tcp_congestion_control", control).host());
+        let paced = check("bbr\n");
+        assert_eq!((paced.status, paced.found.as_str()), (Status::Warn, "bbr"));
+        assert!(change(&paced).contains("tcp_congestion_control=cubic"), "{paced:?}");
+        assert_eq!(check("cubic\n"), Finding::ok("congestion", "cubic"));
+        assert_eq!(congestion(&Tree::empty().host()).status, Status::CannotRead);
     }
 
     #[test]
