@@ -212,8 +212,9 @@ impl Window {
         }
     }
 
-    pub(crate) fn lagged(&mut self, lag: u64) {
-        if self.is_open() {
+    /// A message that was due then was sent so late. It counts where its response time does.
+    pub(crate) fn lagged(&mut self, due: u64, lag: u64) {
+        if self.covers(due) {
             self.slice.send_lag.saturating_record(lag);
         }
     }
@@ -240,6 +241,10 @@ mod tests {
         window.close();
         let _ = window.answered(&sent(due, due), due + 9);
         assert_eq!((window.slice.delivered, window.spans.len()), (2, 2));
+        // A generator that stood still when the window ended sends afterwards, and its lateness is in the response time.
+        window.lagged(due, 11);
+        window.lagged(between, 13);
+        assert_eq!((window.slice.send_lag.len(), window.slice.send_lag.max()), (1, 11));
         assert!(window.elapsed_ns() > 0);
     }
 

@@ -54,8 +54,8 @@ pub(super) const GLOSSARY: &str = "\
 The loops:
   open          messages are due by a schedule that knows nothing of the server (--rate, --arrivals): what users do who do not know of each
                 other. A server that stands still is asked for all that became due meanwhile, and each message's response time counts from
-                when it was due. What echo and fanout do unless they are told otherwise, at 1000 messages a second, fanout at no more than
-                50,000 deliveries a second; mixed always; the others with --rate
+                when it was due. What echo, fanout, all-to-all and request do unless they are told otherwise, at 1000 messages a second,
+                fanout and all-to-all at no more than 50,000 deliveries a second; mixed always; the others with --rate
   closed        a message is sent when another one has come to its end (--closed, --in-flight): how much a server does at most. Its
                 latencies leave out who would have come meanwhile
 

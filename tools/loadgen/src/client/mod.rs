@@ -658,6 +658,8 @@ impl<W: Workload> Handler for Driver<W> {
                 let _ = answer.send((self.core.condition, slice));
             }
             Command::Stop => {
+                // What has become due since the last look is sent too, or is said to be unsent.
+                self.workload.on_pace(cx, &mut self.core);
                 self.core.sending = false;
                 self.workload.on_stop(cx, &mut self.core);
             }

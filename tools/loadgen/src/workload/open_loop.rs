@@ -40,7 +40,7 @@ impl Backlog {
     pub(super) fn sent(&mut self, core: &mut Core) {
         if let Some(Owed { due, ready }) = self.owed.pop_front() {
             let ready = ready.unwrap_or_else(|| core.departed());
-            core.window().lagged(ready.saturating_sub(due));
+            core.window().lagged(due, ready.saturating_sub(due));
         }
     }
 
