@@ -86,7 +86,7 @@ impl<C: Codec> Workload<C> for Echo {
                 account.arrived += 1;
                 self.outstanding -= 1;
                 meter.delivered(1);
-                meter.record(now.saturating_sub(stamp.sent_at));
+                meter.record(stamp.sent_at, now);
             }
             Some(_) => {}
             None => account.ledger.enter_corrupt(),

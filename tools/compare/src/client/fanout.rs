@@ -108,7 +108,7 @@ impl<C: Codec> Workload<C> for Fanout {
         }
         let now = sys::monotonic_nanos();
         while let Some(oldest) = self.on_their_way.front().filter(|oldest| oldest.missing == 0) {
-            meter.record(now.saturating_sub(oldest.sent_at));
+            meter.record(oldest.sent_at, now);
             self.on_their_way.pop_front();
         }
         if meter.draining() { Ok(()) } else { self.fill(connections, now) }

@@ -93,10 +93,13 @@ impl Meter {
         self.deliveries
     }
 
+    /// A message that was sent (open loop: due) then has come now. It counts in the window that it was sent in, however late it came:
+    /// otherwise those that a server held up at the end of the window would be left out.
     #[inline]
-    pub(crate) fn record(&mut self, latency_ns: u64) {
-        if self.phase == Phase::Measure {
-            self.latency.saturating_record(latency_ns);
+    pub(crate) fn record(&mut self, sent_at: u64, now: u64) {
+        let begun = self.first.is_some_and(|first| first.at <= sent_at);
+        if begun && self.last.is_none_or(|last| sent_at < last.at) {
+            self.latency.saturating_record(now.saturating_sub(sent_at));
         }
     }
 
@@ -153,5 +156,28 @@ impl Meter {
             foreign_cores: foreign as f64 / 1e9 / seconds,
             faults,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_in_the_window_counts_however_late_it_came() {
+        let window = Window { warmup: Duration::ZERO, measure: Duration::from_secs(3600), server_pid: None };
+        let mut meter = Meter::start(&window, 1).unwrap();
+        meter.record(1, 2);
+        meter.tick(u64::MAX - 1).unwrap();
+        let begin = meter.first.unwrap().at;
+        meter.record(begin - 1, begin + 5);
+        meter.record(begin, begin + 7);
+        // The window ends now, whatever it was to be.
+        meter.cross_border().unwrap();
+        let end = meter.last.unwrap().at;
+        meter.record(end - 1, end + 1_000_000);
+        meter.record(end, end + 3);
+        assert!(meter.draining());
+        assert_eq!((meter.latency.len(), meter.latency.min()), (2, 7));
     }
 }

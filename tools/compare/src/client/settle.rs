@@ -21,6 +21,8 @@ const PROBER: usize = usize::MAX;
 /// to pass one on would only get more to do.
 const QUIET_NS: u64 = 50_000_000;
 const LONGEST_QUIET_NS: u64 = 2_000_000_000;
+/// Who does not get a probe in this time gets none. That others do is no progress: each has had its first long before.
+const SETTLED_WITHIN_NS: u64 = 30_000_000_000;
 /// A run with this window is over when nothing is outstanding.
 pub(super) const NO_WINDOW: Window = Window { warmup: Duration::ZERO, measure: Duration::ZERO, server_pid: None };
 
@@ -32,6 +34,7 @@ pub(super) struct Settle {
     sent: u64,
     /// Subscribers that do not have the latest one.
     missing: usize,
+    begun_at: u64,
     quiet_since: u64,
     quiet_ns: u64,
     /// Something came that is no probe.
@@ -45,6 +48,7 @@ impl Settle {
             latest: vec![0; subscribers],
             sent: 0,
             missing: subscribers,
+            begun_at: 0,
             quiet_since: 0,
             quiet_ns: QUIET_NS,
             corrupt: 0,
@@ -78,6 +82,7 @@ impl Settle {
 
 impl<C: Codec> Workload<C> for Settle {
     fn start(&mut self, connections: &mut [Connection<C>], now: u64) -> io::Result<()> {
+        self.begun_at = now;
         self.probe(connections, now)
     }
 
@@ -105,6 +110,9 @@ impl<C: Codec> Workload<C> for Settle {
         if self.missing == 0 || now.saturating_sub(self.quiet_since) <= self.quiet_ns {
             return Ok(());
         }
+        if now.saturating_sub(self.begun_at) > SETTLED_WITHIN_NS {
+            return self.outcome();
+        }
         self.quiet_ns = (2 * self.quiet_ns).min(LONGEST_QUIET_NS);
         self.probe(connections, now)
     }
@@ -119,5 +127,21 @@ impl<C: Codec> Workload<C> for Settle {
 
     fn faults(&self) -> Faults {
         Faults::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::wire::Wire;
+    use super::*;
+
+    #[test]
+    fn who_never_gets_a_probe_is_not_awaited_for_ever() {
+        let mut settle = Settle::new(3, 32);
+        (settle.sent, settle.latest, settle.missing) = (9, vec![9, 0, 9], 1);
+        let mut meter = Meter::start(&NO_WINDOW, 1).unwrap();
+        let mut turn = |now| Workload::<Wire>::on_turn(&mut settle, &mut [], &mut meter, now);
+        let error = turn(SETTLED_WITHIN_NS + 1).unwrap_err().to_string();
+        assert!(error.contains("of 3 subscribers, 1 get nothing"), "{error}");
     }
 }

@@ -68,7 +68,7 @@ impl<C: Codec> Workload<C> for Sink {
                 account.arrived += SINK_ANSWERS_EVERY;
                 self.outstanding -= SINK_ANSWERS_EVERY;
                 meter.delivered(SINK_ANSWERS_EVERY);
-                meter.record(sys::monotonic_nanos().saturating_sub(stamp.sent_at));
+                meter.record(stamp.sent_at, sys::monotonic_nanos());
             }
             Some(_) => {}
             None => account.answers.enter_corrupt(),

@@ -83,6 +83,9 @@ pub(crate) struct Round {
     pub(crate) sample: Sample,
     /// The run beside it: without the stuck peer, or the one that found the rate of saturation.
     pub(crate) beside: Option<Sample>,
+    /// With a stuck peer: the rate that each of the others has, as a share of what each has without.
+    #[serde(default)]
+    pub(crate) kept: Option<f64>,
 }
 
 /// The figures of one window. None: there were none, because nothing was delivered in it.
@@ -138,7 +141,7 @@ pub(crate) enum Figure {
     Memory,
     /// The server's processor time while nothing happens, in cores.
     IdleCpu,
-    /// The rate as a share of the run beside it.
+    /// See [`Round::kept`].
     Kept,
 }
 
@@ -158,7 +161,7 @@ impl Figure {
             Self::ClientCpu => sample.client_cpu_ns,
             Self::Memory => sample.bytes_per_connection,
             Self::IdleCpu => idle.then_some(sample.server_cores),
-            Self::Kept => round.beside.as_ref().map(|beside| sample.rate / beside.rate),
+            Self::Kept => round.kept,
         };
         value.filter(|value| value.is_finite())
     }
@@ -273,7 +276,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn entry(contestant: &str, limit: &str, rates: &[f64]) -> Entry {
-        let rounds = rates.iter().enumerate().map(|(round, &rate)| Round { round, sample: sample(rate), beside: None });
+        let rounds = rates.iter().enumerate().map(|(round, &rate)| Round { round, sample: sample(rate), beside: None, kept: None });
         Entry { rounds: rounds.collect(), ..Entry::new(contestant, limit) }
     }
 
@@ -327,14 +330,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_share_that_is_kept_is_that_of_the_run_beside_it() {
-        let mut entry = entry("corecast", "bare", &[90.0]);
-        entry.rounds[0].beside = Some(sample(100.0));
-        assert_eq!(entry.estimate(Figure::Kept).unwrap().median, 0.9);
-        assert_eq!(entry.estimate(Figure::Memory), None);
-    }
-
-    #[test]
     fn results_survive_json_and_others_are_refused() {
         let results = results(vec![row("echo-1", vec![entry("bare", "bare", &[1.0]), entry("corecast", "bare", &[2.0])])]);
         let again = Results::from_json(&results.json()).unwrap();
@@ -362,7 +357,7 @@ pub(crate) mod tests {
         };
         let unseen = Figures { deliveries: 5, server_cpu_ns_per_delivery: 0.0, ..figures.clone() };
         assert_eq!(Sample::from(&unseen).server_cpu_ns, None);
-        let round = Round { round: 0, sample: Sample::from(&figures), beside: None };
+        let round = Round { round: 0, sample: Sample::from(&figures), beside: None, kept: None };
         let of = |figure: Figure| figure.of(&round);
         assert_eq!((of(Figure::Rate), of(Figure::P50), of(Figure::ServerCpu)), (None, None, None));
         assert_eq!((of(Figure::Memory), of(Figure::IdleCpu)), (Some(512.0), Some(0.25)));

@@ -108,7 +108,7 @@ impl Bench<'_> {
                 (run(open_loop(saturating, half_rate(saturating, beside.rate)))?, Some(beside))
             }
         };
-        Ok(Round { round, sample, beside })
+        Ok(Round { round, kept: kept(row.work, &sample, beside.as_ref()), sample, beside })
     }
 
     /// One run: fresh server, dial, warm up, measure, drain, close, stop. What the server logs goes to `log`, if given.
@@ -140,6 +140,13 @@ fn entry(contestant: &Contestant, row: &Row) -> Entry {
     Entry { skipped: contestant.excuse(row), ..Entry::new(contestant.name, contestant.limit(row)) }
 }
 
+/// What is left of the rate of each peer. The stuck one is in one of the runs only, so it is messages that are compared.
+fn kept(work: Work, sample: &Sample, beside: Option<&Sample>) -> Option<f64> {
+    let Work::Beside { load, without } = work else { return None };
+    let messages = |sample: &Sample, load| sample.rate / deliveries_per_message(load) as f64;
+    Some(messages(sample, load) / messages(beside?, without))
+}
+
 /// Messages a second for the open loop, from the deliveries a second that the contestant was found to be able to make.
 fn half_rate(saturating: Load, deliveries_per_second: f64) -> u64 {
     let messages = deliveries_per_second / deliveries_per_message(saturating) as f64;
@@ -160,6 +167,14 @@ mod tests {
         let order = |round| rotated(3, round).collect::<Vec<_>>();
         assert_eq!([order(0), order(1), order(2), order(3)], [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
         assert_eq!(rotated(0, 5).count(), 0);
+    }
+
+    #[test]
+    fn who_never_reads_takes_nothing_of_the_others_rate_by_being_left_out() {
+        use super::super::results::tests::sample;
+        let row = super::super::work::select(Some("stuck-1-of-50")).unwrap()[0];
+        let kept = |with, without| kept(row.work, &sample(with), Some(&sample(without))).unwrap();
+        assert!((kept(49_000.0, 50_000.0) - 1.0).abs() < 1e-9 && (kept(24_500.0, 50_000.0) - 0.5).abs() < 1e-9);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod noise;
 mod redis;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(super) mod wire;
 mod zmtp;
 
 use std::io::{self, Read};
