@@ -6,14 +6,20 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 
 use clap::{Args, ValueEnum};
 
 use crate::sys;
 
-/// What the kernel comes with, since 2.6.19.
-const USUAL: &str = "cubic";
 const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+/// What a new network has from the machine's, and what the kernel comes with: CUBIC since 2.6.19, and buffers as on a machine with memory
+/// enough.
+const USUAL: [(&str, &str); 3] = [
+    (CONGESTION_CONTROL, "cubic"),
+    ("/proc/sys/net/ipv4/tcp_rmem", "4096 131072 6291456"),
+    ("/proc/sys/net/ipv4/tcp_wmem", "4096 16384 4194304"),
+];
 
 /// Where the servers listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,18 +39,24 @@ pub(crate) struct NetworkArgs {
 
 impl NetworkArgs {
     /// Goes there, and says where that is. To be called while there is no other thread.
-    pub(crate) fn enter(self) -> Network {
+    pub(crate) fn enter(self) -> io::Result<Network> {
         if self.network == Network::Machine {
-            return Network::Machine;
+            return Ok(Network::Machine);
         }
         if let Err(error) = sys::own_network() {
             eprintln!("corecast-compare: in the machine's network, with its settings, because it may have none of its own: {error}");
-            return Network::Machine;
+            return Ok(Network::Machine);
         }
-        if let Err(error) = fs::write(CONGESTION_CONTROL, USUAL) {
-            eprintln!("corecast-compare: the congestion control stays what it is, because {USUAL} cannot be had: {error}");
+        // There is no way back from here.
+        sys::loopback_up().map_err(|error| {
+            io::Error::new(error.kind(), format!("no loopback interface in a network of its own: {error}; --network machine does without"))
+        })?;
+        for (file, usual) in USUAL {
+            if let Err(error) = fs::write(file, usual) {
+                eprintln!("corecast-compare: {file} stays what it is, because it cannot be set to {usual:?}: {error}");
+            }
         }
-        Network::Own
+        Ok(Network::Own)
     }
 }
 
@@ -64,7 +76,6 @@ pub(crate) fn congestion_control() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -73,10 +84,13 @@ mod tests {
     fn a_network_of_its_own_has_loopback_and_nothing_else() {
         let enter = || -> io::Result<Vec<String>> {
             sys::own_network()?;
+            sys::loopback_up()?;
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            fs::write(CONGESTION_CONTROL, "reno").unwrap();
-            assert_eq!(congestion_control().as_deref(), Some("reno"));
+            for (file, usual) in USUAL {
+                fs::write(file, usual).unwrap();
+                assert_eq!(fs::read_to_string(file).unwrap().split_ascii_whitespace().collect::<Vec<_>>().join(" "), usual);
+            }
             let devices = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
             Ok(devices.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect())
         };

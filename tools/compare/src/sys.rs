@@ -169,13 +169,18 @@ pub(crate) fn spawn(command: &mut Command, cpus: CpuSet) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Moves the calling thread, and what it starts from now on, into a network of its own in which there is the loopback interface and nothing
-/// else, with the settings that the kernel comes with. To be called while there is no other thread. It needs root, or a kernel that lets
-/// anybody have a user namespace.
+/// Moves the calling thread, and what it starts from now on, into a network of its own, in which there is nothing but a loopback interface
+/// that is down. To be called while there is no other thread. It needs root, or a kernel that lets anybody have a user namespace; where it
+/// fails, the thread is where it was.
 pub(crate) fn own_network() -> io::Result<()> {
     // SAFETY: no pointers. What it changes is the calling thread's.
     let unshare = |flags| check(unsafe { libc::unshare(flags) });
     unshare(libc::CLONE_NEWNET).or_else(|_| unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET))?;
+    Ok(())
+}
+
+/// Brings the loopback interface up.
+pub(crate) fn loopback_up() -> io::Result<()> {
     // SAFETY: no pointers.
     let socket = check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: `socket` was just returned by the kernel and has no other owner.

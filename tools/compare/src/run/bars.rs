@@ -3,6 +3,8 @@
 //! A ratio reaches a bar if the lower end of its interval does, and at least 15 rounds are behind it. Where the interval lies on both
 //! sides of the bar, the machine has not decided it, and it is said so. With few connections the rate decides, spinning against spinning,
 //! and server CPU per delivery where both sleep; from a thousand on it is the CPU alone, because there the client is the slower side.
+//! Memory and the processor time of an idle server hardly vary: three rounds decide them, all of which have to hold. Who fails in a row
+//! has missed its bars there.
 
 use serde::Serialize;
 
@@ -14,6 +16,8 @@ use crate::stats::Estimate;
 
 /// Rounds without which no ratio decides anything.
 const ENOUGH_ROUNDS: usize = 15;
+/// Rounds without which nothing that hardly varies is decided.
+const STEADY_ROUNDS: usize = 3;
 const CLOSED_LOOP: f64 = 0.95;
 const PIPELINED_FANOUT: f64 = 0.9;
 const PIPELINED_ECHO: f64 = 0.7;
@@ -96,6 +100,7 @@ fn at_least(ratio: Option<Estimate>, bound: f64) -> Verdict {
 fn at_most(value: Option<Estimate>, bound: f64) -> Verdict {
     match value {
         None => absent(),
+        Some(Estimate { count, .. }) if count < STEADY_ROUNDS => Verdict::Undecided(format!("{count} of {STEADY_ROUNDS} rounds")),
         Some(value) if value.high <= bound => Verdict::Met,
         Some(value) if value.low > bound => Verdict::NotMet,
         Some(_) => spans(),
@@ -110,6 +115,16 @@ fn spans() -> Verdict {
     Verdict::Undecided("the interval lies on both sides".into())
 }
 
+/// The verdict, unless somebody whom it is about failed in the row: the rounds before that decide nothing.
+fn unless_failed(row: &RowResults, ours: &str, other: Option<&str>, verdict: Verdict) -> Verdict {
+    let failed = |name: &&str| row.entry(name).is_some_and(|entry| entry.failed.is_some());
+    match other.filter(failed) {
+        _ if failed(&ours) => Verdict::NotMet,
+        Some(other) => Verdict::NotMeasured(format!("{other} failed")),
+        None => verdict,
+    }
+}
+
 /// Everybody who is neither the limit nor ours.
 fn others() -> impl Iterator<Item = &'static str> {
     ALL.iter().filter(|contestant| contestant.is_foreign()).map(|contestant| contestant.name)
@@ -121,7 +136,7 @@ pub(crate) fn all(results: &Results) -> Vec<Bar> {
     let rows = |names: &'static [&'static str]| names.iter().filter_map(|name| results.row(name));
     for row in rows(&CLOSED_ROWS) {
         limit(row, "closed loop, of the limit", CLOSED_LOOP, &mut bars);
-        bars.push(nobody_ahead(row));
+        nobody_ahead(row, &mut bars);
     }
     for row in rows(&PIPELINED_ROWS) {
         limit(row, "pipelined fan-out, of the limit", PIPELINED_FANOUT, &mut bars);
@@ -130,12 +145,12 @@ pub(crate) fn all(results: &Results) -> Vec<Bar> {
         }
     }
     if let Some(row) = results.row("echo-16-64B-x64") {
-        let ratio = row.ratio(CORECAST_SPIN, BARE_SPIN, Figure::Rate);
-        bars.push(ratio_bar(row, "pipelined echo, of the loop that parses headers: rate, spinning", ratio, PIPELINED_ECHO));
+        let what = "pipelined echo, of the loop that parses headers: rate, spinning";
+        bars.push(ratio_bar(row, what, (CORECAST_SPIN, BARE_SPIN, Figure::Rate), PIPELINED_ECHO));
     }
     if let Some(row) = results.row("echo-1") {
-        let ratio = row.ratio(CORECAST, BARE_SPIN, Figure::P50);
-        bars.push(ratio_bar(row, "p50 with the default idle policy, of the spinning loop's", ratio, SPINNING_P50));
+        let what = "p50 with the default idle policy, of the spinning loop's";
+        bars.push(ratio_bar(row, what, (CORECAST, BARE_SPIN, Figure::P50), SPINNING_P50));
         bars.push(lowest(row, "p50 below every sleeping contestant's", CORECAST, Figure::P50, SLEEPING_P50));
     }
     if let Some(row) = results.row("idle-1000") {
@@ -145,13 +160,20 @@ pub(crate) fn all(results: &Results) -> Vec<Bar> {
             row: row.name.clone(),
             bound: "at most 2 % of a core".into(),
             figure: show::interval(cores, show::cores),
-            verdict: at_most(cores, IDLE_CORES),
+            verdict: unless_failed(row, CORECAST, None, at_most(cores, IDLE_CORES)),
         });
     }
     bars.extend(rows(&OPEN_ROWS).map(tail));
     if let Some(row) = results.row("stuck-1-of-50") {
         for ours in [CORECAST, CORECAST_NOISE] {
-            bars.push(ratio_bar(row, &format!("rate of the other 49 that is kept, {ours}"), row.estimate(ours, Figure::Kept), KEPT));
+            let kept = row.estimate(ours, Figure::Kept);
+            bars.push(Bar {
+                what: format!("rate of the other 49 that is kept, {ours}"),
+                row: row.name.clone(),
+                bound: at_least_text(KEPT),
+                figure: show::interval(kept, show::ratio),
+                verdict: unless_failed(row, ours, None, at_least(kept, KEPT)),
+            });
         }
     }
     if let Some(row) = results.row("idle-10000") {
@@ -171,58 +193,77 @@ pub(crate) fn all(results: &Results) -> Vec<Bar> {
 /// Against the limit: by rate where both spin, and by CPU where both sleep.
 fn limit(row: &RowResults, what: &str, bound: f64, bars: &mut Vec<Bar>) {
     if row.connections < MANY {
-        let ratio = row.ratio(CORECAST_SPIN, BARE_SPIN, Figure::Rate);
-        bars.push(ratio_bar(row, &format!("{what}: rate, spinning"), ratio, bound));
+        bars.push(ratio_bar(row, &format!("{what}: rate, spinning"), (CORECAST_SPIN, BARE_SPIN, Figure::Rate), bound));
     }
-    let ratio = row.ratio(CORECAST_BLOCK, BARE, Figure::ServerCpu);
-    bars.push(ratio_bar(row, &format!("{what}: server CPU, sleeping"), ratio, bound));
+    bars.push(ratio_bar(row, &format!("{what}: server CPU, sleeping"), (CORECAST_BLOCK, BARE, Figure::ServerCpu), bound));
 }
 
-/// The figure that decides between ours and others in a row, and which of ours it is of.
-fn decisive(row: &RowResults) -> (&'static str, Figure, &'static str) {
-    if row.connections < MANY { (CORECAST, Figure::Rate, "rate") } else { (CORECAST_BLOCK, Figure::ServerCpu, "server CPU") }
-}
-
+/// Against another one: by rate with few connections, ours as it is without being told; by CPU where both sleep with many.
 fn of_other(row: &RowResults, other: &str, bound: f64) -> Bar {
-    let (ours, figure, name) = decisive(row);
-    ratio_bar(row, &format!("pipelined fan-out, times {other}: {name}"), row.ratio(ours, other, figure), bound)
+    let (ours, figure, name) =
+        if row.connections < MANY { (CORECAST, Figure::Rate, "rate") } else { (CORECAST_BLOCK, Figure::ServerCpu, "server CPU") };
+    ratio_bar(row, &format!("pipelined fan-out, times {other}: {name}"), (ours, other, figure), bound)
 }
 
-fn nobody_ahead(row: &RowResults) -> Bar {
-    let (ours, figure, name) = decisive(row);
-    lowest(row, &format!("closed loop, nobody ahead: {name}"), ours, figure, 1.0)
+/// Against everybody else, none of whom spins: ours sleeping, and as it is without being told, which is to spin while there is something to
+/// do.
+fn nobody_ahead(row: &RowResults, bars: &mut Vec<Bar>) {
+    let mut bar = |how: &str, ours, figure| bars.push(lowest(row, &format!("closed loop, nobody ahead: {how}"), ours, figure, 1.0));
+    if row.connections < MANY {
+        bar("rate, as it comes", CORECAST, Figure::Rate);
+        bar("rate, sleeping", CORECAST_BLOCK, Figure::Rate);
+    }
+    bar("server CPU, sleeping", CORECAST_BLOCK, Figure::ServerCpu);
 }
 
 /// Against everybody else at once: the verdict is the worst one, the figure that of whoever comes closest.
 fn lowest(row: &RowResults, what: &str, ours: &str, figure: Figure, bound: f64) -> Bar {
     let ratios: Vec<(&str, Estimate)> = others().filter_map(|other| Some((other, row.ratio(ours, other, figure)?))).collect();
     let closest = ratios.iter().min_by(|a, b| a.1.median.total_cmp(&b.1.median));
-    let named = |wanted: fn(&Verdict) -> bool| {
-        let names = ratios.iter().filter(|(_, ratio)| wanted(&at_least(Some(*ratio), bound))).map(|(other, _)| *other);
-        names.collect::<Vec<_>>().join(", ")
-    };
-    let (ahead, open) = (named(|verdict| *verdict == Verdict::NotMet), named(|verdict| matches!(verdict, Verdict::Undecided(_))));
-    let verdict = match closest {
+    let named = |wanted: &dyn Fn(&Estimate) -> bool| list(ratios.iter().filter(|(_, ratio)| wanted(ratio)).map(|(other, _)| *other));
+    let enough = |ratio: &Estimate| ratio.count >= ENOUGH_ROUNDS;
+    let ahead = named(&|ratio| enough(ratio) && ratio.high < bound);
+    let open = named(&|ratio| enough(ratio) && ratio.low < bound);
+    // Who was so slow that it has fewer rounds is behind if it was in each of them.
+    let few = named(&|ratio| !enough(ratio) && ratio.low < bound);
+    let not_there = list(others().filter(|other| is_absent(row, other)));
+    let verdict = match ratios.iter().map(|(_, ratio)| ratio.count).max() {
         None => Verdict::NotMeasured("no other contestant in this run".into()),
         Some(_) if !ahead.is_empty() => Verdict::NotMet,
-        Some((_, ratio)) if ratio.count < ENOUGH_ROUNDS => at_least(Some(*ratio), bound),
+        Some(most) if most < ENOUGH_ROUNDS => Verdict::Undecided(format!("{most} of {ENOUGH_ROUNDS} rounds")),
         Some(_) if !open.is_empty() => Verdict::Undecided(format!("the interval lies on both sides: {open}")),
+        Some(_) if !few.is_empty() => Verdict::Undecided(format!("fewer than {ENOUGH_ROUNDS} rounds: {few}")),
+        Some(_) if !not_there.is_empty() => Verdict::Undecided(format!("without {not_there}")),
         Some(_) => Verdict::Met,
     };
     let figure = closest.map_or_else(|| "-".into(), |(other, ratio)| format!("{other}: {}", show::interval(Some(*ratio), show::ratio)));
-    Bar { what: what.into(), row: row.name.clone(), bound: format!(">= {bound}"), figure, verdict }
+    let verdict = unless_failed(row, ours, None, verdict);
+    Bar { what: what.into(), row: row.name.clone(), bound: at_least_text(bound), figure, verdict }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Whether there is nothing to say of a contestant in this row. That it cannot do the work, or failed at it, is something.
+fn is_absent(row: &RowResults, other: &str) -> bool {
+    row.entry(other).is_none_or(|entry| entry.rounds.is_empty() && entry.skipped.is_none() && entry.failed.is_none())
 }
 
 /// In the open loop: whether anybody's p99.9 lies wholly below ours.
 fn tail(row: &RowResults) -> Bar {
     let ours = row.estimate(CORECAST, Figure::P999);
     let theirs: Vec<(&str, Estimate)> = others().filter_map(|other| Some((other, row.estimate(other, Figure::P999)?))).collect();
-    let below = |ours: Estimate| theirs.iter().filter(move |(_, theirs)| theirs.high < ours.low).map(|(other, _)| *other);
+    let below = |ours: Estimate| list(theirs.iter().filter(|(_, theirs)| theirs.high < ours.low).map(|(other, _)| *other));
+    let few = list(theirs.iter().filter(|(_, theirs)| theirs.count < ENOUGH_ROUNDS).map(|(other, _)| *other));
+    let not_there = list(others().filter(|other| is_absent(row, other)));
     let verdict = match ours {
         None => absent(),
         Some(_) if theirs.is_empty() => Verdict::NotMeasured("no other contestant in this run".into()),
         Some(ours) if ours.count < ENOUGH_ROUNDS => Verdict::Undecided(format!("{} of {ENOUGH_ROUNDS} rounds", ours.count)),
-        Some(ours) if below(ours).next().is_some() => Verdict::NotMet,
+        Some(ours) if !below(ours).is_empty() => Verdict::NotMet,
+        Some(_) if !few.is_empty() => Verdict::Undecided(format!("fewer than {ENOUGH_ROUNDS} rounds: {few}")),
+        Some(_) if !not_there.is_empty() => Verdict::Undecided(format!("without {not_there}")),
         Some(_) => Verdict::Met,
     };
     let best = theirs.iter().min_by(|a, b| a.1.median.total_cmp(&b.1.median));
@@ -232,7 +273,7 @@ fn tail(row: &RowResults) -> Bar {
         row: row.name.clone(),
         bound: "nobody".into(),
         figure: format!("{}{best}", show::interval(ours, show::time)),
-        verdict,
+        verdict: unless_failed(row, CORECAST, None, verdict),
     }
 }
 
@@ -243,18 +284,23 @@ fn memory(row: &RowResults, ours: &str, bound: f64) -> Bar {
         row: row.name.clone(),
         bound: format!("at most {bound:.0} B"),
         figure: show::interval(bytes, show::bytes),
-        verdict: at_most(bytes, bound),
+        verdict: unless_failed(row, ours, None, at_most(bytes, bound)),
     }
 }
 
-fn ratio_bar(row: &RowResults, what: &str, ratio: Option<Estimate>, bound: f64) -> Bar {
-    let bound_text = if bound < 1.0 { format!(">= {bound:.2}") } else { format!(">= {bound}") };
+fn at_least_text(bound: f64) -> String {
+    if bound < 1.0 { format!(">= {bound:.2}") } else { format!(">= {bound}") }
+}
+
+/// Of one contestant to another, in one figure.
+fn ratio_bar(row: &RowResults, what: &str, (ours, other, figure): (&str, &str, Figure), bound: f64) -> Bar {
+    let ratio = row.ratio(ours, other, figure);
     Bar {
         what: what.into(),
         row: row.name.clone(),
-        bound: bound_text,
+        bound: at_least_text(bound),
         figure: show::interval(ratio, show::ratio),
-        verdict: at_least(ratio, bound),
+        verdict: unless_failed(row, ours, Some(other), at_least(ratio, bound)),
     }
 }
 
@@ -276,6 +322,7 @@ mod tests {
         assert!(matches!(at_least(None, 0.95), Verdict::NotMeasured(_)));
         assert_eq!([at_most(estimate(1.0, 2.0, 3), 2.0), at_most(estimate(3.0, 4.0, 3), 2.0)], [Verdict::Met, Verdict::NotMet]);
         assert_eq!(at_most(estimate(1.0, 4.0, 3), 2.0), spans());
+        assert_eq!(at_most(estimate(1.0, 1.0, 1), 2.0), Verdict::Undecided("1 of 3 rounds".into()));
     }
 
     fn fifteen(contestant: &str, rate: f64) -> super::super::results::Entry {
@@ -286,19 +333,67 @@ mod tests {
         bars.iter().find(|bar| bar.what.contains(what)).unwrap_or_else(|| panic!("no bar {what:?}")).verdict.clone()
     }
 
+    /// Everybody else, this slow.
+    fn the_rest(rate: f64) -> Vec<super::super::results::Entry> {
+        others().map(|other| fifteen(other, rate)).collect()
+    }
+
+    fn with(entries: Vec<super::super::results::Entry>, name: &str) -> Vec<Bar> {
+        all(&results(vec![row(name, entries)]))
+    }
+
     #[test]
     fn the_one_who_is_ahead_decides() {
         let with = |monoio: f64| {
-            let ours = [fifteen(CORECAST, 100.0), fifteen(CORECAST_SPIN, 96.0), fifteen(CORECAST_BLOCK, 90.0)];
-            let rest = [fifteen(BARE_SPIN, 100.0), fifteen(BARE, 100.0), fifteen("monoio", monoio), fifteen("redis", 10.0)];
-            all(&results(vec![row("echo-100", ours.into_iter().chain(rest).collect())]))
+            let mut entries = the_rest(10.0);
+            entries.retain(|entry| entry.contestant != "monoio");
+            entries.extend([fifteen(CORECAST, 100.0), fifteen(CORECAST_SPIN, 96.0), fifteen(CORECAST_BLOCK, 90.0)]);
+            entries.extend([fifteen(BARE_SPIN, 100.0), fifteen(BARE, 100.0), fifteen("monoio", monoio)]);
+            with(entries, "echo-100")
         };
-        assert_eq!(verdict(&with(99.0), "nobody ahead: rate"), Verdict::Met);
+        assert_eq!(verdict(&with(99.0), "nobody ahead: rate, as it comes"), Verdict::Met);
+        assert_eq!(verdict(&with(99.0), "nobody ahead: rate, sleeping"), Verdict::NotMet);
+        assert_eq!(verdict(&with(89.0), "nobody ahead: rate, sleeping"), Verdict::Met);
         let behind = with(101.0);
-        assert_eq!(verdict(&behind, "nobody ahead: rate"), Verdict::NotMet);
+        assert_eq!(verdict(&behind, "nobody ahead: rate, as it comes"), Verdict::NotMet);
         assert!(behind.iter().any(|bar| bar.figure.starts_with("monoio: 0.990")), "{behind:?}");
         assert_eq!(verdict(&behind, "of the limit: rate, spinning"), Verdict::Met);
         assert_eq!(verdict(&behind, "of the limit: server CPU, sleeping"), Verdict::NotMet);
+    }
+
+    #[test]
+    fn who_is_not_there_or_has_few_rounds_leaves_it_open() {
+        let ahead = |entries: Vec<_>| verdict(&with([entries, vec![fifteen(CORECAST, 100.0)]].concat(), "echo-100"), "rate, as it comes");
+        let without = the_rest(10.0).into_iter().filter(|entry| entry.contestant != "monoio");
+        assert_eq!(ahead(without.clone().collect()), Verdict::Undecided("without monoio".into()));
+        let few = |rate: f64| without.clone().chain([entry("monoio", BARE, &[rate; 3])]).collect();
+        assert_eq!(ahead(few(10.0)), Verdict::Met);
+        assert_eq!(ahead(few(101.0)), Verdict::Undecided("fewer than 15 rounds: monoio".into()));
+        let failed = super::super::results::Entry { failed: Some("why".into()), ..entry("monoio", BARE, &[]) };
+        assert_eq!(ahead(without.chain([failed]).collect()), Verdict::Met);
+    }
+
+    #[test]
+    fn who_fails_has_missed_its_bars_and_a_limit_that_fails_measures_nothing() {
+        let failed = |name: &str| super::super::results::Entry { failed: Some("why".into()), ..fifteen(name, 100.0) };
+        let of_limit = |ours, limit| verdict(&with(vec![ours, limit], "echo-1000"), "of the limit: server CPU");
+        assert_eq!(of_limit(fifteen(CORECAST_BLOCK, 100.0), fifteen(BARE, 100.0)), Verdict::Met);
+        assert_eq!(of_limit(failed(CORECAST_BLOCK), fifteen(BARE, 100.0)), Verdict::NotMet);
+        assert_eq!(of_limit(fifteen(CORECAST_BLOCK, 100.0), failed(BARE)), Verdict::NotMeasured("bare failed".into()));
+        let ahead = with([the_rest(10.0), vec![failed(CORECAST)]].concat(), "echo-1");
+        assert_eq!(verdict(&ahead, "nobody ahead: rate, as it comes"), Verdict::NotMet);
+        assert_eq!(verdict(&ahead, "p50 below"), Verdict::NotMet);
+    }
+
+    #[test]
+    fn every_row_of_a_bar_has_the_rounds_that_it_needs() {
+        use super::super::work::{ROWS, Weight};
+        for name in CLOSED_ROWS.iter().chain(&PIPELINED_ROWS).chain(&OPEN_ROWS).chain(&["echo-16-64B-x64", "stuck-1-of-50"]) {
+            let row = ROWS.iter().find(|row| row.name == *name).unwrap();
+            assert!(matches!(row.weight, Weight::Deciding), "{name}");
+        }
+        let steady = ROWS.iter().filter(|row| row.is_idle()).map(|row| row.rounds(ENOUGH_ROUNDS));
+        assert!(steady.clone().count() == 2 && steady.min() >= Some(STEADY_ROUNDS));
     }
 
     #[test]
@@ -321,8 +416,10 @@ mod tests {
     #[test]
     fn a_tail_is_beaten_only_by_an_interval_wholly_below() {
         let open = |other: f64| {
-            let bars = all(&results(vec![row("open-echo-100", vec![fifteen(CORECAST, 100.0), fifteen("nats", other)])]));
-            verdict(&bars, "p99.9")
+            let mut entries = the_rest(10.0);
+            entries.retain(|entry| entry.contestant != "nats");
+            entries.extend([fifteen(CORECAST, 100.0), fifteen("nats", other)]);
+            verdict(&with(entries, "open-echo-100"), "p99.9")
         };
         assert_eq!([open(100.0), open(90.0), open(110.0)], [Verdict::Met, Verdict::Met, Verdict::NotMet]);
     }

@@ -157,7 +157,7 @@ impl RunArgs {
         for line in plan.leave_out_beyond(sys::raise_file_limit()?) {
             eprintln!("{line}");
         }
-        config.network = self.network.enter();
+        config.network = self.network.enter()?;
         eprintln!("{}", Announcement(&plan, &config));
         let outputs = Outputs { json: self.json.clone(), ..self.outputs.clone() };
         compare(&config, &plan, &outputs)

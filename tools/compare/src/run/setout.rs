@@ -155,7 +155,7 @@ impl SetoutArgs {
 
     pub(crate) fn main(&self) -> io::Result<bool> {
         let (mut config, plan, places) = self.plan().unwrap_or_else(|reason| crate::refuse(reason));
-        config.network = self.network.enter();
+        config.network = self.network.enter()?;
         sys::raise_file_limit()?;
         let missing: Vec<String> = plan.missing_lines();
         missing.iter().for_each(|line| eprintln!("{line}"));
