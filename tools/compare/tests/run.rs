@@ -7,14 +7,15 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A copy of the program, alone in a folder.
+/// The program, alone in a folder. By a link: a copy is still open for writing in the child that another test starts at that moment, and
+/// what is open for writing is not executed.
 struct Alone(PathBuf);
 
 impl Alone {
     fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("corecast-compare-{name}-{}", std::process::id()));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("corecast-compare-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_corecast-compare"), folder.join("corecast-compare")).unwrap();
+        std::fs::hard_link(env!("CARGO_BIN_EXE_corecast-compare"), folder.join("corecast-compare")).unwrap();
         Self(folder)
     }
 
