@@ -101,6 +101,17 @@ pub(crate) fn set_backlog(listener: impl AsFd, backlog: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the kernel acknowledge what comes when it is read, as for a connection that only listens. One that has answered something is in
+/// "ping-pong mode": its acknowledgements wait for something to go with, and then leave from where the next segment comes in, which on
+/// loopback is inside the other side's `send`.
+pub(crate) fn only_listens(socket: impl AsFd) -> io::Result<()> {
+    let (on, len) = (1 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: `on` is a c_int, and `len` says how long one is.
+    check(unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_QUICKACK, (&raw const on).cast(), len) })?;
+    Ok(())
+}
+
 /// Waits until `fd` is readable; false if the time passes first.
 pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
     let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };

@@ -141,7 +141,9 @@ impl<C: Codec> Client<C> {
         let mut meter = Meter::start(&settle::NO_WINDOW, sys::monotonic_nanos())?;
         settle.start(&mut self.connections, sys::monotonic_nanos())?;
         self.run(&mut settle, &mut meter, config.poll)?;
-        settle.outcome()
+        settle.outcome()?;
+        // Whose core acknowledges is not to depend on what a protocol's opening looks like: a fifth of the server's CPU with 1 KiB.
+        self.connections[..subscribers].iter().try_for_each(|connection| sys::only_listens(&connection.stream))
     }
 
     /// From here on these are not read.
