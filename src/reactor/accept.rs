@@ -11,12 +11,14 @@ use crate::metrics::Counter;
 use crate::shard::{Conn, Ticket};
 
 impl<H: Handler> Reactor<H> {
-    /// Accepts what waits, to the turn's budget.
-    pub(super) fn accept_all(&mut self) {
-        let mut budget = self.fabric.shared.config.io.accepts;
+    /// Accepts what waits, to the turn's budget. Says whether it looked.
+    pub(super) fn accept_all(&mut self) -> bool {
+        let most = self.fabric.shared.config.io.accepts;
+        let mut budget = most;
         for index in 0..self.listeners.len() {
             self.accept_from(index, &mut budget);
         }
+        budget < most
     }
 
     fn accept_from(&mut self, index: usize, budget: &mut usize) {

@@ -1,8 +1,10 @@
 //! Where a core's time goes.
 //!
-//! The clock is read at the borders of a turn's phases, four times more than the turn itself needs it, and every nanosecond between two
-//! reads is one phase's. Within the reading phase a read of the clock takes as long as a small message, so one batch in 64 is looked at
-//! closely, and the phase is divided as the batches of late were: reading, decoding, the handler, and what the handler's sends took.
+//! The clock is read at the end of each phase of a turn that had something to do, and every nanosecond between two reads is one phase's;
+//! what it took to find that a phase had nothing to do is the next one's. A turn that answers a message reads it three times: when it
+//! wakes, between reading and writing, and at its end, which is when it goes to sleep. Within the reading phase a read of the clock takes
+//! as long as a small message, so one batch in 64 is looked at closely, and the phase is divided as the batches of late were: reading,
+//! decoding, the handler, and what the handler's sends took.
 
 use std::time::Duration;
 

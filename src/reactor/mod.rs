@@ -91,7 +91,7 @@ pub(crate) struct Farewell {
 }
 
 /// What was taken from the queues of the inbox so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Taken {
     cores: u64,
     handles: u64,
@@ -136,6 +136,8 @@ pub(crate) struct Reactor<H: Handler> {
     landing: Option<Sender<()>>,
     /// When the next turn was to begin at the latest.
     meant: Timestamp,
+    /// When the clock was last read.
+    looked_at: Timestamp,
     /// Messages and commands so far: who brings more opens the spin window.
     stirred: u64,
     taken: Taken,
@@ -188,6 +190,7 @@ impl<H: Handler> Reactor<H> {
             next_waiter: 0,
             landing: None,
             meant: now,
+            looked_at: now,
             stirred: 0,
             taken: Taken::default(),
             handles_first: false,

@@ -35,9 +35,11 @@ impl Shard {
         }
     }
 
-    /// Does what is due.
-    pub(crate) fn handle_timeouts(&mut self) {
+    /// Does what is due. Says whether anything was.
+    pub(crate) fn handle_timeouts(&mut self) -> bool {
+        let mut any = false;
         while let Some(expired) = self.wheel.pop_expired(self.now) {
+            any = true;
             let deadline = match expired {
                 Expired::Index(slot) => {
                     self.peer_timeout(slot);
@@ -63,6 +65,7 @@ impl Shard {
                 Deadline::Redial(id) => self.with_directory(|directory, means| directory.redial(id, means)),
             }
         }
+        any
     }
 
     fn peer_timeout(&mut self, slot: u32) {

@@ -112,8 +112,10 @@ impl Shard {
 
     /// Does what was put off during the turn: what this core told itself, and what the application is still to be told.
     ///
-    /// Only what was there at the beginning: what a handler sets off now waits for the next turn, so that a turn ends.
-    pub(crate) fn settle<H: Handler>(&mut self, handler: &mut Supervised<H>) {
+    /// Only what was there at the beginning: what a handler sets off now waits for the next turn, so that a turn ends. Says whether there
+    /// was anything.
+    pub(crate) fn settle<H: Handler>(&mut self, handler: &mut Supervised<H>) -> bool {
+        let any = self.has_news();
         while let Some(control) = self.out.local.pop_front() {
             self.handle_control(control);
         }
@@ -123,6 +125,7 @@ impl Shard {
                 self.tell(handler, event);
             }
         }
+        any
     }
 
     fn tell<H: Handler>(&mut self, handler: &mut Supervised<H>, event: Event) {
@@ -198,7 +201,12 @@ impl Shard {
 
     /// Whether there is work left that needs no event from outside.
     pub(crate) fn has_work(&self) -> bool {
-        self.is_dirty() || !self.events.is_empty() || !self.resuming.is_empty() || !self.out.local.is_empty() || !self.actions.is_empty()
+        self.is_dirty() || self.has_news() || !self.actions.is_empty()
+    }
+
+    /// Whether there is something for `settle`.
+    fn has_news(&self) -> bool {
+        !self.events.is_empty() || !self.resuming.is_empty() || !self.out.local.is_empty()
     }
 
     /// The turn is over and the driver has done all actions: frees what has ended.
