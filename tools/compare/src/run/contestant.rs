@@ -3,11 +3,17 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::client::{ClientConfig, Load, Protocol};
 use crate::server::{Mode, Poll};
+use crate::sys::CpuSet;
 
+use super::process;
 use super::work::{Row, Work, open_loop};
+
+/// How long a program may take to say its version.
+const VERSION_WITHIN: Duration = Duration::from_secs(10);
 
 /// Which program serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +183,7 @@ impl Contestant {
             Program::Own(_) => "--help",
             Program::Nats | Program::Redis => "--version",
         };
-        let output = Command::new(file).arg(option).output().ok()?;
+        let output = process::output(Command::new(file).arg(option), CpuSet::current().ok()?, VERSION_WITHIN).ok()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let line = text.lines().next()?.trim();
         match self.program {

@@ -4,7 +4,8 @@ use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::contestant::{Contestant, free_port};
@@ -105,7 +106,7 @@ impl ServerProcess {
             if Instant::now() > deadline {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the server does not listen"));
             }
-            std::thread::sleep(POLL_INTERVAL);
+            thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
@@ -118,7 +119,7 @@ impl ServerProcess {
             match self.child.try_wait()? {
                 Some(status) if status.success() || !self.ends_with_zero => return Ok(()),
                 Some(status) => return Err(io::Error::other(format!("the server ended with {status}"))),
-                None => std::thread::sleep(POLL_INTERVAL),
+                None => thread::sleep(POLL_INTERVAL),
             }
         }
         Err(io::Error::new(io::ErrorKind::TimedOut, "the server did not end after SIGTERM"))
@@ -131,6 +132,38 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs a program to its end on these processors, and returns what it printed. One that has not ended in time is killed.
+pub(super) fn output(command: &mut Command, cpus: CpuSet, within: Duration) -> io::Result<Output> {
+    let mut child = sys::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()), cpus)?;
+    let (out, err) = (drain(child.stdout.take()), drain(child.stderr.take()));
+    let deadline = Instant::now() + within;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it had not ended after {within:?}, and was killed")));
+        }
+        thread::sleep(POLL_INTERVAL);
+    };
+    let read = |reader: JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
+    Ok(Output { status, stdout: read(out), stderr: read(err) })
+}
+
+/// Reads a pipe aside, so that a child that prints much is not held up.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // What came before it broke is shown.
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        bytes
+    })
 }
 
 /// `listening on [NODE@]ADDR` and, where there is a second port, `publishing on ADDR`. None until all of it is there.
@@ -152,6 +185,16 @@ fn parse_announcement(lines: &str, publishes_apart: bool) -> io::Result<Option<R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_prints_much_is_read_whole_and_one_that_hangs_is_ended() {
+        let cpus = CpuSet::current().unwrap();
+        let mut shell = Command::new("sh");
+        let much = output(shell.args(["-c", "head -c 300000 /dev/zero; echo wrong >&2; exit 3"]), cpus, Duration::from_secs(60)).unwrap();
+        assert_eq!((much.stdout.len(), much.stderr.as_slice(), much.status.code()), (300_000, &b"wrong\n"[..], Some(3)));
+        let hangs = output(Command::new("sleep").arg("1000"), cpus, Duration::from_millis(100)).unwrap_err();
+        assert_eq!(hangs.kind(), io::ErrorKind::TimedOut);
+    }
 
     #[test]
     fn an_announcement_is_read_when_all_of_it_is_there() {

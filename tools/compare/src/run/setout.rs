@@ -17,6 +17,7 @@ use super::RunConfig;
 use super::command::check_cores;
 use super::contestant::{self, CORECAST, CORECAST_NOISE, NAIVE, Places};
 use super::plan::Plan;
+use super::process;
 use super::report::show;
 use super::results::{Figure, RowResults};
 use super::rounds::{Bench, Present};
@@ -28,6 +29,9 @@ use crate::server::Poll;
 use crate::stats::{self, Estimate};
 use crate::sys::{self, CpuSet};
 use crate::wire;
+
+/// What a round of the codecs may take; it takes some thirty milliseconds.
+const CODEC_ROUND: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(crate) struct SetoutArgs {
@@ -161,7 +165,7 @@ impl SetoutArgs {
         missing.iter().for_each(|line| eprintln!("{line}"));
         eprintln!("the figures set out from: {} on a quiet machine", plan.minutes(&config, 0, Duration::ZERO));
         let cpus = CpuSet::current()?;
-        let codecs = codecs(&places, &config, cpus)?;
+        let codecs = codecs(&places, &config)?;
         crate::pin(Some(config.client_core));
         let bench = Bench { config: &config, present: &plan.present, cpus };
         let rows =
@@ -189,16 +193,15 @@ fn failures(row: &RowResults) -> Vec<String> {
 }
 
 /// Blocks as JSON and in binary: a program of its own, because this one does not depend on the library. None if it is not built.
-fn codecs(places: &Places, config: &RunConfig, cpus: CpuSet) -> io::Result<Option<CodecReport>> {
+fn codecs(places: &Places, config: &RunConfig) -> io::Result<Option<CodecReport>> {
     let Some(file) = places.built("corecast-codecs") else {
         eprintln!("skipped: the codecs: not built: cargo build --release -p corecast-contestant");
         return Ok(None);
     };
     // On the server's core, like everything else that is measured here.
-    CpuSet::only(config.server_core)?.apply()?;
-    let output = Command::new(file).args(["--rounds", &config.rounds.to_string()]).output();
-    cpus.apply()?;
-    let output = output?;
+    let mut command = Command::new(file);
+    command.args(["--rounds", &config.rounds.to_string()]);
+    let output = process::output(&mut command, CpuSet::only(config.server_core)?, CODEC_ROUND * (config.rounds as u32 + 2))?;
     if !output.status.success() {
         return Err(io::Error::other(format!("corecast-codecs ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr))));
     }

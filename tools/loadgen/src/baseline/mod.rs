@@ -4,12 +4,14 @@
 //! meanwhile meets all of them. A figure is worse where the whole interval of its ratio is beyond a threshold; where the medians are beyond
 //! it and the noise is wider, that is said, and is no regression.
 
+mod child;
 mod judge;
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +33,8 @@ const COMPARISON: &str = "corecast-loadgen-comparison/1";
 const WARMUP: f64 = 0.3;
 /// A run that is INVALID is made again; more often than this, the machine is too busy.
 const ATTEMPTS: u32 = 3;
+/// What a run may take beside measuring: ten thousand handshakes, and peers that say goodbye.
+const AROUND: Duration = Duration::from_secs(120);
 
 /// What was saved.
 #[derive(Debug, Serialize, Deserialize)]
@@ -253,9 +257,11 @@ impl Plan {
             }
             let (duration, warmup) = (self.duration_s.to_string(), self.duration_s.min(WARMUP).to_string());
             let mut command = Command::new(program);
-            command.args(&work.0).args(["--duration", &duration, "--warmup", &warmup, "--json", "-"]).stdin(Stdio::null());
-            let output = match command.output() {
+            command.args(&work.0).args(["--duration", &duration, "--warmup", &warmup, "--json", "-"]);
+            let within = Duration::from_secs_f64(self.duration_s) * 2 + AROUND;
+            let output = match child::output(&mut command, within, || stop.requested()) {
                 Ok(output) => output,
+                Err(_) if stop.requested() => return Err(Error::Interrupted),
                 Err(error) => {
                     said = error.to_string();
                     break;
