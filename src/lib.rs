@@ -1,9 +1,9 @@
 //! corecast: a thread-per-core, synchronous TCP messaging engine.
 //!
 //! A latency-sensitive node (a validator, a gossip or market-data relay, anything that talks to tens to tens of thousands of peers) embeds
-//! this library. Each core is one thread, pinned if asked, with one event loop, its own peers and a clock that is read once a turn. A
-//! message is encoded once; a broadcast travels as one shared frame to every core, is appended there to one log, and leaves in one
-//! write per peer for everything that the peer has missed.
+//! this library. Each core is one thread, pinned if asked, with one event loop, its own peers and a cached clock. A message is encoded
+//! once; a broadcast travels as one shared frame to every core, is appended there to one log, and leaves in one write per peer for
+//! everything that the peer has missed.
 //!
 //! # Embedding
 //!

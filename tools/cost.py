@@ -36,7 +36,7 @@ WAYS = {
 
 def run(loadgen, work, way, seconds):
     command = [loadgen, *work, *way, "--duration", str(seconds), "--warmup", "0.3", "--spin-us", "0", "--json", "-"]
-    report = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    report = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
     return report["server_cpu_ns_per_delivery"], report["deliveries_per_s"]
 
 

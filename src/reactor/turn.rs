@@ -43,12 +43,12 @@ impl<H: Handler> Reactor<H> {
         self.accounts.end(waited, now);
         self.shard.begin_turn(now, self.meant);
         self.meant = now;
-        let came = self.drain_inbox();
+        let mut came = self.drain_inbox();
         for event in events.iter() {
-            self.mark(event);
+            came |= self.mark(event);
         }
-        let accepted = self.accept_all();
-        self.end_phase(Phase::Inbox, came || accepted);
+        came |= self.accept_all();
+        self.end_phase(Phase::Inbox, came);
         let read = self.read_ready();
         self.end_phase(Phase::Read, read);
         let expired = self.shard.handle_timeouts();
@@ -311,11 +311,11 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Notes what an event says; the work comes later in the turn.
+    /// Notes what an event says; the work comes later in the turn, but for what a half-open connection writes. Says whether that was done.
     #[inline]
-    fn mark(&mut self, event: &Event) {
+    fn mark(&mut self, event: &Event) -> bool {
         if event.token() == WAKER || event.token() == ALARM {
-            return;
+            return false;
         }
         match source(event.token()) {
             Source::Listener(index) => {
@@ -324,7 +324,7 @@ impl<H: Handler> Reactor<H> {
                 }
             }
             Source::Conn(conn) => {
-                let Some(socket) = self.connections.get(conn) else { return };
+                let Some(socket) = self.connections.get(conn) else { return false };
                 socket.read_closed |= event.is_read_closed() || event.is_error();
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
                     self.connections.make_ready(conn);
@@ -335,11 +335,15 @@ impl<H: Handler> Reactor<H> {
                     }
                     match conn {
                         Conn::Peer(slot) => self.shard.handle_writable(slot),
-                        Conn::Half(half) => self.half_writable(half),
+                        Conn::Half(half) => {
+                            self.half_writable(half);
+                            return true;
+                        }
                     }
                 }
             }
         }
+        false
     }
 
     fn half_writable(&mut self, half: u32) {

@@ -16,6 +16,9 @@ use crate::stats::Estimate;
 
 /// Rounds without which no ratio decides anything.
 const ENOUGH_ROUNDS: usize = 15;
+/// What is enough of a contestant that was so slow that its time in the row was up sooner, while ours had all rounds: the interval of six
+/// is their whole range, and covers as much.
+const FEWEST_ROUNDS: usize = 6;
 /// Rounds without which nothing that hardly varies is decided.
 const STEADY_ROUNDS: usize = 3;
 const CLOSED_LOOP: f64 = 0.95;
@@ -86,10 +89,10 @@ pub(crate) struct Bar {
 }
 
 /// Whether a ratio is at least so much.
-fn at_least(ratio: Option<Estimate>, bound: f64) -> Verdict {
+fn at_least(ratio: Option<Estimate>, bound: f64, enough: usize) -> Verdict {
     match ratio {
         None => absent(),
-        Some(Estimate { count, .. }) if count < ENOUGH_ROUNDS => Verdict::Undecided(format!("{count} of {ENOUGH_ROUNDS} rounds")),
+        Some(Estimate { count, .. }) if count < enough => Verdict::Undecided(format!("{count} of {ENOUGH_ROUNDS} rounds")),
         Some(ratio) if ratio.low >= bound => Verdict::Met,
         Some(ratio) if ratio.high < bound => Verdict::NotMet,
         Some(_) => spans(),
@@ -172,7 +175,7 @@ pub(crate) fn all(results: &Results) -> Vec<Bar> {
                 row: row.name.clone(),
                 bound: at_least_text(KEPT),
                 figure: show::interval(kept, show::ratio),
-                verdict: unless_failed(row, ours, None, at_least(kept, KEPT)),
+                verdict: unless_failed(row, ours, None, at_least(kept, KEPT, ENOUGH_ROUNDS)),
             });
         }
     }
@@ -295,12 +298,14 @@ fn at_least_text(bound: f64) -> String {
 /// Of one contestant to another, in one figure.
 fn ratio_bar(row: &RowResults, what: &str, (ours, other, figure): (&str, &str, Figure), bound: f64) -> Bar {
     let ratio = row.ratio(ours, other, figure);
+    let had_all = row.entry(ours).is_some_and(|entry| entry.rounds.len() >= ENOUGH_ROUNDS);
+    let enough = if had_all && others().any(|name| name == other) { FEWEST_ROUNDS } else { ENOUGH_ROUNDS };
     Bar {
         what: what.into(),
         row: row.name.clone(),
         bound: at_least_text(bound),
         figure: show::interval(ratio, show::ratio),
-        verdict: unless_failed(row, ours, Some(other), at_least(ratio, bound)),
+        verdict: unless_failed(row, ours, Some(other), at_least(ratio, bound, enough)),
     }
 }
 
@@ -315,14 +320,29 @@ mod tests {
 
     #[test]
     fn a_bar_is_met_missed_or_open() {
-        assert_eq!(at_least(estimate(0.95, 1.0, 15), 0.95), Verdict::Met);
-        assert_eq!(at_least(estimate(0.9, 0.94, 15), 0.95), Verdict::NotMet);
-        assert_eq!(at_least(estimate(0.9, 0.96, 15), 0.95), spans());
-        assert_eq!(at_least(estimate(1.2, 1.3, 14), 0.95), Verdict::Undecided("14 of 15 rounds".into()));
-        assert!(matches!(at_least(None, 0.95), Verdict::NotMeasured(_)));
+        let at_least = |ratio| at_least(ratio, 0.95, ENOUGH_ROUNDS);
+        assert_eq!(at_least(estimate(0.95, 1.0, 15)), Verdict::Met);
+        assert_eq!(at_least(estimate(0.9, 0.94, 15)), Verdict::NotMet);
+        assert_eq!(at_least(estimate(0.9, 0.96, 15)), spans());
+        assert_eq!(at_least(estimate(1.2, 1.3, 14)), Verdict::Undecided("14 of 15 rounds".into()));
+        assert!(matches!(at_least(None), Verdict::NotMeasured(_)));
         assert_eq!([at_most(estimate(1.0, 2.0, 3), 2.0), at_most(estimate(3.0, 4.0, 3), 2.0)], [Verdict::Met, Verdict::NotMet]);
         assert_eq!(at_most(estimate(1.0, 4.0, 3), 2.0), spans());
         assert_eq!(at_most(estimate(1.0, 1.0, 1), 2.0), Verdict::Undecided("1 of 3 rounds".into()));
+    }
+
+    #[test]
+    fn who_was_so_slow_that_its_time_was_up_is_decided_by_fewer_rounds() {
+        let slow = |rounds: usize, rate: f64| {
+            let entries = vec![fifteen(CORECAST, 100.0), entry(NAIVE, BARE, &vec![rate; rounds])];
+            of_other(&row("fanout-50-128B-x64", entries), NAIVE, 40.0).verdict
+        };
+        assert_eq!([slow(6, 2.0), slow(6, 3.0)], [Verdict::Met, Verdict::NotMet]);
+        assert_eq!(slow(5, 2.0), Verdict::Undecided("5 of 15 rounds".into()));
+        // Where ours has no more either, it is the run that was short.
+        let short = vec![entry(CORECAST, BARE, &[100.0; 9]), entry(NAIVE, BARE, &[2.0; 9])];
+        let verdict = of_other(&row("fanout-50-128B-x64", short), NAIVE, 40.0).verdict;
+        assert_eq!(verdict, Verdict::Undecided("9 of 15 rounds".into()));
     }
 
     fn fifteen(contestant: &str, rate: f64) -> super::super::results::Entry {

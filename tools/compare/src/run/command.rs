@@ -98,6 +98,9 @@ const SVG_ROW: &str = "fanout-1000-128B-x64";
 impl Outputs {
     /// Writes every file that was asked for.
     pub(super) fn write(&self, results: &Results) -> io::Result<()> {
+        if let Some(name) = self.svg_row.as_deref().filter(|name| results.row(name).is_none()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("--svg-row {name}: no such row in this run")));
+        }
         let svg = || {
             let row = results.row(self.svg_row.as_deref().unwrap_or(SVG_ROW)).or(results.rows.first());
             row.map(|row| report::html::single_plot(results, row)).unwrap_or_default()

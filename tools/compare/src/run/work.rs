@@ -158,7 +158,7 @@ pub(super) const ROWS: [Row; 24] = {
         Row::new("stuck-1-of-50", "fan-out to 50 of which one never reads, 1 KiB, 64 outstanding", Deciding, KIB, STUCK)
             .windows(STUCK_WINDOWS),
         Row::new("idle-1000", "1,000 idle connections", Steady, 32, Work::Load(Load::Idle { connections: 1_000 })).windows(IDLE_WINDOWS),
-        Row::new("idle-10000", "10,000 idle connections", Steady, 32, Work::Load(Load::Idle { connections: 10_000 })),
+        Row::new("idle-10000", "10,000 idle connections", Steady, 32, Work::Load(Load::Idle { connections: 10_000 })).windows(IDLE_WINDOWS),
         Row::new("open-echo-100", "echo, 100 connections, 32 B, open loop at half of saturation", Deciding, 32, OPEN_ECHO),
         Row::new("open-fanout-50", "fan-out to 50, 128 B, open loop at half of saturation", Deciding, 128, OPEN_FANOUT),
     ]

@@ -258,7 +258,8 @@ impl Plan {
             let (duration, warmup) = (self.duration_s.to_string(), self.duration_s.min(WARMUP).to_string());
             let mut command = Command::new(program);
             command.args(&work.0).args(["--duration", &duration, "--warmup", &warmup, "--json", "-"]);
-            let within = Duration::from_secs_f64(self.duration_s) * 2 + AROUND;
+            let measured = Duration::try_from_secs_f64(self.duration_s).unwrap_or_default();
+            let within = measured.saturating_mul(2).saturating_add(AROUND);
             let output = match child::output(&mut command, within, || stop.requested()) {
                 Ok(output) => output,
                 Err(_) if stop.requested() => return Err(Error::Interrupted),

@@ -276,6 +276,10 @@ fn command() -> clap::Command {
     let peers = |command: clap::Command, least: i64, most: i64| {
         command.mut_arg("peers", |arg| arg.value_parser(clap::value_parser!(u32).range(least..=most)))
     };
+    // Refused with a word on where they belong, and not offered.
+    let single = |command: clap::Command| {
+        ["hgrm", "hdr_log", "flamegraph"].into_iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
+    };
     let own_server = ["outbox_soft", "outbox_hard", "soft_grace", "write_stall"];
     Cli::command()
         .mut_subcommand("mixed", |mixed| {
@@ -303,8 +307,8 @@ fn command() -> clap::Command {
             let said = |compare: clap::Command, name: &'static str| compare.mut_arg(name, |arg| arg.conflicts_with("name"));
             baseline.mut_subcommand("compare", |compare| ["rounds", "duration", "work"].into_iter().fold(compare, said))
         })
-        .mut_subcommand("sweep", |sweep| sweep.mut_arg("duration", |arg| arg.help("How long to measure at each rate, in seconds")))
-        .mut_subcommand("knee", |knee| knee.mut_arg("duration", |arg| arg.help("How long to measure in each run, in seconds")))
+        .mut_subcommand("sweep", |sweep| single(sweep).mut_arg("duration", |arg| arg.help("How long to measure at each rate, in seconds")))
+        .mut_subcommand("knee", |knee| single(knee).mut_arg("duration", |arg| arg.help("How long to measure in each run, in seconds")))
         .mut_subcommand("topics", |topics| {
             defaults(topics, [("peers", "1000"), ("in_flight", "64")])
                 .mut_arg("in_flight", |arg| arg.help("Closed loop: messages that the slowest of their subscribers does not have yet"))

@@ -45,7 +45,8 @@ fn preface(results: &Results, text: &mut String) -> Result {
 
 /// One line for each row, one column for each contestant.
 fn summary(results: &Results, text: &mut String) -> Result {
-    writeln!(text, "## At a glance\n\nIn brackets the ratio to the bare loop that waits in the same way.\n")?;
+    let ratio = "In brackets the ratio to the bare loop that waits in the same way; of the default policy, to the one that sleeps.";
+    writeln!(text, "## At a glance\n\n{ratio}\n")?;
     matrix(results, text, headline, |row, entry| {
         let figure = headline(row);
         let value = show::middle(entry.estimate(figure), writer(figure));
