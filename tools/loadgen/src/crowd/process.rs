@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use corecast::Address;
 
@@ -12,6 +15,8 @@ use crate::security::{Target, parse_target};
 
 /// What it says before the address.
 const LISTENING: &str = "listening on ";
+/// How long it may take until it listens.
+const LISTENS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running `serve`. Ends when it is dropped.
 pub(crate) struct ServerProcess {
@@ -76,17 +81,29 @@ fn spawn(listen: &Address, args: &[String]) -> Result<(Child, ChildStdout, Targe
     // Its errors are for the user. A signal from the terminal is for this process, which ends it.
     command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(failed("cannot start the server's process"))?;
-    let mut stdout = BufReader::with_capacity(1, child.stdout.take().expect("piped"));
-    let mut line = String::new();
-    let read = stdout.read_line(&mut line);
-    match line.trim().strip_prefix(LISTENING).map(parse_target) {
-        Some(Ok(target)) if read.is_ok() => Ok((child, stdout.into_inner(), target)),
-        _ => {
+    let stdout = child.stdout.take().expect("piped");
+    match first_line(stdout).and_then(|(line, stdout)| Some((parse_target(line.trim().strip_prefix(LISTENING)?).ok()?, stdout))) {
+        Some((target, stdout)) => Ok((child, stdout, target)),
+        None => {
             let _ = child.kill();
             let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
             Err(Error::ServerProcess { what: format!("it did not come to listen on {listen} ({status}), and has said why") })
         }
     }
+}
+
+/// What it says first, and its output from there on. None where it says nothing in time: it is ended then, which ends the reading too.
+fn first_line(stdout: ChildStdout) -> Option<(String, ChildStdout)> {
+    let (sender, said) = mpsc::channel();
+    thread::spawn(move || {
+        // One byte at a time: what comes after the line is somebody else's.
+        let mut stdout = BufReader::with_capacity(1, stdout);
+        let mut line = String::new();
+        let read = stdout.read_line(&mut line);
+        // Nobody may wait any more.
+        let _ = sender.send(read.ok().map(|_| (line, stdout.into_inner())));
+    });
+    said.recv_timeout(LISTENS_WITHIN).ok().flatten()
 }
 
 /// A folder of this run's, for the server's key. Gone when it is dropped.
