@@ -1,10 +1,10 @@
 //! The bars that corecast is held to, and whether a run shows that it reaches them.
 //!
-//! A ratio reaches a bar if the lower end of its interval does, and at least 15 rounds are behind it. Where the interval lies on both
-//! sides of the bar, the machine has not decided it, and it is said so. With few connections the rate decides, spinning against spinning,
-//! and server CPU per delivery where both sleep; from a thousand on it is the CPU alone, because there the client is the slower side.
-//! Memory and the processor time of an idle server hardly vary: three rounds decide them, all of which have to hold. Who fails in a row
-//! has missed its bars there.
+//! A ratio reaches a bar if the lower end of its interval does, and at least 15 rounds are behind it (six, of who is too slow for more).
+//! Where the interval lies on both sides of the bar, the machine has not decided it, and it is said so. With few connections the rate
+//! decides, spinning against spinning, and server CPU per delivery where both sleep; from a thousand on it is the CPU alone, because there
+//! the client is the slower side. Memory and the processor time of an idle server hardly vary: three rounds decide them, all of which have
+//! to hold. Who fails in a row has missed its bars there.
 
 use serde::Serialize;
 

@@ -96,7 +96,8 @@ fn write_bars(bars: &[Bar], page: &mut String) -> std::fmt::Result {
     writeln!(
         page,
         "<h2>Bars</h2>\n<p>{met} met, {missed} not met, {open} undecided or not measured. A ratio reaches its bar if the lower \
-         end of its interval does, after at least 15 rounds; where the interval lies on both sides, the machine has not decided.</p>"
+         end of its interval does, after at least 15 rounds (6 of who is too slow for more); where the interval lies on both \
+         sides, the machine has not decided.</p>"
     )?;
     writeln!(
         page,
