@@ -217,6 +217,8 @@ impl<H: Handler> Reactor<H> {
         let mut events = Events::with_capacity(self.fabric.shared.config.io.events);
         let ran = catch_unwind(AssertUnwindSafe(|| {
             self.shard.start(&mut self.handler);
+            // It may have taken long, and the first sleep goes by this.
+            self.look();
             while !self.is_done() {
                 self.turn(&mut events);
             }

@@ -73,7 +73,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Reads the clock.
     #[inline]
-    fn look(&mut self) -> Timestamp {
+    pub(super) fn look(&mut self) -> Timestamp {
         self.looked_at = self.clock.now();
         self.looked_at
     }

@@ -98,25 +98,29 @@ const SVG_ROW: &str = "fanout-1000-128B-x64";
 impl Outputs {
     /// Writes every file that was asked for.
     pub(super) fn write(&self, results: &Results) -> io::Result<()> {
-        if let Some(name) = self.svg_row.as_deref().filter(|name| results.row(name).is_none()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("--svg-row {name}: no such row in this run")));
-        }
-        let svg = || {
-            let row = results.row(self.svg_row.as_deref().unwrap_or(SVG_ROW)).or(results.rows.first());
-            row.map(|row| report::html::single_plot(results, row)).unwrap_or_default()
+        let plotted = match &self.svg_row {
+            Some(name) => results.row(name),
+            None => results.row(SVG_ROW).or(results.rows.first()),
         };
+        let svg = || plotted.map(|row| report::html::single_plot(results, row)).unwrap_or_default();
         let files: [(&Option<PathBuf>, &dyn Fn() -> String); 4] = [
             (&self.json, &|| results.json()),
             (&self.markdown, &|| report::markdown::document(results)),
             (&self.html, &|| report::html::page(results)),
-            (&self.svg, &svg),
+            (&self.svg.clone().filter(|_| plotted.is_some()), &svg),
         ];
         for (path, text) in files {
             if let Some(path) = path {
                 std::fs::write(path, text()).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
             }
         }
-        Ok(())
+        // Last: what an hour has brought is written first.
+        match &self.svg_row {
+            Some(name) if plotted.is_none() => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, format!("--svg-row {name}: no such row in this run, so there is no plot")))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn print(&self, results: &Results) {
@@ -200,5 +204,36 @@ impl ReportArgs {
         self.outputs.write(&results)?;
         self.outputs.print(&results);
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plot_of_a_row_that_is_not_there_costs_no_results() {
+        use super::super::results::tests::{entry, results, row};
+        let folder = folder();
+        let json = folder.join("compare.json");
+        let outputs = Outputs {
+            markdown: None,
+            html: None,
+            svg: Some(folder.join("plot.svg")),
+            svg_row: Some("typo".into()),
+            bars: false,
+            json: Some(json.clone()),
+        };
+        let error = outputs.write(&results(vec![row("echo-1", vec![entry("bare", "bare", &[1.0])])])).unwrap_err().to_string();
+        let written = std::fs::read_to_string(&json).is_ok_and(|text| text.contains("echo-1"));
+        let plotted = folder.join("plot.svg").exists();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(error.contains("--svg-row typo") && written && !plotted, "{error}, {written}, {plotted}");
+    }
+
+    fn folder() -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("corecast-compare-outputs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
     }
 }

@@ -82,18 +82,21 @@ fn spawn(listen: &Address, args: &[String]) -> Result<(Child, ChildStdout, Targe
     command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(failed("cannot start the server's process"))?;
     let stdout = child.stdout.take().expect("piped");
-    match first_line(stdout).and_then(|(line, stdout)| Some((parse_target(line.trim().strip_prefix(LISTENING)?).ok()?, stdout))) {
+    let said = first_line(stdout);
+    let why = if said.is_err() { format!("and has said nothing for {LISTENS_WITHIN:?}") } else { "and has said why".to_owned() };
+    let reached = |(line, stdout): (String, ChildStdout)| Some((parse_target(line.trim().strip_prefix(LISTENING)?).ok()?, stdout));
+    match said.ok().flatten().and_then(reached) {
         Some((target, stdout)) => Ok((child, stdout, target)),
         None => {
             let _ = child.kill();
             let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-            Err(Error::ServerProcess { what: format!("it did not come to listen on {listen} ({status}), and has said why") })
+            Err(Error::ServerProcess { what: format!("it did not come to listen on {listen} ({status}), {why}") })
         }
     }
 }
 
-/// What it says first, and its output from there on. None where it says nothing in time: it is ended then, which ends the reading too.
-fn first_line(stdout: ChildStdout) -> Option<(String, ChildStdout)> {
+/// What it says first, and its output from there on. An error where it says nothing in time: it is ended then, which ends the reading too.
+fn first_line(stdout: ChildStdout) -> Result<Option<(String, ChildStdout)>, mpsc::RecvTimeoutError> {
     let (sender, said) = mpsc::channel();
     thread::spawn(move || {
         // One byte at a time: what comes after the line is somebody else's.
@@ -103,7 +106,7 @@ fn first_line(stdout: ChildStdout) -> Option<(String, ChildStdout)> {
         // Nobody may wait any more.
         let _ = sender.send(read.ok().map(|_| (line, stdout.into_inner())));
     });
-    said.recv_timeout(LISTENS_WITHIN).ok().flatten()
+    said.recv_timeout(LISTENS_WITHIN)
 }
 
 /// A folder of this run's, for the server's key. Gone when it is dropped.
